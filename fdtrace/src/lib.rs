@@ -1,0 +1,1 @@
+//! fdtrace: every live file descriptor of every process, and EMFILE the moment it happens.

@@ -1,0 +1,3 @@
+//! fdtrace's own build, test and demonstration commands.
+
+fn main() {}
