@@ -1,2 +1,15 @@
 //! What the kernel programs and the user side share: wire records and constants, nothing else.
+//!
+//! * [`alarm`]: one failed call that asked for an fd, and the cells that count its repetitions.
+//! * [`census`]: one task's fd table as an iterator finds it.
+//! * [`control`]: what the user side tells running programs, and the counters they keep.
+//! * [`fields`]: every kernel struct member that a program reads, resolved from BTF before loading.
 #![no_std]
+
+pub mod alarm;
+pub mod census;
+pub mod control;
+pub mod fields;
+
+/// A number the kernel could not give: a count too long to take there, a field that is absent.
+pub const UNKNOWN: u32 = u32::MAX;

@@ -1,9 +1,39 @@
-//! fdtrace's kernel programs.
+//! fdtrace's kernel programs: one attach point each, a line or two, calling into the modules.
+//!
+//! The function a program attaches to is chosen by the user side when it loads it
+//! (`fdtrace::probe::plan`); a program that is not loaded costs nothing.
 #![no_std]
 #![no_main]
+#![expect(
+    unsafe_code,
+    reason = "kernel helpers, raw records and map values are unsafe by nature"
+)]
+#![expect(
+    clippy::inline_always,
+    reason = "verifiers before 5.10 lose the context's type across calls, and calls cost stack"
+)]
+#![expect(
+    clippy::cast_possible_truncation,
+    reason = "helpers and registers are 64 bits wide whatever they hold"
+)]
+
+mod alarm;
+mod call;
+mod census;
+mod control;
+mod exhaustion;
+mod kernel;
+mod paths;
+mod ring;
+mod scope;
 
 #[cfg(not(test))]
 #[panic_handler]
 fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
     loop {}
 }
+
+/// The kernel gives its GPL-only helpers to programs that say this.
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

@@ -1,0 +1,145 @@
+//! The alarm: a call that failed for want of an fd, and how often it went on failing.
+//!
+//! A program reports raw facts only (which hook, which errno, which call, the table's state); what
+//! they mean is decided by `diagnose::cause` on the user side, where it can be tested.
+
+/// `alloc_fd` returned an error: no free number below the limit it was given.
+pub const HOOK_ALLOC_FD: u32 = 1;
+/// `dup_fd` returned an error: a table could not be copied at fork, unshare or exec.
+pub const HOOK_DUP_FD: u32 = 2;
+/// `alloc_empty_file` returned an error: the host is out of files.
+pub const HOOK_ALLOC_FILE: u32 = 3;
+/// `ksys_dup3` returned EBADF although the source is open: the target number is out of reach.
+pub const HOOK_DUP3: u32 = 4;
+/// A syscall that returns EMFILE or ENFILE for reasons of its own did so, and none of the hooks
+/// above had fired in it.
+pub const HOOK_OWN_LIMIT: u32 = 5;
+/// Any syscall returned EMFILE or ENFILE, or dup2/dup3 EBADF (the census backend's only source).
+pub const HOOK_SYS_EXIT: u32 = 6;
+
+/// `StormKey::call`: the call came from io_uring, the lower bits say nothing.
+pub const CALL_IO_URING: u32 = 1 << 31;
+/// `StormKey::call`: the lower bits are a number of the 32-bit syscall table.
+pub const CALL_COMPAT: u32 = 1 << 30;
+/// The syscall number inside `StormKey::call`.
+pub const CALL_NUMBER: u32 = CALL_COMPAT - 1;
+
+/// What makes two failures the same one repeated.
+///
+/// `files` alone would not do: the allocator hands the same address to the next process at once.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct StormKey {
+    /// Address of the `files_struct`.
+    pub files: u64,
+    /// Start of the process, nanoseconds since boot (`group_leader->start_boottime`).
+    pub started_ns: u64,
+    /// The process.
+    pub tgid: u32,
+    /// Syscall number with `CALL_` flags.
+    pub call: u32,
+    /// One of the `HOOK_` constants.
+    pub hook: u32,
+    /// The errno, positive.
+    pub errno: u32,
+    /// The limit that the call ran against: `alloc_fd`'s `end`, else the soft RLIMIT_NOFILE;
+    /// `u32::MAX` stands for anything larger.
+    pub limit: u32,
+    /// Always 0: the key is hashed byte by byte.
+    pub padding: u32,
+}
+
+/// Value of the storm map on one CPU.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StormCell {
+    /// Failures counted on this CPU since the key was first seen, told or not.
+    pub failures: u64,
+    /// [`crate::control::Control::tick`] at the last record from this CPU.
+    pub tick: u64,
+}
+
+/// System calls that have a limit of their own and a hook for it ([`HOOK_OWN_LIMIT`]).
+pub const OWN_LIMITS: usize = 7;
+
+/// Bytes of a [`Path`] that a further component may start in.
+pub const PATH_FILL: usize = 512;
+/// Longest component kept, its final NUL included; longer ones are cut.
+pub const COMPONENT_MAX: usize = 128;
+/// Components walked at most, mount crossings included.
+pub const PATH_DEPTH: usize = 32;
+
+/// A path as the kernel links it: components from the last to the first, each ended by a NUL.
+///
+/// `/usr/bin/python3` is `python3\0bin\0usr\0`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Path {
+    /// Bytes in use.
+    pub length: u32,
+    /// 1 where the walk ended before the root.
+    pub truncated: u32,
+    /// The components; zero after `length`.
+    pub bytes: [u8; PATH_FILL + COMPONENT_MAX],
+}
+
+/// One failure in full.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct AlarmRecord {
+    /// Nanoseconds since boot, suspend included.
+    pub time_ns: u64,
+    /// Which failure.
+    pub key: StormKey,
+    /// [`StormCell::failures`] of `cpu`, this one included.
+    pub failures: u64,
+    /// cgroup v2 id.
+    pub cgroup_id: u64,
+    /// Soft RLIMIT_NOFILE.
+    pub soft: u64,
+    /// Hard RLIMIT_NOFILE.
+    pub hard: u64,
+    /// First three syscall arguments as registers; meaningless where the call is io_uring's.
+    pub arguments: [u64; 3],
+    /// The CPU that counted.
+    pub cpu: u32,
+    /// The thread.
+    pub tid: u32,
+    /// Its user, in the host's user namespace.
+    pub uid: u32,
+    /// Numbers taken in the table (bits of `open_fds`), [`crate::UNKNOWN`] beyond
+    /// [`USED_COUNTED`].
+    pub used: u32,
+    /// Numbers that lead to a file, [`crate::UNKNOWN`] beyond [`OPEN_COUNTED`].
+    pub open: u32,
+    /// Size of the table now, a multiple of 64.
+    pub max_fds: u32,
+    /// The thread's name.
+    pub comm: [u8; 16],
+    /// The program, from its mount namespace's root.
+    pub exe: Path,
+    /// The cgroup v2 path.
+    pub cgroup: Path,
+}
+
+/// Tables of up to this many slots are counted bit by bit in the kernel.
+pub const USED_COUNTED: u32 = 65_536;
+/// Tables of up to this many slots have their file pointers counted in the kernel.
+pub const OPEN_COUNTED: u32 = 4_096;
+
+const _: () = assert!(size_of::<StormKey>() == 40);
+const _: () = assert!(size_of::<StormCell>() == 16);
+const _: () = assert!(size_of::<Path>() == 648);
+const _: () = assert!(size_of::<AlarmRecord>() == 1440);
+
+#[cfg(feature = "user")]
+#[expect(
+    unsafe_code,
+    reason = "aya's marker for types the kernel may fill is an unsafe trait"
+)]
+mod pod {
+    // SAFETY: `repr(C)`, integers only, no padding (the size is asserted above).
+    unsafe impl aya::Pod for super::StormKey {}
+    // SAFETY: `repr(C)`, integers only, no padding (the size is asserted above).
+    unsafe impl aya::Pod for super::StormCell {}
+}

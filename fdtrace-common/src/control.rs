@@ -1,0 +1,43 @@
+//! What the user side tells running programs, and what they count.
+
+/// Only fdtrace's own process is reported: the self-test is running.
+pub const PHASE_SELF_TEST: u32 = 0;
+/// Everything in scope is reported.
+pub const PHASE_ARMED: u32 = 1;
+
+/// The one entry of the control map.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Control {
+    /// Raised once a second by the reader. A failure that goes on is told in full once per tick
+    /// and CPU; a reader that stalls is not flooded.
+    pub tick: u64,
+    /// One of the `PHASE_` constants.
+    pub phase: u32,
+    /// Always 0.
+    pub padding: u32,
+}
+
+/// Records that found the ring full.
+pub const COUNTER_RING_FULL: u32 = 0;
+/// Failures of a key for which the storm map had no room: neither told nor counted.
+pub const COUNTER_STORMS_FULL: u32 = 1;
+/// Children that could not be added to the followed set.
+pub const COUNTER_FOLLOW_FULL: u32 = 2;
+/// How many counters there are.
+pub const COUNTERS: u32 = 3;
+
+/// cgroups that one run can be limited to.
+pub const CGROUPS_MAX: u32 = 64;
+
+const _: () = assert!(size_of::<Control>() == 16);
+
+#[cfg(feature = "user")]
+#[expect(
+    unsafe_code,
+    reason = "aya's marker for types the kernel may fill is an unsafe trait"
+)]
+mod pod {
+    // SAFETY: `repr(C)`, integers only, no padding (the size is asserted above).
+    unsafe impl aya::Pod for super::Control {}
+}

@@ -1,0 +1,179 @@
+//! The alarm: one failed request for an fd becomes a record, or a count in a storm.
+
+use aya_ebpf::{
+    bindings::BPF_NOEXIST,
+    helpers::{
+        bpf_get_current_pid_tgid, bpf_get_current_uid_gid,
+        generated::{
+            bpf_get_current_cgroup_id, bpf_get_current_comm, bpf_get_smp_processor_id,
+            bpf_ktime_get_boot_ns, bpf_probe_read_kernel,
+        },
+    },
+    macros::map,
+    maps::{Array, LruHashMap, PerCpuHashMap},
+};
+use fdtrace_common::{
+    alarm::{AlarmRecord, CALL_IO_URING, HOOK_OWN_LIMIT, HOOK_SYS_EXIT, Path, StormCell, StormKey},
+    control::COUNTER_STORMS_FULL,
+};
+
+use crate::{
+    call::{self, Call},
+    control,
+    kernel::{self, Address, member, offset},
+    paths, ring, scope,
+};
+
+/// Failures by kind, counted on each CPU. Entries leave when their process has ended: the user side
+/// removes them.
+#[map]
+static STORMS: PerCpuHashMap<StormKey, StormCell> = PerCpuHashMap::with_max_entries(8_192, 0);
+
+/// Threads in a call of which an alarm has already told why it fails.
+#[map]
+static TOLD: LruHashMap<u64, u8> = LruHashMap::with_max_entries(1_024, 0);
+
+/// Zeroes to copy from: a path's bytes are cleared with one helper call.
+#[map]
+static ZERO_PATH: Array<Path> = Array::with_max_entries(1, 0);
+
+/// What a hook knows about a failure.
+#[derive(Clone, Copy)]
+pub(crate) struct Failure {
+    /// A `HOOK_` constant.
+    pub(crate) hook: u32,
+    /// Positive.
+    pub(crate) errno: u32,
+    /// The limit that the kernel applied, where the hook was told.
+    pub(crate) limit: Option<u32>,
+}
+
+/// Takes a failure in the current thread: counts it, and tells it if it is time to.
+///
+/// `registers` are those the thread entered the kernel with.
+#[inline(always)]
+pub(crate) fn raise(failure: Failure, registers: Address) {
+    if !scope::watches_current() {
+        return;
+    }
+    let task = kernel::current_task();
+    let call = call::current(task, registers);
+    let thread = bpf_get_current_pid_tgid();
+    let sees_whole_call = failure.hook == HOOK_OWN_LIMIT || failure.hook == HOOK_SYS_EXIT;
+    if !sees_whole_call && call::has_own_limit(call) {
+        // Full or not, the map's answer changes nothing here: at worst a call is told twice.
+        let _ = TOLD.insert(thread, 1, 0);
+    } else if failure.hook == HOOK_OWN_LIMIT && TOLD.get_ptr(thread).is_some() {
+        let _ = TOLD.remove(thread);
+        return;
+    }
+    let signal: Address = member(task, &offset::TASK_SIGNAL);
+    let soft: u64 = member(signal, &offset::SIGNAL_NOFILE_SOFT);
+    let leader: Address = member(task, &offset::TASK_GROUP_LEADER);
+    let key = StormKey {
+        files: member(task, &offset::TASK_FILES),
+        started_ns: member(leader, &offset::TASK_START),
+        tgid: (thread >> 32) as u32,
+        call: if call.code & CALL_IO_URING == 0 {
+            call.code
+        } else {
+            CALL_IO_URING
+        },
+        hook: failure.hook,
+        errno: failure.errno,
+        limit: match failure.limit {
+            Some(limit) => limit,
+            None if soft > u64::from(u32::MAX) => u32::MAX,
+            None => soft as u32,
+        },
+        padding: 0,
+    };
+    if let Some(failures) = count(&key) {
+        tell(&key, failures, registers);
+    }
+}
+
+/// Counts a failure; the count on this CPU if this one is to be told in full.
+#[inline(always)]
+fn count(key: &StormKey) -> Option<u64> {
+    let tick = control::tick();
+    if let Some(cell) = STORMS.get_ptr_mut(key) {
+        // SAFETY: this CPU's own cell. The program's recursion guard keeps a second run of it off
+        // this CPU, even where programs can be preempted.
+        unsafe {
+            (*cell).failures += 1;
+            if (*cell).tick == tick {
+                return None;
+            }
+            (*cell).tick = tick;
+            return Some((*cell).failures);
+        }
+    }
+    let first = StormCell { failures: 1, tick };
+    if STORMS.insert(key, first, u64::from(BPF_NOEXIST)).is_ok() {
+        return Some(1);
+    }
+    // Another CPU was faster, or the map is full.
+    if let Some(cell) = STORMS.get_ptr_mut(key) {
+        // SAFETY: as above.
+        unsafe {
+            (*cell).failures += 1;
+            (*cell).tick = tick;
+            return Some((*cell).failures);
+        }
+    }
+    control::count(COUNTER_STORMS_FULL);
+    None
+}
+
+/// Writes the record. A function of its own, so that each program holds its code once.
+#[inline(never)]
+fn tell(key: &StormKey, failures: u64, registers: Address) {
+    let Some(mut entry) = ring::reserve::<AlarmRecord>() else {
+        return;
+    };
+    let task = kernel::current_task();
+    let signal: Address = member(task, &offset::TASK_SIGNAL);
+    let call = Call {
+        code: key.call,
+        registers,
+    };
+    let record = entry.as_mut_ptr();
+    // SAFETY: `record` points to a whole reserved record; each member is written once, without a
+    // reference to what is not yet initialised.
+    unsafe {
+        clear(&raw mut (*record).exe);
+        clear(&raw mut (*record).cgroup);
+        // The path's bytes serve as room for counting before they are filled.
+        let scratch = (&raw mut (*record).exe.bytes).cast::<[u64; 64]>();
+        let table = kernel::count_table(key.files, scratch);
+        clear(&raw mut (*record).exe);
+        (&raw mut (*record).time_ns).write(bpf_ktime_get_boot_ns());
+        (&raw mut (*record).key).write(*key);
+        (&raw mut (*record).failures).write(failures);
+        (&raw mut (*record).cgroup_id).write(bpf_get_current_cgroup_id());
+        (&raw mut (*record).soft).write(member(signal, &offset::SIGNAL_NOFILE_SOFT));
+        (&raw mut (*record).hard).write(member(signal, &offset::SIGNAL_NOFILE_HARD));
+        (&raw mut (*record).arguments).write(call.arguments());
+        (&raw mut (*record).cpu).write(bpf_get_smp_processor_id());
+        (&raw mut (*record).tid).write(bpf_get_current_pid_tgid() as u32);
+        (&raw mut (*record).uid).write(bpf_get_current_uid_gid() as u32);
+        (&raw mut (*record).used).write(table.used);
+        (&raw mut (*record).open).write(table.open);
+        (&raw mut (*record).max_fds).write(table.max_fds);
+        bpf_get_current_comm((&raw mut (*record).comm).cast(), 16);
+        paths::executable(task, &raw mut (*record).exe);
+        paths::cgroup(task, &raw mut (*record).cgroup);
+    }
+    ring::submit_now(entry);
+}
+
+/// Fills a path with zeroes.
+#[inline(always)]
+fn clear(path: *mut Path) {
+    let Some(zero) = ZERO_PATH.get_ptr(0) else {
+        return;
+    };
+    // SAFETY: both sides are a whole `Path`.
+    unsafe { bpf_probe_read_kernel(path.cast(), size_of::<Path>() as u32, zero.cast()) };
+}

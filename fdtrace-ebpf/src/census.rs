@@ -1,0 +1,59 @@
+//! The census: every fd table on the host, by the kernel's own task iterator.
+
+use aya_ebpf::helpers::generated::bpf_seq_write;
+use fdtrace_common::census::TaskRecord;
+
+use crate::kernel::{self, Address, member, offset};
+
+/// `struct bpf_iter__task`: what an `iter/task` program is given (kernel/bpf/task_iter.c).
+#[repr(C)]
+pub struct TaskContext {
+    meta: *const IteratorMeta,
+    task: *const core::ffi::c_void,
+}
+
+/// `struct bpf_iter_meta`.
+#[repr(C)]
+pub struct IteratorMeta {
+    seq: *mut aya_ebpf::bindings::seq_file,
+}
+
+/// Writes a [`TaskRecord`] for each group leader, and for each thread with a table of its own.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "iter/task")]
+pub extern "C" fn census_task(context: *mut TaskContext) -> i32 {
+    // SAFETY: the kernel passes a whole context; `task` is NULL after the last one.
+    let (meta, task) = unsafe { ((*context).meta, (*context).task as Address) };
+    if task == 0 {
+        return 0;
+    }
+    let files: Address = member(task, &offset::TASK_FILES);
+    if files == 0 {
+        return 0;
+    }
+    let leader: Address = member(task, &offset::TASK_GROUP_LEADER);
+    if leader != task && member::<Address>(leader, &offset::TASK_FILES) == files {
+        return 0;
+    }
+    let signal: Address = member(task, &offset::TASK_SIGNAL);
+    let (used, max_fds) = kernel::count_used(files);
+    let record = TaskRecord {
+        files,
+        soft: member(signal, &offset::SIGNAL_NOFILE_SOFT),
+        hard: member(signal, &offset::SIGNAL_NOFILE_HARD),
+        tgid: member(task, &offset::TASK_TGID),
+        tid: member(task, &offset::TASK_PID),
+        used,
+        max_fds,
+        comm: member(task, &offset::TASK_COMM),
+    };
+    // SAFETY: `meta` and its `seq` are trusted pointers of the iterator; the record is whole.
+    unsafe {
+        bpf_seq_write(
+            (*meta).seq,
+            (&raw const record).cast(),
+            size_of::<TaskRecord>() as u32,
+        )
+    };
+    0
+}

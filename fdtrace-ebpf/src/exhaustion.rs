@@ -1,0 +1,263 @@
+//! The hooks that see a failed request for an fd: each an fexit program and its kretprobe twin.
+//!
+//! Sources: `alloc_fd`, `dup_fd`, `ksys_dup3` in fs/file.c, `alloc_empty_file` in fs/file_table.c.
+
+use aya_ebpf::{
+    Global,
+    helpers::bpf_get_current_pid_tgid,
+    macros::{fexit, kprobe, kretprobe, map, raw_tracepoint},
+    maps::LruHashMap,
+    programs::{FExitContext, ProbeContext, RawTracePointContext, RetProbeContext},
+};
+use fdtrace_common::alarm::{
+    CALL_COMPAT, CALL_IO_URING, HOOK_ALLOC_FD, HOOK_ALLOC_FILE, HOOK_DUP_FD, HOOK_DUP3,
+    HOOK_OWN_LIMIT, HOOK_SYS_EXIT,
+};
+
+use crate::{
+    alarm::{Failure, raise},
+    call,
+    kernel::{self, Address, member, offset, read},
+};
+
+/// Errnos, as everywhere in Linux (include/uapi/asm-generic/errno-base.h).
+const EBADF: i64 = 9;
+const ENFILE: i64 = 23;
+const EMFILE: i64 = 24;
+
+/// 1 where `alloc_fd` goes by `__alloc_fd(files, start, end, flags)` (before 5.11).
+#[unsafe(no_mangle)]
+static ALLOC_FD_HAS_FILES: Global<u32> = Global::new(0);
+/// 1 where `dup_fd` returns NULL and stores the errno (`dup_fd(files, max_fds, &error)`).
+#[unsafe(no_mangle)]
+static DUP_FD_HAS_ERRORP: Global<u32> = Global::new(0);
+/// Numbers of dup2 and dup3.
+#[unsafe(no_mangle)]
+static NR_DUP2: Global<u32> = Global::new(u32::MAX);
+/// See [`NR_DUP2`].
+#[unsafe(no_mangle)]
+static NR_DUP3: Global<u32> = Global::new(u32::MAX);
+
+/// `int alloc_fd(unsigned start, unsigned end, unsigned flags)`: the only place where fd numbers
+/// come from.
+#[fexit]
+pub(crate) fn alloc_fd_exit(ctx: FExitContext) -> i32 {
+    if ALLOC_FD_HAS_FILES.load() == 1 {
+        alloc_fd(i64::from(ctx.arg::<i32>(4)), Some(ctx.arg(2)));
+    } else {
+        alloc_fd(i64::from(ctx.arg::<i32>(3)), Some(ctx.arg(1)));
+    }
+    0
+}
+
+/// The twin of [`alloc_fd_exit`].
+#[kretprobe]
+pub(crate) fn alloc_fd_return(ctx: RetProbeContext) -> u32 {
+    alloc_fd(i64::from(ctx.ret::<i32>()), None);
+    0
+}
+
+#[inline(always)]
+fn alloc_fd(result: i64, end: Option<u32>) {
+    if result == -EMFILE {
+        raise_here(HOOK_ALLOC_FD, EMFILE, end);
+    }
+}
+
+/// `struct files_struct *dup_fd(…)`: fork, unshare, exec and close_range copy a table.
+#[fexit]
+pub(crate) fn dup_fd_exit(ctx: FExitContext) -> i32 {
+    if DUP_FD_HAS_ERRORP.load() == 1 {
+        let copy: Address = ctx.arg(3);
+        if copy == 0 {
+            dup_fd(i64::from(read::<i32>(ctx.arg(2))));
+        }
+    } else {
+        dup_fd(ctx.arg::<i64>(2));
+    }
+    0
+}
+
+/// Where a thread in `dup_fd` wants its errno, for kernels whose `dup_fd` has such an argument.
+#[map]
+static DUP_FD_ERRORP: LruHashMap<u64, u64> = LruHashMap::with_max_entries(1_024, 0);
+
+/// Remembers the third argument for [`dup_fd_return`]; loaded only where there is one.
+#[kprobe]
+pub(crate) fn dup_fd_entry(ctx: ProbeContext) -> u32 {
+    let errorp: u64 = ctx.arg(2).unwrap_or(0);
+    let _ = DUP_FD_ERRORP.insert(bpf_get_current_pid_tgid(), errorp, 0);
+    0
+}
+
+/// The twin of [`dup_fd_exit`].
+#[kretprobe]
+pub(crate) fn dup_fd_return(ctx: RetProbeContext) -> u32 {
+    let result: i64 = ctx.ret();
+    if DUP_FD_HAS_ERRORP.load() == 1 {
+        let thread = bpf_get_current_pid_tgid();
+        if let Some(errorp) = DUP_FD_ERRORP.get_ptr(thread) {
+            // SAFETY: an entry of this thread's own.
+            let errorp = unsafe { *errorp };
+            let _ = DUP_FD_ERRORP.remove(thread);
+            if result == 0 {
+                dup_fd(i64::from(read::<i32>(errorp)));
+            }
+        }
+    } else {
+        dup_fd(result);
+    }
+    0
+}
+
+#[inline(always)]
+fn dup_fd(error: i64) {
+    if error == -EMFILE {
+        raise_here(HOOK_DUP_FD, EMFILE, None);
+    }
+}
+
+/// `struct file *alloc_empty_file(int flags, const struct cred *)`: fs.file-max.
+#[fexit]
+pub(crate) fn alloc_file_exit(ctx: FExitContext) -> i32 {
+    alloc_file(ctx.arg::<i64>(2));
+    0
+}
+
+/// The twin of [`alloc_file_exit`].
+#[kretprobe]
+pub(crate) fn alloc_file_return(ctx: RetProbeContext) -> u32 {
+    alloc_file(ctx.ret());
+    0
+}
+
+#[inline(always)]
+fn alloc_file(result: i64) {
+    if result == -ENFILE {
+        raise_here(HOOK_ALLOC_FILE, ENFILE, None);
+    }
+}
+
+/// `int ksys_dup3(unsigned oldfd, unsigned newfd, int flags)`: a target out of reach is EBADF.
+#[fexit]
+pub(crate) fn dup3_exit(ctx: FExitContext) -> i32 {
+    dup3(i64::from(ctx.arg::<i32>(3)));
+    0
+}
+
+/// The twin of [`dup3_exit`].
+#[kretprobe]
+pub(crate) fn dup3_return(ctx: RetProbeContext) -> u32 {
+    dup3(i64::from(ctx.ret::<i32>()));
+    0
+}
+
+#[inline(always)]
+fn dup3(result: i64) {
+    if result != -EBADF {
+        return;
+    }
+    let task = kernel::current_task();
+    let registers = kernel::entry_registers(task);
+    if target_out_of_reach(task, registers) {
+        raise(
+            Failure {
+                hook: HOOK_DUP3,
+                errno: EBADF as u32,
+                limit: None,
+            },
+            registers,
+        );
+    }
+}
+
+/// Is the EBADF of a dup2 or dup3 about its target? It is where the source is open, and the target
+/// no number that only an error could have made.
+#[inline(always)]
+fn target_out_of_reach(task: Address, registers: Address) -> bool {
+    let [source, target, _] = call::current(task, registers).arguments();
+    let (source, target) = (source as u32, target as u32);
+    let files: Address = member(task, &offset::TASK_FILES);
+    let fdt: Address = member(files, &offset::FILES_FDT);
+    if target > i32::MAX as u32 || source >= member::<u32>(fdt, &offset::FDT_MAX_FDS) {
+        return false;
+    }
+    let pointers: Address = member(fdt, &offset::FDT_FD);
+    read::<Address>(pointers + u64::from(source) * 8) != 0
+}
+
+/// Raises a failure that was seen inside the kernel, below the current thread's system call.
+#[inline(always)]
+fn raise_here(hook: u32, errno: i64, limit: Option<u32>) {
+    let task = kernel::current_task();
+    raise(
+        Failure {
+            hook,
+            errno: errno as u32,
+            limit,
+        },
+        kernel::entry_registers(task),
+    );
+}
+
+/// Two programs for each syscall that has a limit of its own; see `probe::plan` for which.
+macro_rules! own_limit {
+    ($($exit:ident $returns:ident;)*) => {$(
+        /// `long __x64_sys_…(const struct pt_regs *)`.
+        #[fexit]
+        pub(crate) fn $exit(ctx: FExitContext) -> i32 {
+            own_limit(ctx.arg::<i64>(1));
+            0
+        }
+
+        /// The twin.
+        #[kretprobe]
+        pub(crate) fn $returns(ctx: RetProbeContext) -> u32 {
+            own_limit(ctx.ret());
+            0
+        }
+    )*};
+}
+own_limit! {
+    inotify_init_exit inotify_init_return;
+    inotify_init1_exit inotify_init1_return;
+    fanotify_init_exit fanotify_init_return;
+    mq_open_exit mq_open_return;
+    io_uring_register_exit io_uring_register_return;
+    pipe_exit pipe_return;
+    pipe2_exit pipe2_return;
+}
+
+#[inline(always)]
+fn own_limit(result: i64) {
+    if result == -EMFILE || result == -ENFILE {
+        raise_here(HOOK_OWN_LIMIT, -result, None);
+    }
+}
+
+/// `sys_exit(struct pt_regs *regs, long ret)`: every syscall's end, the census backend's alarm.
+#[raw_tracepoint]
+pub(crate) fn sys_exit(ctx: RawTracePointContext) -> u32 {
+    let result: i64 = ctx.arg(1);
+    if result != -EMFILE && result != -ENFILE && result != -EBADF {
+        return 0;
+    }
+    let registers: Address = ctx.arg(0);
+    if result == -EBADF {
+        let task = kernel::current_task();
+        let call = call::current(task, registers);
+        if call.code & (CALL_COMPAT | CALL_IO_URING) != 0
+            || (call.code != NR_DUP2.load() && call.code != NR_DUP3.load())
+            || !target_out_of_reach(task, registers)
+        {
+            return 0;
+        }
+    }
+    let failure = Failure {
+        hook: HOOK_SYS_EXIT,
+        errno: (-result) as u32,
+        limit: None,
+    };
+    raise(failure, registers);
+    0
+}

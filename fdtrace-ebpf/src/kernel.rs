@@ -1,0 +1,162 @@
+//! Reading the kernel's structs, through offsets that the user side resolved from BTF.
+//!
+//! Every read goes through `bpf_probe_read_kernel`, which writes zeroes where it faults: a reader
+//! below therefore ignores the helper's status and treats 0 as absent. Joining the status with the
+//! value in a `match` would also let verifiers from 5.10 to 6.7 prune live code (aya#1574).
+
+use aya_ebpf::{
+    Global,
+    helpers::generated::{
+        bpf_get_current_task, bpf_get_current_task_btf, bpf_probe_read_kernel, bpf_task_pt_regs,
+    },
+};
+use fdtrace_common::{UNKNOWN, alarm::OPEN_COUNTED, alarm::USED_COUNTED, fields::ABSENT};
+
+macro_rules! globals {
+    ($($need:ident $name:ident: $structure:literal, $($path:literal)|+;)*) => {
+        /// Byte offsets of kernel struct members; [`ABSENT`] until the user side has resolved them.
+        pub(crate) mod offset {
+            $(
+                #[doc = concat!("Offset in `", $structure, "` of ", $("`", $path, "` "),+)]
+                #[unsafe(no_mangle)]
+                pub(crate) static $name: aya_ebpf::Global<u32> =
+                    aya_ebpf::Global::new(fdtrace_common::fields::ABSENT);
+            )*
+        }
+    };
+}
+fdtrace_common::kernel_fields!(globals);
+
+/// Size of a kernel stack (`thread_union`); used where `bpf_task_pt_regs` is missing.
+#[unsafe(no_mangle)]
+static STACK_SIZE: Global<u32> = Global::new(0);
+/// Size of `pt_regs`.
+#[unsafe(no_mangle)]
+static REGS_SIZE: Global<u32> = Global::new(0);
+/// 1 where the kernel has the helper `bpf_task_pt_regs` (5.15).
+#[unsafe(no_mangle)]
+static HAVE_TASK_PT_REGS: Global<u32> = Global::new(0);
+
+/// An address inside the kernel.
+pub(crate) type Address = u64;
+
+/// The value at `base` + the member's offset; 0 where either is absent or unreadable.
+#[inline(always)]
+pub(crate) fn member<T: Copy + Default>(base: Address, member: &Global<u32>) -> T {
+    let offset = member.load();
+    if base == 0 || offset == ABSENT {
+        return T::default();
+    }
+    read(base + u64::from(offset))
+}
+
+/// The value at `address`; 0 where it is unreadable.
+#[inline(always)]
+pub(crate) fn read<T: Copy + Default>(address: Address) -> T {
+    let mut value = T::default();
+    // SAFETY: the destination is a local of exactly this size; the source may be any address.
+    unsafe {
+        bpf_probe_read_kernel(
+            (&raw mut value).cast(),
+            size_of::<T>() as u32,
+            address as *const core::ffi::c_void,
+        )
+    };
+    value
+}
+
+/// The `task_struct` that runs this program.
+#[inline(always)]
+pub(crate) fn current_task() -> Address {
+    // SAFETY: no arguments.
+    unsafe { bpf_get_current_task() }
+}
+
+/// The registers that the current thread entered the kernel with.
+#[inline(always)]
+pub(crate) fn entry_registers(task: Address) -> Address {
+    if HAVE_TASK_PT_REGS.load() == 1 {
+        // SAFETY: no arguments; the result is a trusted pointer to the current task.
+        let task = unsafe { bpf_get_current_task_btf() };
+        // SAFETY: `task` comes from the helper above.
+        return unsafe { bpf_task_pt_regs(task) } as Address;
+    }
+    // Before that helper, no kernel pads the top of the stack (x86 does since FRED, 6.9).
+    let stack: Address = member(task, &offset::TASK_STACK);
+    stack + u64::from(STACK_SIZE.load()) - u64::from(REGS_SIZE.load())
+}
+
+/// What a `files_struct` holds at this moment.
+#[derive(Clone, Copy)]
+pub(crate) struct Table {
+    /// Slots it has room for, a multiple of 64.
+    pub(crate) max_fds: u32,
+    /// Bits set in `open_fds`: taken numbers, those of calls under way included.
+    pub(crate) used: u32,
+    /// File pointers set.
+    pub(crate) open: u32,
+}
+
+/// Words of the bitmap that are counted.
+const WORDS: u32 = USED_COUNTED / 64;
+/// The same for the pointers behind them.
+const POINTER_WORDS: u32 = OPEN_COUNTED / 64;
+/// Bytes that the pointers of one bitmap word fill.
+const POINTERS_SIZE: u32 = 64 * 8;
+
+/// Counts a table. `scratch` has room for the 64 pointers that belong to one word of the bitmap.
+///
+/// `max_fds` is always a multiple of 64 (`alloc_fdtable` in fs/file.c), so no read passes the end.
+#[inline(always)]
+pub(crate) fn count_table(files: Address, scratch: *mut [u64; 64]) -> Table {
+    let fdt: Address = member(files, &offset::FILES_FDT);
+    let max_fds: u32 = member(fdt, &offset::FDT_MAX_FDS);
+    let bits: Address = member(fdt, &offset::FDT_OPEN_FDS);
+    let pointers: Address = member(fdt, &offset::FDT_FD);
+    let words = max_fds / 64;
+    let mut used = 0;
+    let mut open = 0;
+    for index in 0..WORDS {
+        if index >= words {
+            break;
+        }
+        let word: u64 = read(bits + u64::from(index) * 8);
+        used += word.count_ones();
+        if index < POINTER_WORDS && word != 0 {
+            // SAFETY: `scratch` is that large.
+            unsafe {
+                bpf_probe_read_kernel(
+                    scratch.cast(),
+                    POINTERS_SIZE,
+                    (pointers + u64::from(index) * u64::from(POINTERS_SIZE)) as *const _,
+                )
+            };
+            for slot in 0..64 {
+                // SAFETY: `slot` is below 64. A kernel address has its top bit set, NULL has not.
+                open += (unsafe { (*scratch).as_ptr().add(slot).read() } >> 63) as u32;
+            }
+        }
+    }
+    Table {
+        max_fds,
+        used: if words > WORDS { UNKNOWN } else { used },
+        open: if words > POINTER_WORDS { UNKNOWN } else { open },
+    }
+}
+
+/// Counts only the bits; what [`count_table`] calls `used`.
+#[inline(always)]
+pub(crate) fn count_used(files: Address) -> (u32, u32) {
+    let fdt: Address = member(files, &offset::FILES_FDT);
+    let max_fds: u32 = member(fdt, &offset::FDT_MAX_FDS);
+    let bits: Address = member(fdt, &offset::FDT_OPEN_FDS);
+    let words = max_fds / 64;
+    let mut used = 0;
+    for index in 0..WORDS {
+        if index >= words {
+            break;
+        }
+        used += read::<u64>(bits + u64::from(index) * 8).count_ones();
+    }
+    (if words > WORDS { UNKNOWN } else { used }, max_fds)
+}
