@@ -1,0 +1,97 @@
+//! Compiles the kernel programs. Shared by the build script and `cargo xtask ebpf`.
+
+use std::{
+    env, fs,
+    path::Path,
+    process::{Command, Stdio},
+};
+
+use super::toolchain::{self, Compiler, TARGET, Toolchain};
+
+const PACKAGE: &str = "fdtrace-ebpf";
+
+/// The object as the linker left it, debug information included.
+pub(crate) fn object(
+    toolchain: &Toolchain,
+    workspace: &Path,
+    target_dir: &Path,
+) -> Result<Vec<u8>, String> {
+    let path = match toolchain {
+        Toolchain::Prebuilt(path) => path.clone(),
+        Toolchain::Nightly(compiler) | Toolchain::Distribution(compiler) => {
+            let mut cargo = cargo(compiler, workspace, target_dir);
+            if matches!(toolchain, Toolchain::Nightly(_)) {
+                cargo.args(["-Z", "build-std=core"]);
+            } else {
+                // aya-ebpf uses one unstable feature. Named like this, no other crate may.
+                cargo.env("RUSTC_BOOTSTRAP", "aya_ebpf");
+            }
+            run(&mut cargo)?;
+            target_dir.join(TARGET).join("release").join(PACKAGE)
+        }
+    };
+    fs::read(&path).map_err(|error| format!("cannot read {}: {error}", path.display()))
+}
+
+fn cargo(compiler: &Compiler, workspace: &Path, target_dir: &Path) -> Command {
+    let mut cargo = Command::new(&compiler.cargo);
+    cargo
+        .current_dir(workspace)
+        .args(["build", "--release", "--bins", "--package", PACKAGE]);
+    cargo
+        .args(["--target", TARGET, "--target-dir"])
+        .arg(target_dir);
+    // What the outer cargo and rustup say about their compiler and flags is not meant for this one.
+    let inherited = env::vars_os().map(|(name, _)| name).filter(|name| {
+        let name = name.to_string_lossy();
+        let prefixes = [
+            "CARGO_PROFILE_",
+            "CARGO_FEATURE_",
+            "CARGO_CFG_",
+            "CARGO_BUILD_",
+        ];
+        let names = [
+            "CARGO",
+            "CARGO_MAKEFLAGS",
+            "RUSTUP_TOOLCHAIN",
+            "LD_LIBRARY_PATH",
+            "RUSTFLAGS",
+        ];
+        prefixes.iter().any(|prefix| name.starts_with(prefix))
+            || names.contains(&name.as_ref())
+            || name.starts_with("RUSTC")
+    });
+    for name in inherited {
+        cargo.env_remove(name);
+    }
+    cargo.env("RUSTC", &compiler.rustc);
+    let arch = env::var("CARGO_CFG_TARGET_ARCH").unwrap_or_else(|_| env::consts::ARCH.to_owned());
+    // BTF is made from the debug information, and without it the verifier refuses callees.
+    let flags = [
+        &format!("--cfg=bpf_target_arch=\"{arch}\""),
+        "-Cdebuginfo=2",
+        "-Clink-arg=--btf",
+    ];
+    cargo.env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"));
+    // The user side's release profile would strip the BTF and optimise twice what the linker does.
+    cargo.envs([
+        ("CARGO_PROFILE_RELEASE_STRIP", "none"),
+        ("CARGO_PROFILE_RELEASE_LTO", "off"),
+    ]);
+    if let Some(linker) = toolchain::linker() {
+        cargo.env("CARGO_TARGET_BPFEL_UNKNOWN_NONE_LINKER", linker);
+    }
+    cargo
+}
+
+fn run(cargo: &mut Command) -> Result<(), String> {
+    let output = cargo
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|error| format!("cannot start {}: {error}", cargo.get_program().display()))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    Err(format!("the kernel programs do not compile\n{said}"))
+}
