@@ -27,6 +27,10 @@ pub const CALL_NUMBER: u32 = CALL_COMPAT - 1;
 /// What makes two failures the same one repeated.
 ///
 /// `files` alone would not do: the allocator hands the same address to the next process at once.
+#[cfg_attr(
+    feature = "user",
+    derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable)
+)]
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct StormKey {
@@ -62,28 +66,23 @@ pub struct StormCell {
 /// System calls that have a limit of their own and a hook for it ([`HOOK_OWN_LIMIT`]).
 pub const OWN_LIMITS: usize = 7;
 
-/// Bytes of a [`Path`] that a further component may start in.
-pub const PATH_FILL: usize = 512;
-/// Longest component kept, its final NUL included; longer ones are cut.
-pub const COMPONENT_MAX: usize = 128;
-/// Components walked at most, mount crossings included.
-pub const PATH_DEPTH: usize = 32;
+/// Bytes kept of one component of a path, its final NUL included; longer ones are cut.
+pub const COMPONENT_SIZE: usize = 128;
+/// Components kept of an executable's path; a mount that is crossed takes the place of one.
+pub const EXE_DEPTH: usize = 20;
+/// Components kept of a cgroup's path.
+pub const CGROUP_DEPTH: usize = 12;
 
-/// A path as the kernel links it: components from the last to the first, each ended by a NUL.
-///
-/// `/usr/bin/python3` is `python3\0bin\0usr\0`.
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub struct Path {
-    /// Bytes in use.
-    pub length: u32,
-    /// 1 where the walk ended before the root.
-    pub truncated: u32,
-    /// The components; zero after `length`.
-    pub bytes: [u8; PATH_FILL + COMPONENT_MAX],
-}
+/// A path as the kernel links it: its components from the last to the first, each at a place of its
+/// own and filled up with NULs. `/usr/bin/python3` is `python3`, `bin`, `usr`. Empty places stand
+/// for nothing.
+pub type Path<const DEPTH: usize> = [[u8; COMPONENT_SIZE]; DEPTH];
 
 /// One failure in full.
+#[cfg_attr(
+    feature = "user",
+    derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable)
+)]
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct AlarmRecord {
@@ -114,12 +113,16 @@ pub struct AlarmRecord {
     pub open: u32,
     /// Size of the table now, a multiple of 64.
     pub max_fds: u32,
+    /// 1 where the walk up from the program has ended before the root.
+    pub exe_truncated: u32,
+    /// The same for the cgroup.
+    pub cgroup_truncated: u32,
     /// The thread's name.
     pub comm: [u8; 16],
     /// The program, from its mount namespace's root.
-    pub exe: Path,
+    pub exe: Path<EXE_DEPTH>,
     /// The cgroup v2 path.
-    pub cgroup: Path,
+    pub cgroup: Path<CGROUP_DEPTH>,
 }
 
 /// Tables of up to this many slots are counted bit by bit in the kernel.
@@ -129,8 +132,7 @@ pub const OPEN_COUNTED: u32 = 4_096;
 
 const _: () = assert!(size_of::<StormKey>() == 40);
 const _: () = assert!(size_of::<StormCell>() == 16);
-const _: () = assert!(size_of::<Path>() == 648);
-const _: () = assert!(size_of::<AlarmRecord>() == 1440);
+const _: () = assert!(size_of::<AlarmRecord>() == 4248);
 
 #[cfg(feature = "user")]
 #[expect(

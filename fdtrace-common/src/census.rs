@@ -1,6 +1,10 @@
 //! The census: every task's fd table as `iter/task` finds it.
 
 /// One thread whose table is not that of its group leader, or the leader itself.
+#[cfg_attr(
+    feature = "user",
+    derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable)
+)]
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct TaskRecord {

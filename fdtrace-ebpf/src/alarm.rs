@@ -6,14 +6,15 @@ use aya_ebpf::{
         bpf_get_current_pid_tgid, bpf_get_current_uid_gid,
         generated::{
             bpf_get_current_cgroup_id, bpf_get_current_comm, bpf_get_smp_processor_id,
-            bpf_ktime_get_boot_ns, bpf_probe_read_kernel,
+            bpf_ktime_get_boot_ns,
         },
     },
     macros::map,
-    maps::{Array, LruHashMap, PerCpuHashMap},
+    maps::{LruHashMap, PerCpuHashMap},
 };
+use aya_log_ebpf::debug;
 use fdtrace_common::{
-    alarm::{AlarmRecord, CALL_IO_URING, HOOK_OWN_LIMIT, HOOK_SYS_EXIT, Path, StormCell, StormKey},
+    alarm::{AlarmRecord, CALL_IO_URING, HOOK_OWN_LIMIT, HOOK_SYS_EXIT, StormCell, StormKey},
     control::COUNTER_STORMS_FULL,
 };
 
@@ -32,10 +33,6 @@ static STORMS: PerCpuHashMap<StormKey, StormCell> = PerCpuHashMap::with_max_entr
 /// Threads in a call of which an alarm has already told why it fails.
 #[map]
 static TOLD: LruHashMap<u64, u8> = LruHashMap::with_max_entries(1_024, 0);
-
-/// Zeroes to copy from: a path's bytes are cleared with one helper call.
-#[map]
-static ZERO_PATH: Array<Path> = Array::with_max_entries(1, 0);
 
 /// What a hook knows about a failure.
 #[derive(Clone, Copy)]
@@ -129,6 +126,15 @@ fn count(key: &StormKey) -> Option<u64> {
 /// Writes the record. A function of its own, so that each program holds its code once.
 #[inline(never)]
 fn tell(key: &StormKey, failures: u64, registers: Address) {
+    debug!(
+        &(),
+        "hook {} errno {} call {} process {} failure {}",
+        key.hook,
+        key.errno,
+        key.call,
+        key.tgid,
+        failures
+    );
     let Some(mut entry) = ring::reserve::<AlarmRecord>() else {
         return;
     };
@@ -142,12 +148,8 @@ fn tell(key: &StormKey, failures: u64, registers: Address) {
     // SAFETY: `record` points to a whole reserved record; each member is written once, without a
     // reference to what is not yet initialised.
     unsafe {
-        clear(&raw mut (*record).exe);
-        clear(&raw mut (*record).cgroup);
-        // The path's bytes serve as room for counting before they are filled.
-        let scratch = (&raw mut (*record).exe.bytes).cast::<[u64; 64]>();
-        let table = kernel::count_table(key.files, scratch);
-        clear(&raw mut (*record).exe);
+        // The components serve as room for counting before they are filled.
+        let scratch = (&raw mut (*record).exe).cast::<[u64; 64]>();
         (&raw mut (*record).time_ns).write(bpf_ktime_get_boot_ns());
         (&raw mut (*record).key).write(*key);
         (&raw mut (*record).failures).write(failures);
@@ -158,22 +160,15 @@ fn tell(key: &StormKey, failures: u64, registers: Address) {
         (&raw mut (*record).cpu).write(bpf_get_smp_processor_id());
         (&raw mut (*record).tid).write(bpf_get_current_pid_tgid() as u32);
         (&raw mut (*record).uid).write(bpf_get_current_uid_gid() as u32);
-        (&raw mut (*record).used).write(table.used);
-        (&raw mut (*record).open).write(table.open);
-        (&raw mut (*record).max_fds).write(table.max_fds);
+        let table = kernel::Table::of(key.files);
+        (&raw mut (*record).used).write(table.used());
+        (&raw mut (*record).open).write(table.open(scratch));
+        (&raw mut (*record).max_fds).write(table.max_fds());
         bpf_get_current_comm((&raw mut (*record).comm).cast(), 16);
-        paths::executable(task, &raw mut (*record).exe);
-        paths::cgroup(task, &raw mut (*record).cgroup);
+        let truncated = paths::executable(task, &raw mut (*record).exe);
+        (&raw mut (*record).exe_truncated).write(truncated);
+        let truncated = paths::cgroup(task, &raw mut (*record).cgroup);
+        (&raw mut (*record).cgroup_truncated).write(truncated);
     }
     ring::submit_now(entry);
-}
-
-/// Fills a path with zeroes.
-#[inline(always)]
-fn clear(path: *mut Path) {
-    let Some(zero) = ZERO_PATH.get_ptr(0) else {
-        return;
-    };
-    // SAFETY: both sides are a whole `Path`.
-    unsafe { bpf_probe_read_kernel(path.cast(), size_of::<Path>() as u32, zero.cast()) };
 }

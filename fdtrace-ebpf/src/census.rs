@@ -36,15 +36,15 @@ pub extern "C" fn census_task(context: *mut TaskContext) -> i32 {
         return 0;
     }
     let signal: Address = member(task, &offset::TASK_SIGNAL);
-    let (used, max_fds) = kernel::count_used(files);
+    let table = kernel::Table::of(files);
     let record = TaskRecord {
         files,
         soft: member(signal, &offset::SIGNAL_NOFILE_SOFT),
         hard: member(signal, &offset::SIGNAL_NOFILE_HARD),
         tgid: member(task, &offset::TASK_TGID),
         tid: member(task, &offset::TASK_PID),
-        used,
-        max_fds,
+        used: table.used(),
+        max_fds: table.max_fds(),
         comm: member(task, &offset::TASK_COMM),
     };
     // SAFETY: `meta` and its `seq` are trusted pointers of the iterator; the record is whole.

@@ -27,7 +27,7 @@ macro_rules! globals {
 }
 fdtrace_common::kernel_fields!(globals);
 
-/// Size of a kernel stack (`thread_union`); used where `bpf_task_pt_regs` is missing.
+/// Size of a kernel stack (THREAD_SIZE); used where `bpf_task_pt_regs` is missing.
 #[unsafe(no_mangle)]
 static STACK_SIZE: Global<u32> = Global::new(0);
 /// Size of `pt_regs`.
@@ -43,11 +43,14 @@ pub(crate) type Address = u64;
 /// The value at `base` + the member's offset; 0 where either is absent or unreadable.
 #[inline(always)]
 pub(crate) fn member<T: Copy + Default>(base: Address, member: &Global<u32>) -> T {
+    // No look at `base`: a branch here would double the verifier's work at every step of a walk, and
+    // reading near NULL gives the same 0.
     let offset = member.load();
-    if base == 0 || offset == ABSENT {
-        return T::default();
+    if offset == ABSENT {
+        T::default()
+    } else {
+        read(base + u64::from(offset))
     }
-    read(base + u64::from(offset))
 }
 
 /// The value at `address`; 0 where it is unreadable.
@@ -86,77 +89,80 @@ pub(crate) fn entry_registers(task: Address) -> Address {
     stack + u64::from(STACK_SIZE.load()) - u64::from(REGS_SIZE.load())
 }
 
-/// What a `files_struct` holds at this moment.
-#[derive(Clone, Copy)]
-pub(crate) struct Table {
-    /// Slots it has room for, a multiple of 64.
-    pub(crate) max_fds: u32,
-    /// Bits set in `open_fds`: taken numbers, those of calls under way included.
-    pub(crate) used: u32,
-    /// File pointers set.
-    pub(crate) open: u32,
-}
-
-/// Words of the bitmap that are counted.
+/// Words of the bitmap that are counted at most.
 const WORDS: u32 = USED_COUNTED / 64;
 /// The same for the pointers behind them.
 const POINTER_WORDS: u32 = OPEN_COUNTED / 64;
 /// Bytes that the pointers of one bitmap word fill.
 const POINTERS_SIZE: u32 = 64 * 8;
 
-/// Counts a table. `scratch` has room for the 64 pointers that belong to one word of the bitmap.
+/// A table's slots: a `struct fdtable`.
 ///
-/// `max_fds` is always a multiple of 64 (`alloc_fdtable` in fs/file.c), so no read passes the end.
-#[inline(always)]
-pub(crate) fn count_table(files: Address, scratch: *mut [u64; 64]) -> Table {
-    let fdt: Address = member(files, &offset::FILES_FDT);
-    let max_fds: u32 = member(fdt, &offset::FDT_MAX_FDS);
-    let bits: Address = member(fdt, &offset::FDT_OPEN_FDS);
-    let pointers: Address = member(fdt, &offset::FDT_FD);
-    let words = max_fds / 64;
-    let mut used = 0;
-    let mut open = 0;
-    for index in 0..WORDS {
-        if index >= words {
-            break;
-        }
-        let word: u64 = read(bits + u64::from(index) * 8);
-        used += word.count_ones();
-        if index < POINTER_WORDS && word != 0 {
-            // SAFETY: `scratch` is that large.
-            unsafe {
-                bpf_probe_read_kernel(
-                    scratch.cast(),
-                    POINTERS_SIZE,
-                    (pointers + u64::from(index) * u64::from(POINTERS_SIZE)) as *const _,
-                )
-            };
-            for slot in 0..64 {
-                // SAFETY: `slot` is below 64. A kernel address has its top bit set, NULL has not.
-                open += (unsafe { (*scratch).as_ptr().add(slot).read() } >> 63) as u32;
-            }
-        }
-    }
-    Table {
-        max_fds,
-        used: if words > WORDS { UNKNOWN } else { used },
-        open: if words > POINTER_WORDS { UNKNOWN } else { open },
-    }
+/// Each count reads the size anew and refuses what is too large before its loop. With one value for
+/// both loops, or a test behind one, the verifier would walk everything that follows once for each
+/// of the thousand ways out of the loop.
+#[derive(Clone, Copy)]
+pub(crate) struct Table {
+    fdt: Address,
 }
 
-/// Counts only the bits; what [`count_table`] calls `used`.
-#[inline(always)]
-pub(crate) fn count_used(files: Address) -> (u32, u32) {
-    let fdt: Address = member(files, &offset::FILES_FDT);
-    let max_fds: u32 = member(fdt, &offset::FDT_MAX_FDS);
-    let bits: Address = member(fdt, &offset::FDT_OPEN_FDS);
-    let words = max_fds / 64;
-    let mut used = 0;
-    for index in 0..WORDS {
-        if index >= words {
-            break;
+impl Table {
+    /// The present table of a `files_struct`.
+    #[inline(always)]
+    pub(crate) fn of(files: Address) -> Self {
+        Self {
+            fdt: member(files, &offset::FILES_FDT),
         }
-        used += read::<u64>(bits + u64::from(index) * 8).count_ones();
     }
-    (if words > WORDS { UNKNOWN } else { used }, max_fds)
+
+    /// Slots it has room for: always a multiple of 64 (`alloc_fdtable` in fs/file.c), so that no
+    /// read of whole words passes the end.
+    #[inline(always)]
+    pub(crate) fn max_fds(&self) -> u32 {
+        member(self.fdt, &offset::FDT_MAX_FDS)
+    }
+
+    /// Bits set: numbers taken, those of calls under way included.
+    #[inline(always)]
+    pub(crate) fn used(&self) -> u32 {
+        let words = self.max_fds() / 64;
+        if words > WORDS {
+            return UNKNOWN;
+        }
+        let bits: Address = member(self.fdt, &offset::FDT_OPEN_FDS);
+        let mut used = 0;
+        for index in 0..WORDS {
+            if index >= words {
+                break;
+            }
+            used += read::<u64>(bits + u64::from(index) * 8).count_ones();
+        }
+        used
+    }
+
+    /// File pointers set. `scratch` has room for those that belong to one word of the bitmap.
+    #[inline(always)]
+    pub(crate) fn open(&self, scratch: *mut [u64; 64]) -> u32 {
+        let words = self.max_fds() / 64;
+        if words > POINTER_WORDS {
+            return UNKNOWN;
+        }
+        let pointers: Address = member(self.fdt, &offset::FDT_FD);
+        let mut open = 0;
+        for index in 0..POINTER_WORDS {
+            if index >= words {
+                break;
+            }
+            let from = pointers + u64::from(index) * u64::from(POINTERS_SIZE);
+            // SAFETY: `scratch` is that large.
+            unsafe { bpf_probe_read_kernel(scratch.cast(), POINTERS_SIZE, from as *const _) };
+            for slot in 0..64 {
+                // SAFETY: `slot` is below 64.
+                let pointer = unsafe { scratch.cast::<u64>().add(slot).read() };
+                // A kernel address has its top bit set, NULL has not.
+                open += (pointer >> 63) as u32;
+            }
+        }
+        open
+    }
 }

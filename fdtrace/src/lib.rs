@@ -1,3 +1,21 @@
 //! fdtrace: every live file descriptor of every process, and EMFILE the moment it happens.
+//!
+//! Data goes one way:
+//!
+//! ```text
+//! kernel hook → ring → stream::decode → model.apply(record) → fact → diagnose → report
+//! ```
+//!
+//! * [`probe`] finds out what this kernel offers, loads the programs and attaches them.
+//! * [`stream`] reads their records.
+//! * [`model`] and [`diagnose`] are pure: facts in, facts out.
+//! * [`report`] writes facts as text or JSON.
+//! * [`commands`] puts these together, one file a subcommand.
 
+pub mod cli;
+pub mod commands;
+pub mod diagnose;
+pub mod model;
 pub mod probe;
+pub mod report;
+pub mod stream;

@@ -1,3 +1,7 @@
-//! The command line.
+//! fdtrace's entry: parse, run, exit status.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    fdtrace::commands::main()
+}

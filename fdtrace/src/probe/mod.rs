@@ -1,3 +1,23 @@
-//! The kernel's side of fdtrace: what this kernel offers, and where its structures keep what is read.
+//! Finding out what this kernel offers, and attaching to it.
+//!
+//! * [`btf`]: where struct members are and which functions exist.
+//! * [`globals`]: the constants that programs are loaded with.
+//! * [`plan`]: which hooks a backend has, as data.
+//! * [`attach`]: loading them, and choosing a backend by trying.
+//! * [`self_test`]: proof that the alarm works, in fdtrace's own process.
+//! * [`scope`]: which processes are watched.
+//! * [`census`]: every table on the host at this moment.
+//! * [`host`]: the limits of the host.
+//! * [`requirements`]: what must be there before any of this can work.
 
+pub mod attach;
 pub mod btf;
+pub mod census;
+pub mod cgroup;
+pub mod globals;
+pub mod host;
+pub mod maps;
+pub mod plan;
+pub mod requirements;
+pub mod scope;
+pub mod self_test;

@@ -1,0 +1,215 @@
+//! Every flag and its help.
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::probe::{attach::Backend, scope::Request};
+
+/// Shows every "too many open files" on this host the moment it happens
+///
+/// Follows fd exhaustion (EMFILE, ENFILE and the forms that no program is told of) with eBPF: which
+/// process, in which call, against which limit, how full its table was. Needs root.
+#[derive(Debug, Parser)]
+#[command(version, args_conflicts_with_subcommands = true, max_term_width = 100)]
+#[command(after_help = "\
+Examples:
+  fdtrace                        every exhaustion on the host, as it happens
+  fdtrace -p 2231 -f             only process 2231 and its children
+  fdtrace --cgroup system.slice/web.service --json
+  fdtrace -n nginx -d 60         for a minute
+  fdtrace --once -d 5m           wait for the first; exit status 1 if there was none
+  fdtrace doctor                 what this kernel offers, which backend runs and why
+
+Exit status: 0 done, 1 nothing seen (--once), 2 error or bad usage.")]
+pub struct Cli {
+    /// What to do; `watch` where it is left out.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    /// The flags of `watch`.
+    #[command(flatten)]
+    pub watch: Watch,
+    /// Print the man page
+    #[arg(long, hide = true)]
+    pub man_page: bool,
+}
+
+/// The subcommands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Stream every fd exhaustion as it happens (the default)
+    Watch(Watch),
+    /// Say what this kernel offers, which backend runs and why, and the limits in force
+    Doctor(Doctor),
+}
+
+/// `fdtrace watch`.
+#[derive(Args, Clone, Debug, Default)]
+pub struct Watch {
+    /// Whom to watch.
+    #[command(flatten)]
+    pub scope: ScopeArgs,
+    /// End after the first report; with --duration, status 1 if there was none
+    #[arg(long)]
+    pub once: bool,
+    /// End after this time: seconds, or with a unit (10, 10s, 5m, 1h30m)
+    #[arg(short, long, value_name = "TIME", value_parser = duration)]
+    pub duration: Option<Duration>,
+    /// How to run.
+    #[command(flatten)]
+    pub run: RunArgs,
+}
+
+/// `fdtrace doctor`.
+#[derive(Args, Clone, Debug)]
+pub struct Doctor {
+    /// How to run.
+    #[command(flatten)]
+    pub run: RunArgs,
+}
+
+/// Filters, applied in the kernel; different ones must all match.
+#[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
+pub struct ScopeArgs {
+    /// Only these processes
+    #[arg(short, long = "pid", value_name = "PID", value_delimiter = ',', value_parser = pid)]
+    pub pids: Vec<u32>,
+    /// Their children too, present and future
+    #[arg(short, long)]
+    pub follow: bool,
+    /// Only processes in this cgroup (v2) or below it: a directory, or a path below the mount
+    #[arg(long = "cgroup", value_name = "PATH")]
+    pub cgroups: Vec<PathBuf>,
+    /// Only threads whose name contains this
+    #[arg(short = 'n', long, value_name = "NAME")]
+    pub comm: Option<String>,
+    /// Only threads of this user
+    #[arg(short, long, value_name = "UID")]
+    pub uid: Option<u32>,
+}
+
+impl From<&ScopeArgs> for Request {
+    fn from(args: &ScopeArgs) -> Self {
+        Self {
+            pids: args.pids.clone(),
+            follow: args.follow,
+            cgroups: args.cgroups.clone(),
+            comm: args.comm.clone(),
+            uid: args.uid,
+        }
+    }
+}
+
+/// Flags that every command has.
+#[derive(Args, Clone, Debug, Default)]
+pub struct RunArgs {
+    /// Print one JSON object a line
+    #[arg(long)]
+    pub json: bool,
+    /// How to watch; auto takes the best that works
+    #[arg(
+        long,
+        value_name = "BACKEND",
+        default_value = "auto",
+        hide_possible_values = false
+    )]
+    pub backend: BackendChoice,
+    /// Read the kernel's types from this file (a raw BTF file or a vmlinux)
+    #[arg(long, value_name = "PATH")]
+    pub btf: Option<PathBuf>,
+    /// Print reports only, no banner and no summary
+    #[arg(short, long, conflicts_with = "verbose")]
+    pub quiet: bool,
+    /// Say more; twice: log lines of the kernel programs too
+    #[arg(short, long, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+}
+
+/// `--backend`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum BackendChoice {
+    /// The best that works
+    #[default]
+    Auto,
+    /// Trampolines at the exit of kernel functions
+    Fentry,
+    /// The same on kretprobes
+    Kprobe,
+    /// The end of every system call
+    Census,
+}
+
+impl BackendChoice {
+    /// The one backend asked for.
+    #[must_use]
+    pub fn forced(self) -> Option<Backend> {
+        match self {
+            Self::Auto => None,
+            Self::Fentry => Some(Backend::Fentry),
+            Self::Kprobe => Some(Backend::Kprobe),
+            Self::Census => Some(Backend::Census),
+        }
+    }
+}
+
+/// Seconds, or a time with units.
+fn duration(text: &str) -> Result<Duration, String> {
+    let duration = match text.parse::<u64>() {
+        Ok(seconds) => Duration::from_secs(seconds),
+        Err(_) => text
+            .parse::<jiff::SignedDuration>()
+            .ok()
+            .and_then(|duration| Duration::try_from(duration).ok())
+            .ok_or("not a time: give seconds, or units as in 10s, 5m, 1h30m")?,
+    };
+    if duration.is_zero() {
+        return Err("must be longer than 0".to_owned());
+    }
+    Ok(duration)
+}
+
+/// The number of a process.
+fn pid(text: &str) -> Result<u32, String> {
+    match text.parse::<u32>() {
+        Ok(pid) if pid > 0 && i32::try_from(pid).is_ok() => Ok(pid),
+        _ => Err("not a process number".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn definitions_are_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn durations_have_units_or_are_seconds() {
+        assert_eq!(duration("10"), Ok(Duration::from_secs(10)));
+        assert_eq!(duration("10s"), Ok(Duration::from_secs(10)));
+        assert_eq!(duration("5m"), Ok(Duration::from_secs(300)));
+        assert_eq!(duration("1h30m"), Ok(Duration::from_secs(5400)));
+        assert_eq!(duration("200ms"), Ok(Duration::from_millis(200)));
+        for wrong in ["0", "0s", "-1", "-5s", "abc", "", "10x"] {
+            assert!(duration(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn pids_are_listed_or_repeated() {
+        let cli = Cli::try_parse_from(["fdtrace", "-p", "1,2", "--pid", "3"]).unwrap();
+        assert_eq!(cli.watch.scope.pids, [1, 2, 3]);
+        assert!(Cli::try_parse_from(["fdtrace", "-p", "0"]).is_err());
+        assert!(Cli::try_parse_from(["fdtrace", "-p", "4294967295"]).is_err());
+    }
+
+    #[test]
+    fn watch_is_the_default_command() {
+        let cli = Cli::try_parse_from(["fdtrace", "--once"]).unwrap();
+        assert!(cli.command.is_none() && cli.watch.once);
+    }
+}

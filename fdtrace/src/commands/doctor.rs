@@ -1,0 +1,260 @@
+//! `fdtrace doctor`: what this kernel offers, which backend runs and why, and the limits in force.
+
+use std::io::{self, Write};
+
+use anyhow::Result;
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::{Ended, kernel_log_level};
+use crate::{
+    cli::Doctor,
+    probe::{
+        attach::{self, Backend, Coverage},
+        btf::Btf,
+        cgroup,
+        globals::{self, ResolvedField},
+        host, requirements,
+    },
+    report::json,
+};
+
+/// Limits of the host that have to do with fds or are mistaken for it.
+const SYSCTLS: [&str; 7] = [
+    "fs/nr_open",
+    "fs/file-max",
+    "fs/inotify/max_user_instances",
+    "fs/fanotify/max_user_groups",
+    "fs/pipe-user-pages-hard",
+    "fs/mqueue/queues_max",
+    "kernel/unprivileged_bpf_disabled",
+];
+
+/// Everything that the doctor finds.
+#[derive(Serialize)]
+struct Findings {
+    version: &'static str,
+    kernel: String,
+    machine: String,
+    btf: bool,
+    lockdown: Option<String>,
+    cgroup2: Option<String>,
+    missing_capabilities: Vec<&'static str>,
+    backend: Option<&'static str>,
+    backends: Vec<BackendFinding>,
+    limits: Vec<(String, Option<u64>)>,
+    files: Option<u64>,
+    fields: Vec<FieldFinding>,
+    problems: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct BackendFinding {
+    name: &'static str,
+    works: bool,
+    reason: Option<String>,
+    coverage: Option<Coverage>,
+}
+
+#[derive(Serialize)]
+struct FieldFinding {
+    field: String,
+    offset: Option<u32>,
+}
+
+/// Looks at everything, prints it; status 1 where no backend works.
+pub(super) fn run(args: &Doctor) -> Result<Ended> {
+    let findings = examine(args);
+    let mut output = io::stdout().lock();
+    if args.run.json {
+        json::line(&mut output, "doctor", Timestamp::now(), &findings)?;
+    } else {
+        print(&mut output, &findings, args.run.verbose > 0)?;
+    }
+    output.flush()?;
+    Ok(if findings.backend.is_some() {
+        Ended::Done
+    } else {
+        Ended::NothingFound
+    })
+}
+
+fn examine(args: &Doctor) -> Findings {
+    let uname = rustix::system::uname();
+    let mut problems = Vec::new();
+    let btf = match &args.run.btf {
+        Some(path) => Btf::from_file(path),
+        None => Btf::from_sys_fs(),
+    };
+    let fields = match &btf {
+        Ok(btf) => globals::resolve_fields(btf).unwrap_or_else(|error| {
+            problems.push(format!("{error:#}"));
+            Vec::new()
+        }),
+        Err(error) => {
+            problems.push(error.to_string());
+            Vec::new()
+        }
+    };
+    if let Err(error) = requirements::check() {
+        problems.push(error.to_string());
+    }
+    let backends = survey(args, &mut problems);
+    let wanted = args.run.backend.forced();
+    let works = |finding: &&BackendFinding| {
+        finding.works && wanted.is_none_or(|backend| backend.name() == finding.name)
+    };
+    Findings {
+        version: env!("CARGO_PKG_VERSION"),
+        kernel: uname.release().to_string_lossy().into_owned(),
+        machine: uname.machine().to_string_lossy().into_owned(),
+        btf: btf.is_ok(),
+        lockdown: requirements::lockdown(),
+        cgroup2: cgroup::mount_point().map(|path| path.display().to_string()),
+        missing_capabilities: requirements::missing_capabilities(),
+        backend: backends.iter().find(works).map(|finding| finding.name),
+        backends,
+        limits: SYSCTLS
+            .iter()
+            .map(|name| (name.replace('/', "."), host::sysctl(name)))
+            .collect(),
+        files: host::files().files,
+        fields: fields.into_iter().map(FieldFinding::from).collect(),
+        problems,
+    }
+}
+
+fn survey(args: &Doctor, problems: &mut Vec<String>) -> Vec<BackendFinding> {
+    let options = attach::Options {
+        backend: None,
+        btf: args.run.btf.as_deref(),
+        log_level: kernel_log_level(&args.run),
+    };
+    match attach::survey(&options) {
+        Ok(outcomes) => outcomes.into_iter().map(BackendFinding::from).collect(),
+        Err(error) => {
+            let reason = format!("{error:#}");
+            if !problems.contains(&reason) {
+                problems.push(reason);
+            }
+            Vec::new()
+        }
+    }
+}
+
+impl From<(Backend, Result<Coverage, String>)> for BackendFinding {
+    fn from((backend, outcome): (Backend, Result<Coverage, String>)) -> Self {
+        let name = backend.name();
+        match outcome {
+            Ok(coverage) => Self {
+                name,
+                works: true,
+                reason: None,
+                coverage: Some(coverage),
+            },
+            Err(reason) => Self {
+                name,
+                works: false,
+                reason: Some(reason),
+                coverage: None,
+            },
+        }
+    }
+}
+
+impl From<ResolvedField> for FieldFinding {
+    fn from(field: ResolvedField) -> Self {
+        Self {
+            field: format!("{}.{}", field.structure, field.paths[0]),
+            offset: field.offset,
+        }
+    }
+}
+
+fn print(output: &mut impl Write, findings: &Findings, in_full: bool) -> io::Result<()> {
+    let yes = |found: bool| if found { "yes" } else { "no" };
+    let or_unknown = |text: &Option<String>| text.clone().unwrap_or_else(|| "unknown".to_owned());
+    writeln!(output, "fdtrace       {}", findings.version)?;
+    writeln!(
+        output,
+        "kernel        {} {}",
+        findings.kernel, findings.machine
+    )?;
+    writeln!(output, "BTF           {}", yes(findings.btf))?;
+    writeln!(output, "lockdown      {}", or_unknown(&findings.lockdown))?;
+    let cgroup2 = findings
+        .cgroup2
+        .clone()
+        .unwrap_or_else(|| "not mounted, --cgroup cannot be used".to_owned());
+    writeln!(output, "cgroup v2     {cgroup2}")?;
+    let missing = &findings.missing_capabilities;
+    let capabilities = if missing.is_empty() {
+        "all there".to_owned()
+    } else {
+        format!("missing {}", missing.join(", "))
+    };
+    writeln!(output, "capabilities  {capabilities}")?;
+    writeln!(
+        output,
+        "backend       {}",
+        findings.backend.unwrap_or("none works")
+    )?;
+    for backend in &findings.backends {
+        print_backend(output, backend, in_full)?;
+    }
+    writeln!(output, "limits of the host")?;
+    for (name, value) in &findings.limits {
+        let value = value.map_or_else(
+            || "not on this kernel".to_owned(),
+            |value| value.to_string(),
+        );
+        writeln!(output, "  {name:<34} {value}")?;
+    }
+    if let Some(files) = findings.files {
+        writeln!(output, "  {:<34} {files}", "files allocated now")?;
+    }
+    if in_full {
+        writeln!(output, "offsets of kernel fields")?;
+        for field in &findings.fields {
+            let offset = field
+                .offset
+                .map_or_else(|| "absent".to_owned(), |offset| offset.to_string());
+            writeln!(output, "  {:<34} {offset}", field.field)?;
+        }
+    }
+    for problem in &findings.problems {
+        writeln!(output, "problem: {problem}")?;
+    }
+    Ok(())
+}
+
+fn print_backend(
+    output: &mut impl Write,
+    backend: &BackendFinding,
+    in_full: bool,
+) -> io::Result<()> {
+    match (&backend.coverage, &backend.reason) {
+        (Some(coverage), _) => {
+            writeln!(
+                output,
+                "  {:<8} works, its self-test saw an EMFILE",
+                backend.name
+            )?;
+            for miss in &coverage.misses {
+                writeln!(output, "           does not see {miss}")?;
+            }
+            for hook in coverage.hooks.iter().filter(|_| in_full) {
+                writeln!(output, "           {}: {}", hook.function, hook.sees)?;
+            }
+            Ok(())
+        }
+        (None, reason) => {
+            writeln!(
+                output,
+                "  {:<8} does not work: {}",
+                backend.name,
+                reason.as_deref().unwrap_or("unknown")
+            )
+        }
+    }
+}

@@ -1,0 +1,214 @@
+//! Which limit was hit, and whether the process was told.
+
+use std::borrow::Cow;
+
+use fdtrace_common::alarm::{
+    CALL_IO_URING, HOOK_ALLOC_FD, HOOK_ALLOC_FILE, HOOK_DUP_FD, HOOK_DUP3, HOOK_OWN_LIMIT,
+    HOOK_SYS_EXIT,
+};
+use serde::Serialize;
+
+use super::call;
+use crate::stream::decode::Alarm;
+
+/// The limit that a call ran into.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Cause {
+    /// The process's soft RLIMIT_NOFILE.
+    RlimitNofile,
+    /// fs.nr_open, below the process's limit or its table's size.
+    NrOpen,
+    /// fs.file-max, the host's.
+    FileMax,
+    /// F_DUPFD asked for a number above those that are free.
+    DupfdMinimum,
+    /// fs.inotify.max_user_instances.
+    InotifyInstances,
+    /// fs.fanotify.max_user_groups.
+    FanotifyGroups,
+    /// RLIMIT_MSGQUEUE.
+    MqueueBytes,
+    /// fs.pipe-user-pages-hard.
+    PipePages,
+    /// The size of io_uring's table of registered files.
+    IoUringFiles,
+    /// A file server's own limit (FUSE, CIFS), passed on.
+    FileServer,
+    /// Something else that is no fd limit.
+    Other,
+}
+
+impl Cause {
+    /// Is it a limit on file descriptors? The others use the same errno for something else.
+    #[must_use]
+    pub fn is_fd_limit(self) -> bool {
+        matches!(
+            self,
+            Self::RlimitNofile | Self::NrOpen | Self::FileMax | Self::DupfdMinimum
+        )
+    }
+}
+
+/// How an exhaustion was kept from the process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Silent {
+    /// recvmsg succeeded with MSG_CTRUNC; the passed files are gone.
+    MsgCtrunc,
+    /// Only the completion queue entry says so.
+    IoUringCqe,
+    /// dup2 or dup3 said EBADF.
+    Dup2Ebadf,
+    /// The sender of a binder transaction was told that it failed.
+    Binder,
+}
+
+/// What is known of the host at the time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Host {
+    /// Files allocated, from fs.file-nr.
+    pub files: Option<u64>,
+    /// fs.file-max.
+    pub file_max: Option<u64>,
+}
+
+impl Host {
+    /// The host is out of files, or so near that the kernel's per-CPU counting hides it.
+    fn is_out_of_files(self) -> bool {
+        /// Files a CPU may have counted for itself (`percpu_counter_batch`, at least 32), doubled.
+        const SLACK: u64 = 64;
+        match (self.files, self.file_max) {
+            (Some(files), Some(file_max)) => files + SLACK >= file_max,
+            _ => true,
+        }
+    }
+}
+
+/// BINDER_WRITE_READ, the one ioctl in which binder receives files.
+const BINDER_WRITE_READ: u64 = 0xc030_6201;
+/// fcntl's F_DUPFD and F_DUPFD_CLOEXEC.
+const F_DUPFD: [u64; 2] = [0, 1030];
+
+/// Decides the cause from what the hook saw. The host is looked at only where that is not enough.
+pub fn cause(alarm: &Alarm, host: impl FnOnce() -> Host) -> Cause {
+    match alarm.key.hook {
+        HOOK_ALLOC_FD => number_refused(alarm),
+        HOOK_DUP_FD => Cause::NrOpen,
+        HOOK_ALLOC_FILE => Cause::FileMax,
+        HOOK_DUP3 => target_refused(alarm),
+        HOOK_OWN_LIMIT => own_limit(&call::name(alarm.key.call)),
+        HOOK_SYS_EXIT => from_syscall(alarm, host),
+        _ => Cause::Other,
+    }
+}
+
+/// Decides whether the process was told.
+#[must_use]
+pub fn silent(alarm: &Alarm) -> Option<Silent> {
+    let name = call::name(alarm.key.call);
+    match alarm.key.hook {
+        HOOK_ALLOC_FD | HOOK_ALLOC_FILE if alarm.key.call & CALL_IO_URING != 0 => {
+            Some(Silent::IoUringCqe)
+        }
+        HOOK_ALLOC_FD if name == "recvmsg" || name == "recvmmsg" => Some(Silent::MsgCtrunc),
+        HOOK_ALLOC_FD if name == "ioctl" && alarm.arguments[1] == BINDER_WRITE_READ => {
+            Some(Silent::Binder)
+        }
+        HOOK_DUP3 => Some(Silent::Dup2Ebadf),
+        HOOK_SYS_EXIT if is_dup2(&name) => Some(Silent::Dup2Ebadf),
+        _ => None,
+    }
+}
+
+fn is_dup2(name: &str) -> bool {
+    name == "dup2" || name == "dup3"
+}
+
+/// `alloc_fd` failed (fs/file.c): there was no free number below its `end`, or the table could not
+/// grow to the number that it found.
+///
+/// It can only have looked at every number below `end` in a table at least that large; in a smaller
+/// one it found a number past the table, and growing was refused because of fs.nr_open.
+fn number_refused(alarm: &Alarm) -> Cause {
+    if alarm.max_fds < alarm.key.limit {
+        Cause::NrOpen
+    } else if least_number(alarm) > 0 && alarm.used.is_some_and(|used| used < alarm.key.limit) {
+        Cause::DupfdMinimum
+    } else {
+        Cause::RlimitNofile
+    }
+}
+
+/// The smallest number that the call accepts.
+fn least_number(alarm: &Alarm) -> u64 {
+    let is_fcntl = call::name(alarm.key.call).starts_with("fcntl");
+    if is_fcntl && F_DUPFD.contains(&alarm.arguments[1]) {
+        alarm.arguments[2]
+    } else {
+        0
+    }
+}
+
+/// dup2 or dup3 refused its target.
+fn target_refused(alarm: &Alarm) -> Cause {
+    let target = alarm.arguments[1] & u64::from(u32::MAX);
+    if target >= alarm.soft {
+        Cause::RlimitNofile
+    } else {
+        Cause::NrOpen
+    }
+}
+
+/// A call failed for a reason of its own.
+fn own_limit(name: &str) -> Cause {
+    match name {
+        "inotify_init" | "inotify_init1" => Cause::InotifyInstances,
+        "fanotify_init" => Cause::FanotifyGroups,
+        "mq_open" => Cause::MqueueBytes,
+        "io_uring_register" => Cause::IoUringFiles,
+        "pipe" | "pipe2" => Cause::PipePages,
+        "open" | "openat" | "openat2" | "creat" => Cause::FileServer,
+        _ => Cause::Other,
+    }
+}
+
+/// Only the call's result is known, and the table as it was when the call had ended.
+fn from_syscall(alarm: &Alarm, host: impl FnOnce() -> Host) -> Cause {
+    const ENFILE: u32 = 23;
+    let name: Cow<'_, str> = call::name(alarm.key.call);
+    if is_dup2(&name) {
+        return target_refused(alarm);
+    }
+    if alarm.key.errno == ENFILE {
+        let has_own_limit = matches!(&*name, "pipe" | "pipe2");
+        return if has_own_limit && !host().is_out_of_files() {
+            Cause::PipePages
+        } else {
+            Cause::FileMax
+        };
+    }
+    // A call that wants two numbers and gets one has put it back by now.
+    let wanted = if matches!(&*name, "pipe" | "pipe2" | "socketpair") {
+        2
+    } else {
+        1
+    };
+    let Some(used) = alarm.used else {
+        return Cause::RlimitNofile;
+    };
+    let (used, max_fds) = (u64::from(used), u64::from(alarm.max_fds));
+    if used + wanted > alarm.soft {
+        return Cause::RlimitNofile;
+    }
+    match &*name {
+        "fcntl" if least_number(alarm) > 0 => Cause::DupfdMinimum,
+        "fork" | "vfork" | "clone" | "clone3" | "unshare" | "execve" | "execveat"
+        | "close_range" => Cause::NrOpen,
+        _ if used + wanted > max_fds => Cause::NrOpen,
+        name => own_limit(name),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,4 @@
+//! What a failure means. Pure: no kernel, no clock, no files.
+
+pub mod call;
+pub mod cause;

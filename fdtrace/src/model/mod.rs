@@ -1,0 +1,4 @@
+//! What fdtrace knows, built from records alone. Pure: no aya, no files, no clock of its own.
+
+pub mod fullest;
+pub mod storms;

@@ -1,0 +1,377 @@
+//! Loading the programs, and choosing a backend by trying.
+
+use std::{fmt, path::Path};
+
+use anyhow::{Context, Result, anyhow, bail};
+use aya::{
+    Btf as AyaBtf, Ebpf, EbpfLoader, Endianness, include_bytes_aligned,
+    maps::{MapData, RingBuf},
+    programs::{FExit, KProbe, Program, ProgramError, RawTracePoint},
+};
+use log::debug;
+use serde::Serialize;
+
+use super::{
+    btf::Btf,
+    globals::Globals,
+    maps, plan,
+    plan::{HOOKS, Hook},
+    scope::Scope,
+    self_test,
+};
+
+/// The kernel programs, compiled and stripped by build.rs.
+static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/fdtrace.bpf.o"));
+
+/// A way to watch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Backend {
+    /// Programs at the exit of kernel functions, through trampolines.
+    Fentry,
+    /// The same on kretprobes.
+    Kprobe,
+    /// The end of every system call, and the kernel's iterators.
+    Census,
+}
+
+impl Backend {
+    /// All, the best first.
+    pub const ALL: [Self; 3] = [Self::Fentry, Self::Kprobe, Self::Census];
+
+    /// Its name on the command line and in JSON.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Fentry => "fentry",
+            Self::Kprobe => "kprobe",
+            Self::Census => "census",
+        }
+    }
+}
+
+impl fmt::Display for Backend {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.name())
+    }
+}
+
+/// A hook that is attached.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct AttachedHook {
+    /// The kernel function or tracepoint.
+    pub function: String,
+    /// What is seen there.
+    pub sees: &'static str,
+}
+
+/// What one backend turned out to see.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Coverage {
+    /// Hooks that are attached.
+    pub hooks: Vec<AttachedHook>,
+    /// What cannot be seen, and why.
+    pub misses: Vec<String>,
+}
+
+/// A backend that is not used, and why.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Rejected {
+    /// The backend.
+    pub backend: Backend,
+    /// In one line.
+    pub reason: String,
+}
+
+/// How to load.
+pub struct Options<'a> {
+    /// Only this backend; the best that works where it is `None`.
+    pub backend: Option<Backend>,
+    /// A BTF file in place of the kernel's own.
+    pub btf: Option<&'a Path>,
+    /// Kernel-side log lines up to this level of aya-log's; 0 for none.
+    pub log_level: u8,
+}
+
+/// The programs in the kernel. Dropping it takes them out.
+pub struct Session {
+    /// Programs and maps.
+    pub ebpf: Ebpf,
+    /// The records.
+    pub ring: RingBuf<MapData>,
+    /// The kernel's types as aya wants them.
+    pub btf: AyaBtf,
+    /// The backend that runs.
+    pub backend: Backend,
+    /// What it sees.
+    pub coverage: Coverage,
+    /// Better backends, and why they are not used.
+    pub rejected: Vec<Rejected>,
+}
+
+/// The object loaded, nothing attached.
+pub struct Loaded {
+    ebpf: Ebpf,
+    ring: RingBuf<MapData>,
+    aya_btf: AyaBtf,
+    btf: Btf,
+}
+
+/// Creates the maps, with everything that the programs will be told.
+pub fn load(options: &Options<'_>, scope: &Scope) -> Result<Loaded> {
+    if OBJECT.is_empty() {
+        bail!("this fdtrace was built without its kernel programs (AYA_BUILD_SKIP): build it anew");
+    }
+    let (btf, aya_btf) = match options.btf {
+        Some(path) => (
+            Btf::from_file(path)?,
+            AyaBtf::parse_file(path, Endianness::default())
+                .with_context(|| format!("reading the BTF file {}", path.display()))?,
+        ),
+        None => (
+            Btf::from_sys_fs()?,
+            AyaBtf::from_sys_fs().context("reading the kernel's BTF")?,
+        ),
+    };
+    let globals = Globals::new(&btf, scope, options.log_level)?;
+    let mut loader = EbpfLoader::new();
+    loader.btf(Some(&aya_btf));
+    globals.write(&mut loader);
+    if options.log_level == 0 {
+        loader.map_max_entries("AYA_LOGS", u32::try_from(rustix::param::page_size())?);
+    }
+    let mut ebpf = loader.load(OBJECT).map_err(explain_load)?;
+    scope.fill(&mut ebpf)?;
+    let ring = ebpf
+        .take_map("RECORDS")
+        .context("no map RECORDS in the kernel object")?;
+    Ok(Loaded {
+        ebpf,
+        ring: RingBuf::try_from(ring)?,
+        aya_btf,
+        btf,
+    })
+}
+
+fn explain_load(error: aya::EbpfError) -> anyhow::Error {
+    anyhow!(error).context("the kernel refused fdtrace's maps")
+}
+
+/// Loads, attaches and proves the backend that is to run.
+pub fn attach(options: &Options<'_>, scope: &Scope) -> Result<Session> {
+    let mut loaded = load(options, scope)?;
+    let candidates = match options.backend {
+        Some(backend) => vec![backend],
+        None => Backend::ALL.to_vec(),
+    };
+    let mut rejected = Vec::new();
+    for backend in candidates {
+        match loaded.try_backend(backend) {
+            Ok(coverage) => {
+                loaded.follow(scope)?;
+                maps::clear_storms(&mut loaded.ebpf)?;
+                let Loaded {
+                    ebpf,
+                    ring,
+                    aya_btf,
+                    btf: _,
+                } = loaded;
+                return Ok(Session {
+                    ebpf,
+                    ring,
+                    btf: aya_btf,
+                    backend,
+                    coverage,
+                    rejected,
+                });
+            }
+            Err(error) => rejected.push(Rejected {
+                backend,
+                reason: one_line(&error),
+            }),
+        }
+    }
+    let reasons = rejected.iter().map(|rejected| {
+        format!(
+            "{} does not work here: {}",
+            rejected.backend, rejected.reason
+        )
+    });
+    bail!("{}", reasons.collect::<Vec<_>>().join("; "))
+}
+
+/// Tries every backend, one after the other, and leaves none attached.
+pub fn survey(options: &Options<'_>) -> Result<Vec<(Backend, Result<Coverage, String>)>> {
+    let mut loaded = load(options, &Scope::default())?;
+    let mut try_one = |backend| {
+        let outcome = loaded
+            .try_backend(backend)
+            .map_err(|error| one_line(&error));
+        loaded.unload();
+        (backend, outcome)
+    };
+    Ok(Backend::ALL.map(&mut try_one).into())
+}
+
+impl Loaded {
+    /// Attaches one backend and has it prove itself; leaves nothing attached where it fails.
+    fn try_backend(&mut self, backend: Backend) -> Result<Coverage> {
+        maps::start_self_test(&mut self.ebpf)?;
+        let attached = match backend {
+            Backend::Fentry | Backend::Kprobe => self.attach_hooks(backend),
+            Backend::Census => self.attach_census(),
+        };
+        let outcome = attached.and_then(|coverage| {
+            self_test::run(&mut self.ring, backend)?;
+            Ok(coverage)
+        });
+        if outcome.is_err() {
+            self.unload();
+        }
+        outcome
+    }
+
+    fn attach_hooks(&mut self, backend: Backend) -> Result<Coverage> {
+        let mut coverage = Coverage::default();
+        for hook in HOOKS {
+            match self.attach_hook(backend, hook) {
+                Ok(function) => coverage.hooks.push(AttachedHook {
+                    function: function.to_owned(),
+                    sees: hook.sees,
+                }),
+                Err(error) if hook.required => return Err(error),
+                Err(error) => {
+                    coverage
+                        .misses
+                        .push(format!("{}: {}", hook.sees, one_line(&error)));
+                }
+            }
+        }
+        Ok(coverage)
+    }
+
+    /// Attaches one hook to the first of its functions that is there.
+    fn attach_hook(&mut self, backend: Backend, hook: &Hook) -> Result<&'static str> {
+        for function in hook.functions {
+            if self.btf.function(function)?.is_none() {
+                continue;
+            }
+            let attached = if backend == Backend::Fentry {
+                self.attach_fexit(hook.fexit, function)
+            } else {
+                self.attach_kretprobe(hook, function)
+            };
+            attached.map_err(|error| explain(backend, function, &error))?;
+            return Ok(function);
+        }
+        bail!("the kernel has no function {}", hook.functions.join(" or "))
+    }
+
+    fn attach_fexit(&mut self, program: &str, function: &str) -> Result<(), ProgramError> {
+        let program: &mut FExit = find(&mut self.ebpf, program)?.try_into()?;
+        program.load(function, &self.aya_btf)?;
+        program.attach()?;
+        Ok(())
+    }
+
+    fn attach_kretprobe(&mut self, hook: &Hook, function: &str) -> Result<(), ProgramError> {
+        let needs_entry = plan::dup_fd_has_errorp(&self.btf).unwrap_or(false);
+        let entry = hook.kprobe.filter(|_| needs_entry);
+        for program in entry.into_iter().chain([hook.kretprobe]) {
+            let program: &mut KProbe = find(&mut self.ebpf, program)?.try_into()?;
+            program.load()?;
+            program.attach(function, 0)?;
+        }
+        Ok(())
+    }
+
+    fn attach_census(&mut self) -> Result<Coverage> {
+        self.attach_raw_tracepoint(plan::SYS_EXIT, plan::SYS_EXIT)?;
+        Ok(Coverage {
+            hooks: vec![AttachedHook {
+                function: plan::SYS_EXIT.to_owned(),
+                sees: "every system call that returns EMFILE or ENFILE",
+            }],
+            misses: plan::CENSUS_MISSES
+                .iter()
+                .map(ToString::to_string)
+                .collect(),
+        })
+    }
+
+    fn attach_raw_tracepoint(&mut self, program: &str, tracepoint: &str) -> Result<()> {
+        let attach = || -> Result<(), ProgramError> {
+            let program: &mut RawTracePoint = find(&mut self.ebpf, program)?.try_into()?;
+            program.load()?;
+            program.attach(tracepoint)?;
+            Ok(())
+        };
+        let mut attach = attach;
+        attach().map_err(|error| explain(Backend::Census, tracepoint, &error))
+    }
+
+    /// Keeps the set of watched processes up to date from here on.
+    fn follow(&mut self, scope: &Scope) -> Result<()> {
+        if scope.pids.is_empty() {
+            return Ok(());
+        }
+        for (program, tracepoint) in plan::FOLLOW_TRACEPOINTS {
+            self.attach_raw_tracepoint(program, tracepoint)?;
+        }
+        scope.add_descendants(&mut self.ebpf)
+    }
+
+    fn unload(&mut self) {
+        for (name, program) in self.ebpf.programs_mut() {
+            let outcome = match program {
+                Program::FExit(program) => program.unload(),
+                Program::KProbe(program) => program.unload(),
+                Program::RawTracePoint(program) => program.unload(),
+                Program::Iter(program) => program.unload(),
+                _ => Ok(()),
+            };
+            match outcome {
+                Ok(()) | Err(ProgramError::NotLoaded) => {}
+                Err(error) => debug!("unloading {name}: {error}"),
+            }
+        }
+    }
+}
+
+fn find<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Program, ProgramError> {
+    ebpf.program_mut(name).ok_or(ProgramError::NotLoaded)
+}
+
+/// Says in one line what a refusal means.
+fn explain(backend: Backend, function: &str, error: &ProgramError) -> anyhow::Error {
+    debug!("{function}: {error}");
+    let (step, io_error) = match error {
+        ProgramError::LoadError { io_error, .. } => ("load", Some(io_error)),
+        ProgramError::SyscallError(error) => (error.call, Some(&error.io_error)),
+        _ => ("attach", None),
+    };
+    let Some(io_error) = io_error else {
+        return anyhow!("{function}: {}", one_line(&anyhow!("{error}")));
+    };
+    let code = io_error.raw_os_error().unwrap_or(0);
+    let meaning = match (backend, rustix::io::Errno::from_raw_os_error(code)) {
+        (Backend::Fentry, rustix::io::Errno::PERM) => {
+            ": this kernel refuses programs that need a trampoline"
+        }
+        (Backend::Fentry, rustix::io::Errno::OPNOTSUPP) => ": no trampolines on this kernel",
+        (Backend::Kprobe, _) if !has_kprobes() => ": this kernel has no kprobes (CONFIG_KPROBES)",
+        _ => "",
+    };
+    anyhow!("{function}: {step}: {io_error}{meaning}")
+}
+
+/// Is there a kprobe event source? Only asked to explain a failure.
+fn has_kprobes() -> bool {
+    Path::new("/sys/bus/event_source/devices/kprobe").exists()
+}
+
+/// An error and its causes, without the pages that a verifier writes.
+fn one_line(error: &anyhow::Error) -> String {
+    let text = format!("{error:#}");
+    text.lines().next().unwrap_or_default().trim().to_owned()
+}

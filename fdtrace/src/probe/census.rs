@@ -1,0 +1,60 @@
+//! Every fd table on the host at this moment, by the kernel's task iterator.
+
+use std::{fs::File, io::Read};
+
+use anyhow::{Context, Result};
+use aya::{
+    Btf as AyaBtf, Ebpf,
+    programs::{Iter, ProgramError},
+};
+use rustix::io::Errno;
+
+use crate::stream::decode::Task;
+
+/// The iterator's program.
+const PROGRAM: &str = "census_task";
+
+/// Reads all tables. Tables too large for the program are counted through /proc.
+pub fn read(ebpf: &mut Ebpf, btf: &AyaBtf) -> Result<Vec<Task>> {
+    let program: &mut Iter = ebpf
+        .program_mut(PROGRAM)
+        .with_context(|| format!("no program {PROGRAM} in the kernel object"))?
+        .try_into()?;
+    match program.load("task", btf) {
+        Ok(()) | Err(ProgramError::AlreadyLoaded) => {}
+        Err(error) => return Err(error).context("loading the task iterator"),
+    }
+    let link = program.attach().context("attaching the task iterator")?;
+    let mut output = program.take_link(link)?.into_file()?;
+    let bytes = read_to_end(&mut output).context("reading the task iterator")?;
+    let mut tasks = Task::decode_all(&bytes)?;
+    for task in &mut tasks {
+        task.used = task.used.or_else(|| count_in_proc(task.tgid, task.tid));
+    }
+    Ok(tasks)
+}
+
+/// Reads on where the kernel stops after a million silent objects with EAGAIN (kernel/bpf/bpf_iter.c).
+fn read_to_end(output: &mut File) -> std::io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    loop {
+        match output.read_to_end(&mut bytes) {
+            Ok(_) => return Ok(bytes),
+            Err(error) if error.raw_os_error() == Some(Errno::AGAIN.raw_os_error()) => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// The directory's size is the number of fds from 6.2 on (fs/proc/fd.c); its entries are counted
+/// where that says 0.
+fn count_in_proc(tgid: u32, tid: u32) -> Option<u32> {
+    let directory = format!("/proc/{tgid}/task/{tid}/fd");
+    let size = std::fs::metadata(&directory).ok()?.len();
+    let count = if size > 0 {
+        size
+    } else {
+        std::fs::read_dir(&directory).ok()?.count() as u64
+    };
+    u32::try_from(count).ok()
+}

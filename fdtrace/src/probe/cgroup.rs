@@ -1,0 +1,77 @@
+//! Finding cgroups of the v2 hierarchy by the paths that people type.
+
+use std::{
+    fs::File,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result, bail};
+use rustix::fs::{Mode, OFlags, fstatfs, open as open_fd};
+
+/// CGROUP2_SUPER_MAGIC (include/uapi/linux/magic.h).
+const CGROUP2_MAGIC: i64 = 0x6367_7270;
+
+/// Where the v2 hierarchy is mounted; `None` where it is not (cgroup v1 only).
+#[must_use]
+pub fn mount_point() -> Option<PathBuf> {
+    mount_point_in(&std::fs::read_to_string("/proc/self/mountinfo").ok()?)
+}
+
+/// The same, from the text of a mountinfo (proc_pid_mountinfo(5)).
+fn mount_point_in(mountinfo: &str) -> Option<PathBuf> {
+    mountinfo.lines().find_map(|line| {
+        let (fields, rest) = line.split_once(" - ")?;
+        let is_cgroup2 = rest.split(' ').next() == Some("cgroup2");
+        is_cgroup2.then(|| fields.split(' ').nth(4).map(PathBuf::from))?
+    })
+}
+
+/// Opens a cgroup given as an absolute path, or as one below the hierarchy's mount.
+pub fn open(path: &Path) -> Result<File> {
+    let Some(mount) = mount_point() else {
+        bail!(
+            "--cgroup needs the cgroup v2 hierarchy, and it is not mounted here: \
+             mount it (mount -t cgroup2 none /sys/fs/cgroup), or give --pid"
+        );
+    };
+    let below = mount.join(path.strip_prefix("/").unwrap_or(path));
+    let candidates = [path.is_absolute().then(|| path.to_path_buf()), Some(below)];
+    for candidate in candidates.into_iter().flatten() {
+        let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
+        let Ok(directory) = open_fd(&candidate, flags, Mode::empty()) else {
+            continue;
+        };
+        let kind =
+            fstatfs(&directory).with_context(|| format!("examining {}", candidate.display()))?;
+        if i64::from(kind.f_type) == CGROUP2_MAGIC {
+            return Ok(File::from(directory));
+        }
+    }
+    bail!(
+        "no cgroup {}: give a directory of {}, or a path below it",
+        path.display(),
+        mount.display(),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_v2_mount_is_found_among_v1_mounts() {
+        let mountinfo = "\
+30 25 0:26 / /sys/fs/cgroup rw,relatime - tmpfs tmpfs rw
+31 30 0:27 / /sys/fs/cgroup/cpu rw,relatime shared:9 - cgroup cgroup rw,cpu
+32 30 0:28 / /sys/fs/cgroup/unified rw,relatime shared:10 - cgroup2 cgroup2 rw
+";
+        assert_eq!(
+            mount_point_in(mountinfo),
+            Some(PathBuf::from("/sys/fs/cgroup/unified"))
+        );
+        assert_eq!(
+            mount_point_in("31 30 0:27 / /a rw - cgroup cgroup rw,cpu\n"),
+            None
+        );
+    }
+}

@@ -1,0 +1,26 @@
+//! The host's own limits, from /proc/sys.
+
+use std::fs::read_to_string;
+
+use crate::diagnose::cause::Host;
+
+/// How many files the host has, and may have. Needs no free fd beyond one; unknown where there is
+/// none.
+#[must_use]
+pub fn files() -> Host {
+    let file_nr = read_to_string("/proc/sys/fs/file-nr").unwrap_or_default();
+    let mut fields = file_nr.split_whitespace().map(|field| field.parse().ok());
+    let files = fields.next().flatten();
+    let file_max = fields.nth(1).flatten();
+    Host { files, file_max }
+}
+
+/// One number under /proc/sys, such as `fs/nr_open`.
+#[must_use]
+pub fn sysctl(name: &str) -> Option<u64> {
+    read_to_string(format!("/proc/sys/{name}"))
+        .ok()?
+        .trim()
+        .parse()
+        .ok()
+}

@@ -1,0 +1,69 @@
+//! What must be there before any of this can work, checked in the order in which people can help it.
+
+use anyhow::{Result, bail};
+use rustix::thread::CapabilitySet;
+
+/// Can this process load and attach programs at all?
+pub fn check() -> Result<()> {
+    let missing = missing_capabilities();
+    if !missing.is_empty() {
+        bail!(
+            "{} missing: run fdtrace as root (sudo fdtrace …), or give the program these \
+             capabilities",
+            missing.join(" and "),
+        );
+    }
+    if lockdown().as_deref() == Some("confidentiality") {
+        bail!(
+            "the kernel is locked down for confidentiality, which keeps all programs from reading \
+             kernel memory: boot with lockdown=integrity, or without lockdown"
+        );
+    }
+    Ok(())
+}
+
+/// The capabilities fdtrace cannot do without and does not have; `CAP_SYS_ADMIN` stands for both.
+#[must_use]
+pub fn missing_capabilities() -> Vec<&'static str> {
+    let effective =
+        rustix::thread::capabilities(None).map_or(CapabilitySet::empty(), |sets| sets.effective);
+    if effective.contains(CapabilitySet::SYS_ADMIN) {
+        return Vec::new();
+    }
+    let needed = [
+        (CapabilitySet::BPF, "CAP_BPF"),
+        (CapabilitySet::PERFMON, "CAP_PERFMON"),
+    ];
+    let missing = needed
+        .into_iter()
+        .filter(|(capability, _)| !effective.contains(*capability));
+    missing.map(|(_, name)| name).collect()
+}
+
+/// The lockdown mode in force: `none`, `integrity` or `confidentiality`; `None` where it is unknown.
+#[must_use]
+pub fn lockdown() -> Option<String> {
+    let text = std::fs::read_to_string("/sys/kernel/security/lockdown").ok()?;
+    chosen(&text)
+}
+
+/// The word in brackets.
+fn chosen(text: &str) -> Option<String> {
+    let (_, rest) = text.split_once('[')?;
+    let (mode, _) = rest.split_once(']')?;
+    Some(mode.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_mode_in_brackets_is_in_force() {
+        assert_eq!(
+            chosen("none [integrity] confidentiality\n").as_deref(),
+            Some("integrity")
+        );
+        assert_eq!(chosen("none"), None);
+    }
+}

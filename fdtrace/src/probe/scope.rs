@@ -1,0 +1,229 @@
+//! Which processes are watched. Checked before anything is attached, applied by the kernel programs.
+
+use std::{fs::File, os::fd::AsFd, path::PathBuf};
+
+use anyhow::{Context, Result, bail};
+use aya::{
+    Ebpf,
+    maps::{CgroupArray, HashMap},
+};
+use fdtrace_common::control::CGROUPS_MAX;
+
+use super::cgroup;
+
+/// A thread's name has at most this many bytes (TASK_COMM_LEN less its NUL).
+const COMM_LENGTH: usize = 15;
+
+/// What the command line asks for; the kinds are combined by *and*, values of one kind by *or*.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Request {
+    /// Processes.
+    pub pids: Vec<u32>,
+    /// Their children too.
+    pub follow: bool,
+    /// cgroups, as typed.
+    pub cgroups: Vec<PathBuf>,
+    /// Part of the thread's name.
+    pub comm: Option<String>,
+    /// User id.
+    pub uid: Option<u32>,
+}
+
+/// A request found to be possible.
+#[derive(Debug, Default)]
+pub struct Scope {
+    /// Processes; with `follow` their descendants join later. Empty: any.
+    pub pids: Vec<u32>,
+    /// Children of watched processes are watched.
+    pub follow: bool,
+    /// Open directories of the cgroups; descendants belong to them. Empty: any.
+    pub cgroups: Vec<File>,
+    /// Part of the thread's name. Empty: any.
+    pub comm: Vec<u8>,
+    /// User id.
+    pub uid: Option<u32>,
+}
+
+impl Scope {
+    /// Checks that every process and cgroup asked for is there.
+    pub fn new(request: &Request) -> Result<Self> {
+        for pid in &request.pids {
+            check_process(*pid)?;
+        }
+        if request.follow && request.pids.is_empty() {
+            bail!("--follow follows the children of given processes: give --pid too");
+        }
+        if request.cgroups.len() > CGROUPS_MAX as usize {
+            bail!(
+                "at most {CGROUPS_MAX} cgroups can be watched at once, {} were given: \
+                 give a cgroup that holds them",
+                request.cgroups.len(),
+            );
+        }
+        let cgroups = request
+            .cgroups
+            .iter()
+            .map(|path| cgroup::open(path))
+            .collect::<Result<_>>()?;
+        let comm = request.comm.clone().unwrap_or_default().into_bytes();
+        if comm.len() > COMM_LENGTH {
+            bail!(
+                "a thread's name has at most {COMM_LENGTH} bytes, --comm was given {}: \
+                 give a part of it",
+                comm.len(),
+            );
+        }
+        Ok(Self {
+            pids: request.pids.clone(),
+            follow: request.follow,
+            cgroups,
+            comm,
+            uid: request.uid,
+        })
+    }
+
+    /// The wanted part of the name as two little-endian words, and the mask of the bytes that count.
+    #[must_use]
+    pub fn comm_pattern(&self) -> ([u64; 2], [u64; 2]) {
+        let mut bytes = [0_u8; 16];
+        let mut mask = [0_u8; 16];
+        for ((to, mask), from) in bytes.iter_mut().zip(&mut mask).zip(&self.comm) {
+            *to = *from;
+            *mask = 0xff;
+        }
+        (words(bytes), words(mask))
+    }
+
+    /// Fills the maps that the programs look into. Called before they are attached.
+    pub fn fill(&self, ebpf: &mut Ebpf) -> Result<()> {
+        let cgroups = ebpf
+            .map_mut("CGROUPS")
+            .context("no map CGROUPS in the kernel object")?;
+        let mut cgroups = CgroupArray::try_from(cgroups)?;
+        for (index, directory) in (0..).zip(&self.cgroups) {
+            cgroups
+                .set(index, directory.as_fd(), 0)
+                .context("setting the cgroup filter")?;
+        }
+        let mut pids = pid_set(ebpf)?;
+        for pid in &self.pids {
+            pids.insert(pid, 1, 0)
+                .with_context(|| format!("adding process {pid} to the filter"))?;
+        }
+        Ok(())
+    }
+
+    /// Adds the descendants that watched processes have already. Called once new ones are followed,
+    /// so that none is missed in between.
+    pub fn add_descendants(&self, ebpf: &mut Ebpf) -> Result<()> {
+        if !self.follow {
+            return Ok(());
+        }
+        let parents = parents()?;
+        let mut pids = pid_set(ebpf)?;
+        let mut wave = self.pids.clone();
+        while let Some(parent) = wave.pop() {
+            for (child, _) in parents.iter().filter(|(_, of)| *of == parent) {
+                pids.insert(child, 1, 0).with_context(|| {
+                    format!("adding process {child}, a child of {parent}, to the filter")
+                })?;
+                wave.push(*child);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn pid_set(ebpf: &mut Ebpf) -> Result<HashMap<&mut aya::maps::MapData, u32, u8>> {
+    let map = ebpf
+        .map_mut("PIDS")
+        .context("no map PIDS in the kernel object")?;
+    Ok(HashMap::try_from(map)?)
+}
+
+fn words(bytes: [u8; 16]) -> [u64; 2] {
+    let value = u128::from_le_bytes(bytes);
+    let low = u64::try_from(value & u128::from(u64::MAX)).unwrap_or_default();
+    let high = u64::try_from(value >> 64).unwrap_or_default();
+    [low, high]
+}
+
+/// Every process and its parent.
+fn parents() -> Result<Vec<(u32, u32)>> {
+    let processes = procfs::process::all_processes().context("listing /proc")?;
+    let stats = processes.filter_map(|process| process.ok()?.stat().ok());
+    Ok(stats
+        .filter_map(|stat| {
+            Some((
+                u32::try_from(stat.pid).ok()?,
+                u32::try_from(stat.ppid).ok()?,
+            ))
+        })
+        .collect())
+}
+
+/// Is `pid` a process, and not just one thread of one?
+fn check_process(pid: u32) -> Result<()> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status"));
+    let Ok(status) = status else {
+        bail!("no process {pid}: it has ended, or the number is not one of this pid namespace");
+    };
+    let leader = status.lines().find_map(|line| line.strip_prefix("Tgid:"));
+    let leader: Option<u32> = leader.and_then(|text| text.trim().parse().ok());
+    match leader {
+        Some(leader) if leader != pid => {
+            bail!("{pid} is a thread of process {leader}: give --pid {leader}")
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pattern_covers_just_its_bytes() {
+        let scope = Scope {
+            comm: b"nginx: wor".to_vec(),
+            ..Scope::default()
+        };
+        let (text, mask) = scope.comm_pattern();
+        assert_eq!(
+            text,
+            [
+                u64::from_le_bytes(*b"nginx: w"),
+                u64::from_le_bytes(*b"or\0\0\0\0\0\0")
+            ]
+        );
+        assert_eq!(mask, [u64::MAX, 0xffff]);
+    }
+
+    #[test]
+    fn a_process_that_is_not_there_is_refused() {
+        let request = Request {
+            pids: vec![0x7fff_fff0],
+            ..Request::default()
+        };
+        let error = Scope::new(&request).unwrap_err().to_string();
+        assert!(error.contains("no process 2147483632"), "{error}");
+    }
+
+    #[test]
+    fn following_needs_somebody_to_follow() {
+        let request = Request {
+            follow: true,
+            ..Request::default()
+        };
+        assert!(Scope::new(&request).is_err());
+    }
+
+    #[test]
+    fn a_name_no_thread_can_have_is_refused() {
+        let request = Request {
+            comm: Some("x".repeat(16)),
+            ..Request::default()
+        };
+        assert!(Scope::new(&request).is_err());
+    }
+}

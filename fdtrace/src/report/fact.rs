@@ -1,0 +1,121 @@
+//! The facts that a stream tells.
+
+use jiff::Timestamp;
+
+use crate::{
+    diagnose::{
+        call,
+        cause::{self, Cause, Host, Silent},
+    },
+    model::storms::Report,
+    probe::attach::Backend,
+    stream::clock,
+};
+
+/// Anything a stream says.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Fact {
+    /// A table ran out, or a call failed as if it had.
+    Exhausted(Box<Exhausted>),
+    /// Something was not seen.
+    Loss(Loss),
+    /// The stream has ended.
+    Summary(Summary),
+}
+
+/// One exhaustion. Text is as the traced process wrote it: hostile.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Exhausted {
+    /// When.
+    pub time: Timestamp,
+    /// Which limit was hit.
+    pub cause: Cause,
+    /// How it was kept from the process.
+    pub silent: Option<Silent>,
+    /// `EMFILE` or `ENFILE`: what the kernel ran into, whatever the process was told.
+    pub errno: &'static str,
+    /// The process.
+    pub pid: u32,
+    /// The thread.
+    pub tid: u32,
+    /// The thread's name.
+    pub comm: Vec<u8>,
+    /// The program.
+    pub exe: Option<Vec<u8>>,
+    /// The thread's user.
+    pub uid: u32,
+    /// The cgroup v2 path.
+    pub cgroup: Vec<u8>,
+    /// The call that failed.
+    pub call: String,
+    /// Further failures like this one that it stands for.
+    pub repeats: u64,
+    /// Soft RLIMIT_NOFILE, and the limit that the kernel applied.
+    pub soft: u64,
+    /// Hard RLIMIT_NOFILE.
+    pub hard: u64,
+    /// Numbers taken.
+    pub used: Option<u32>,
+    /// Files open.
+    pub open: Option<u32>,
+}
+
+impl Exhausted {
+    /// What a report means; `host` is asked where the report alone does not tell.
+    pub fn new(report: Report, host: impl FnOnce() -> Host) -> Self {
+        let Report { alarm, repeats } = report;
+        let cause = cause::cause(&alarm, host);
+        Self {
+            time: clock::time_of_day(alarm.time_ns),
+            cause,
+            silent: cause::silent(&alarm),
+            errno: if alarm.key.errno == 23 {
+                "ENFILE"
+            } else {
+                "EMFILE"
+            },
+            pid: alarm.key.tgid,
+            tid: alarm.tid,
+            comm: alarm.comm,
+            exe: alarm.exe,
+            uid: alarm.uid,
+            cgroup: alarm.cgroup,
+            call: call::name(alarm.key.call).into_owned(),
+            repeats,
+            soft: alarm.soft,
+            hard: alarm.hard,
+            used: alarm.used,
+            open: alarm.open,
+        }
+    }
+}
+
+/// Something that was not seen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Loss {
+    /// When it was noticed.
+    pub time: Timestamp,
+    /// Where it was lost: `ring`, `storms`, `follow`, `output`.
+    pub place: &'static str,
+    /// How many.
+    pub count: u64,
+}
+
+/// The end of a stream.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Summary {
+    /// When.
+    pub time: Timestamp,
+    /// What ran.
+    pub backend: Backend,
+    /// For how long.
+    pub duration_s: f64,
+    /// Records read.
+    pub records: u64,
+    /// Records, failures and lines lost.
+    pub lost: u64,
+    /// Exhaustion reports made.
+    pub exhausted: u64,
+    /// Failures that they stand for.
+    pub failures: u64,
+}

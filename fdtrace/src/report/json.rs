@@ -1,0 +1,173 @@
+//! One JSON object a line; the fields are those of the contract, never a made-up value.
+
+use std::io::{self, Write};
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::fact::{Exhausted, Fact, Loss, Summary};
+
+/// The version of the objects' shape; fields are only ever added to it.
+const VERSION: u32 = 1;
+
+/// Writes one line.
+pub fn write(output: &mut impl Write, fact: &Fact) -> io::Result<()> {
+    match fact {
+        Fact::Exhausted(exhausted) => line(
+            output,
+            "exhausted",
+            exhausted.time,
+            &ExhaustedFields::new(exhausted),
+        ),
+        Fact::Loss(loss) => line(output, "loss", loss.time, &LossFields::from(loss)),
+        Fact::Summary(summary) => line(
+            output,
+            "summary",
+            summary.time,
+            &SummaryFields::from(summary),
+        ),
+    }
+}
+
+/// Writes one object of any kind.
+pub fn line(
+    output: &mut impl Write,
+    kind: &'static str,
+    time: Timestamp,
+    fields: &impl Serialize,
+) -> io::Result<()> {
+    let object = Object {
+        v: VERSION,
+        kind,
+        time: format!("{time:.6}"),
+        fields,
+    };
+    serde_json::to_writer(&mut *output, &object)?;
+    output.write_all(b"\n")
+}
+
+#[derive(Serialize)]
+struct Object<'a, T: Serialize> {
+    v: u32,
+    #[serde(rename = "type")]
+    kind: &'static str,
+    time: String,
+    #[serde(flatten)]
+    fields: &'a T,
+}
+
+#[derive(Serialize)]
+struct Limit {
+    soft: Option<u64>,
+    hard: Option<u64>,
+}
+
+#[derive(Serialize)]
+struct ExhaustedFields<'a> {
+    errno: &'static str,
+    cause: crate::diagnose::cause::Cause,
+    silent: Option<crate::diagnose::cause::Silent>,
+    pid: u32,
+    tid: u32,
+    comm: String,
+    exe: Option<String>,
+    uid: u32,
+    cgroup: String,
+    unit: Option<String>,
+    container: Option<String>,
+    pod: Option<String>,
+    call: &'a str,
+    repeats: u64,
+    limit: Limit,
+    used: Option<u32>,
+    open: Option<u32>,
+    holders: [(); 0],
+    verdict: Option<()>,
+    remedy: [(); 0],
+}
+
+impl<'a> ExhaustedFields<'a> {
+    fn new(exhausted: &'a Exhausted) -> Self {
+        Self {
+            errno: exhausted.errno,
+            cause: exhausted.cause,
+            silent: exhausted.silent,
+            pid: exhausted.pid,
+            tid: exhausted.tid,
+            comm: text(&exhausted.comm),
+            exe: exhausted.exe.as_deref().map(text),
+            uid: exhausted.uid,
+            cgroup: text(&exhausted.cgroup),
+            unit: None,
+            container: None,
+            pod: None,
+            call: &exhausted.call,
+            repeats: exhausted.repeats,
+            limit: Limit {
+                soft: finite(exhausted.soft),
+                hard: finite(exhausted.hard),
+            },
+            used: exhausted.used,
+            open: exhausted.open,
+            holders: [],
+            verdict: None,
+            remedy: [],
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct LossFields {
+    #[serde(rename = "where")]
+    place: &'static str,
+    count: u64,
+    repaired: u64,
+}
+
+impl From<&Loss> for LossFields {
+    fn from(loss: &Loss) -> Self {
+        Self {
+            place: loss.place,
+            count: loss.count,
+            repaired: 0,
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct SummaryFields {
+    backend: &'static str,
+    duration_s: f64,
+    records: u64,
+    lost: u64,
+    repaired: u64,
+    exhausted: u64,
+    failures: u64,
+}
+
+impl From<&Summary> for SummaryFields {
+    fn from(summary: &Summary) -> Self {
+        Self {
+            backend: summary.backend.name(),
+            duration_s: summary.duration_s,
+            records: summary.records,
+            lost: summary.lost,
+            repaired: 0,
+            exhausted: summary.exhausted,
+            failures: summary.failures,
+        }
+    }
+}
+
+/// Bytes that are no UTF-8 become U+FFFD.
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// RLIM_INFINITY is no number.
+fn finite(limit: u64) -> Option<u64> {
+    (limit != u64::MAX).then_some(limit)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,7 @@
+//! Facts as text or JSON: one file a format, and what both need.
+
+pub mod fact;
+pub mod json;
+pub mod sanitize;
+pub mod text;
+pub mod writer;

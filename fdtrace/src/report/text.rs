@@ -1,0 +1,136 @@
+//! Lines for people: a header once, one line an exhaustion, one more with what it means.
+
+use std::io::{self, Write};
+
+use jiff::tz::TimeZone;
+
+use super::{
+    fact::{Exhausted, Fact, Loss, Summary},
+    sanitize::printable,
+};
+use crate::diagnose::cause::{Cause, Silent};
+
+/// Writes the column names.
+pub fn header(output: &mut impl Write) -> io::Result<()> {
+    writeln!(
+        output,
+        "{:<8} {:>7} {:<15} {:<13} {:<6} {:>7} {:>7} {:>8}",
+        "TIME", "PID", "COMM", "CALL", "ERRNO", "USED", "LIMIT", "REPEATS"
+    )
+}
+
+/// Writes a fact, the summary excepted: it goes to stderr.
+pub fn write(output: &mut impl Write, fact: &Fact) -> io::Result<()> {
+    match fact {
+        Fact::Exhausted(exhausted) => write_exhausted(output, exhausted),
+        Fact::Loss(_) | Fact::Summary(_) => Ok(()),
+    }
+}
+
+fn write_exhausted(output: &mut impl Write, exhausted: &Exhausted) -> io::Result<()> {
+    let time = exhausted.time.to_zoned(TimeZone::system());
+    writeln!(
+        output,
+        "{:<8} {:>7} {:<15} {:<13} {:<6} {:>7} {:>7} {:>8}",
+        time.strftime("%H:%M:%S").to_string(),
+        exhausted.pid,
+        printable(&exhausted.comm),
+        exhausted.call,
+        exhausted.errno,
+        count(exhausted.used.map(u64::from)),
+        limit(exhausted.soft),
+        exhausted.repeats,
+    )?;
+    let mut details = vec![cause(exhausted)];
+    details.extend(exhausted.silent.map(silent).map(str::to_owned));
+    if let (Some(open), Some(used)) = (exhausted.open, exhausted.used)
+        && open != used
+    {
+        details.push(format!("{open} open"));
+    }
+    if exhausted.tid != exhausted.pid {
+        details.push(format!("thread {}", exhausted.tid));
+    }
+    details.push(format!("uid {}", exhausted.uid));
+    details.extend(exhausted.exe.as_deref().map(printable));
+    if exhausted.cgroup != b"/" {
+        details.push(format!("cgroup {}", printable(&exhausted.cgroup)));
+    }
+    writeln!(output, "         {}", details.join(", "))
+}
+
+/// The cause in words that name what to look at.
+fn cause(exhausted: &Exhausted) -> String {
+    let text = match exhausted.cause {
+        Cause::RlimitNofile => {
+            return format!(
+                "soft limit RLIMIT_NOFILE reached, hard limit {}",
+                limit(exhausted.hard)
+            );
+        }
+        Cause::NrOpen => "fs.nr_open reached",
+        Cause::FileMax => "fs.file-max reached, the host's limit",
+        Cause::DupfdMinimum => "F_DUPFD wants a number above those that are free",
+        Cause::InotifyInstances => "no fd limit: fs.inotify.max_user_instances reached",
+        Cause::FanotifyGroups => "no fd limit: fs.fanotify.max_user_groups reached",
+        Cause::MqueueBytes => "no fd limit: RLIMIT_MSGQUEUE reached",
+        Cause::PipePages => "no fd limit: fs.pipe-user-pages-hard reached",
+        Cause::IoUringFiles => "no fd limit: too many files registered with io_uring",
+        Cause::FileServer => "no fd limit of this process: the file system's server ran out",
+        Cause::Other => "no fd limit: fds are to spare",
+    };
+    text.to_owned()
+}
+
+fn silent(silent: Silent) -> &'static str {
+    match silent {
+        Silent::MsgCtrunc => "the process was not told: recvmsg set MSG_CTRUNC and dropped files",
+        Silent::IoUringCqe => "only io_uring's completion says so",
+        Silent::Dup2Ebadf => "the process was told EBADF",
+        Silent::Binder => "the process was not told: the sender's transaction failed",
+    }
+}
+
+/// A number, or what stands for one that is not known.
+pub fn count(count: Option<u64>) -> String {
+    count.map_or_else(|| "?".to_owned(), |count| count.to_string())
+}
+
+/// A limit; RLIM_INFINITY has a name.
+#[must_use]
+pub fn limit(limit: u64) -> String {
+    if limit == u64::MAX {
+        "unlimited".to_owned()
+    } else {
+        limit.to_string()
+    }
+}
+
+/// A loss in one line, for stderr.
+#[must_use]
+pub fn loss(loss: &Loss) -> String {
+    let what = match loss.place {
+        "ring" => "records were lost, the ring buffer was full",
+        "storms" => "failures went uncounted, too many processes fail at once",
+        "follow" => "child processes could not be followed, there are too many",
+        _ => "lines were dropped, stdout is not being read fast enough",
+    };
+    format!("lost: {} {what}", loss.count)
+}
+
+/// The last line, for stderr.
+#[must_use]
+pub fn summary(summary: &Summary) -> String {
+    let lost = if summary.lost == 0 {
+        String::new()
+    } else {
+        format!(", {} lost", summary.lost)
+    };
+    format!(
+        "{} failures in {} reports in {:.1} s{lost}",
+        summary.failures, summary.exhausted, summary.duration_s
+    )
+}
+
+#[cfg(test)]
+mod tests;

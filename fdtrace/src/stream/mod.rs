@@ -1,0 +1,5 @@
+//! From the kernel's bytes to records: the ring, its decoding, and the clock they are stamped with.
+
+pub mod clock;
+pub mod decode;
+pub mod ring;
