@@ -1,3 +1,22 @@
 //! fdtrace's own build, test and demonstration commands.
 
-fn main() {}
+mod build;
+mod cli;
+mod command;
+mod kernel;
+mod vm;
+mod workspace;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+fn main() -> ExitCode {
+    match cli::Cli::parse().run() {
+        Ok(status) => ExitCode::from(status),
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
