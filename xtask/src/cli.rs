@@ -6,8 +6,9 @@ use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
 
 use crate::{
-    build,
+    build, ebpf,
     kernel::Kernel,
+    setup::{self, Scope},
     vm::{self, Accelerator},
 };
 
@@ -25,8 +26,19 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Task {
+    /// Installs whatever the other tasks need and the machine lacks
+    Setup(Setup),
+    /// Builds the kernel programs and says how large they are
+    Ebpf,
     /// Boots a stock kernel in QEMU and runs a command there, with fdtrace on its PATH
     Vm(Vm),
+}
+
+#[derive(Clone, Copy, Debug, Args)]
+struct Setup {
+    /// Installs nothing: says what is missing, and fails
+    #[arg(long)]
+    offline: bool,
 }
 
 #[derive(Debug, Args)]
@@ -54,6 +66,11 @@ struct Vm {
 impl Cli {
     pub(crate) fn run(self) -> Result<u8> {
         match self.task {
+            Task::Setup(Setup { offline }) => setup::run(offline).map(|()| 0),
+            Task::Ebpf => {
+                setup::ensure(Scope::Build, false)?;
+                ebpf::report().map(|()| 0)
+            }
             Task::Vm(vm) => vm.run(),
         }
     }
@@ -61,6 +78,7 @@ impl Cli {
 
 impl Vm {
     fn run(self) -> Result<u8> {
+        setup::ensure(Scope::Machines(&[self.kernel]), false)?;
         let mut request = vm::Request::new(self.kernel, self.command);
         request.files = self.files;
         request

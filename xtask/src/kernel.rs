@@ -54,8 +54,8 @@ impl Kernel {
             .ok_or_else(|| anyhow!("kernel {self} is not here: run `cargo xtask setup`"))
     }
 
-    /// The version that is kept here, as the package calls it.
-    pub(crate) fn release(self) -> Option<String> {
+    /// The package it was taken from.
+    pub(crate) fn package(self) -> Option<String> {
         let package = fs::read_to_string(self.folder().ok()?.join("package")).ok()?;
         Some(package.trim().to_owned())
     }

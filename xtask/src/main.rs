@@ -3,7 +3,9 @@
 mod build;
 mod cli;
 mod command;
+mod ebpf;
 mod kernel;
+mod setup;
 mod vm;
 mod workspace;
 
