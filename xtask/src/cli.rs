@@ -6,9 +6,11 @@ use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
 
 use crate::{
-    build, ebpf,
+    build, demo, ebpf,
     kernel::Kernel,
+    run,
     setup::{self, Scope},
+    test,
     vm::{self, Accelerator},
 };
 
@@ -30,6 +32,12 @@ enum Task {
     Setup(Setup),
     /// Builds the kernel programs and says how large they are
     Ebpf,
+    /// Builds fdtrace and runs it
+    Run(Run),
+    /// Runs every test: format, lints, unit tests, tests on this machine, tests in guests
+    Test(Test),
+    /// Shows fdtrace at work on a stock kernel in QEMU
+    Demo(Setup),
     /// Boots a stock kernel in QEMU and runs a command there, with fdtrace on its PATH
     Vm(Vm),
 }
@@ -39,6 +47,23 @@ struct Setup {
     /// Installs nothing: says what is missing, and fails
     #[arg(long)]
     offline: bool,
+}
+
+#[derive(Debug, Args)]
+struct Run {
+    #[command(flatten)]
+    setup: Setup,
+    /// What fdtrace is given
+    #[arg(last = true)]
+    arguments: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+struct Test {
+    #[command(flatten)]
+    setup: Setup,
+    /// Runs only the tests whose name contains this, and neither format nor lints
+    filter: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -70,6 +95,24 @@ impl Cli {
             Task::Ebpf => {
                 setup::ensure(Scope::Build, false)?;
                 ebpf::report().map(|()| 0)
+            }
+            Task::Run(Run {
+                setup: Setup { offline },
+                arguments,
+            }) => {
+                setup::ensure(Scope::Build, offline)?;
+                run::run(&arguments)
+            }
+            Task::Test(Test {
+                setup: Setup { offline },
+                filter,
+            }) => {
+                setup::ensure(Scope::Everything, offline)?;
+                Ok(test::run(filter.as_deref()))
+            }
+            Task::Demo(Setup { offline }) => {
+                setup::ensure(Scope::Machines(&[Kernel::New]), offline)?;
+                demo::run()
             }
             Task::Vm(vm) => vm.run(),
         }

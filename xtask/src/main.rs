@@ -3,9 +3,12 @@
 mod build;
 mod cli;
 mod command;
+mod demo;
 mod ebpf;
 mod kernel;
+mod run;
 mod setup;
+mod test;
 mod vm;
 mod workspace;
 
