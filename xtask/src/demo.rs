@@ -1,7 +1,7 @@
 //! The main job, shown where nothing but QEMU runs: a service that leaks, and fdtrace's report.
 
 use std::{
-    io::{self, Write as _},
+    io::{self, IsTerminal as _, Write as _},
     time::Duration,
 };
 
@@ -29,6 +29,6 @@ pub(crate) fn run() -> Result<u8> {
         .push((build::fdtrace()?, "/bin/fdtrace".into()));
     request.files.push((build::gym()?, "/bin/gym".into()));
     request.limit = Duration::from_mins(2);
-    request.terminal = true;
+    request.terminal = io::stdout().is_terminal();
     vm::run(&request, &mut io::stdout())?.status()
 }

@@ -98,7 +98,7 @@ fn tests(targets: &[&str], filter: Option<&str>, recorder: &mut Recorder) -> Res
     // For the tests that run out of descriptors on this machine.
     cargo.env("FDTRACE_GYM", build::gym()?);
     cargo
-        .args(["test", "--quiet", "--no-fail-fast"])
+        .args(["test", "--no-fail-fast"])
         .args(USER_SIDE)
         .args(targets);
     // One line for each test, from both kinds of harness.

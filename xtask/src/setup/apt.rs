@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 use crate::command;
 
 /// Those of the packages that are not installed.
-pub(super) fn not_installed(packages: &[&'static str]) -> Result<Vec<&'static str>> {
+pub(super) fn not_installed<'a>(packages: &[&'a str]) -> Result<Vec<&'a str>> {
     if packages.is_empty() {
         return Ok(Vec::new());
     }
@@ -48,7 +48,7 @@ pub(super) fn update() -> Result<()> {
 }
 
 /// Installs the packages, and says so.
-pub(super) fn install(packages: &[String]) -> Result<()> {
+pub(super) fn install(packages: &[&str]) -> Result<()> {
     if packages.is_empty() {
         return Ok(());
     }

@@ -21,6 +21,12 @@ const DEFAULT_MIRROR: &str = "file:/srv/debian";
 /// Depends on the newest kernel of its release.
 const META_PACKAGE: &str = "linux-image-cloud-amd64";
 
+/// What the machine does after it has updated its own lists has nothing to do with these.
+const NO_HOOKS: &str = "#clear APT::Update::Pre-Invoke;
+#clear APT::Update::Post-Invoke;
+#clear APT::Update::Post-Invoke-Success;
+";
+
 /// Puts the newest kernel of a release where [`Kernel::image`] looks for it.
 pub(super) fn fetch(kernel: Kernel) -> Result<()> {
     let work = Folder::create(kernel)?;
@@ -81,6 +87,7 @@ fn only_child(folder: &Path, is_it: impl Fn(&str) -> bool) -> Result<PathBuf> {
 
 /// Apt's files for one release of Debian.
 struct State {
+    configuration: PathBuf,
     options: Vec<String>,
 }
 
@@ -88,6 +95,7 @@ impl State {
     fn create(folder: &Path, suite: &str) -> Result<Self> {
         let state = folder.join("apt");
         let sources = state.join("sources.list");
+        let configuration = state.join("apt.conf");
         let entry = format!(
             "deb [arch=amd64 target=Packages lang=none signed-by={KEYRING}] {} {suite} main\n",
             mirror()?
@@ -96,6 +104,7 @@ impl State {
             .and_then(|()| fs::create_dir_all(state.join("cache/archives/partial")))
             .and_then(|()| fs::write(state.join("status"), ""))
             .and_then(|()| fs::write(&sources, entry))
+            .and_then(|()| fs::write(&configuration, NO_HOOKS))
             .with_context(|| format!("cannot prepare {}", state.display()))?;
         let mut options = vec![
             format!("Dir::State={}", state.display()),
@@ -112,11 +121,15 @@ impl State {
             // The user apt would download as cannot enter the home of root.
             options.push("APT::Sandbox::User=root".to_owned());
         }
-        Ok(Self { options })
+        Ok(Self {
+            configuration,
+            options,
+        })
     }
 
     fn apt(&self, program: &str) -> Command {
         let mut command = Command::new(program);
+        command.arg("-c").arg(&self.configuration);
         for option in &self.options {
             command.args(["-o", option]);
         }

@@ -25,12 +25,12 @@ pub(super) fn missing() -> Option<Thing> {
 }
 
 /// The distribution's packages, or none where it has no Rust that will do.
-pub(super) fn packages() -> Result<Vec<String>> {
+pub(super) fn packages() -> Result<Vec<&'static str>> {
     for packages in PACKAGES {
         let candidates = apt::candidates(&packages)?;
         let rustc = candidates.first().and_then(|version| release(version));
         if candidates.len() == packages.len() && rustc.is_some_and(|release| release >= OLDEST) {
-            return Ok(packages.map(str::to_owned).to_vec());
+            return Ok(packages.to_vec());
         }
     }
     Ok(Vec::new())

@@ -89,14 +89,16 @@ pub(super) fn install(things: &[Thing]) -> Result<()> {
         }
     }
     let needs_compiler = things.iter().any(|thing| matches!(thing, Thing::Compiler));
-    if needs_compiler || !packages.is_empty() {
+    let names: Vec<&str> = packages.iter().map(String::as_str).collect();
+    let mut names = apt::not_installed(&names)?;
+    if needs_compiler || !names.is_empty() {
         apt::update()?;
     }
     if needs_compiler {
-        packages.extend(compiler::packages()?);
+        names.extend(compiler::packages()?);
     }
-    apt::install(&packages)?;
-    if packages.iter().any(|package| package == "nginx") {
+    apt::install(&names)?;
+    if names.contains(&"nginx") {
         stop_nginx()?;
     }
     if needs_compiler {
