@@ -18,9 +18,13 @@ pub(crate) fn root() -> &'static Path {
     package.parent().expect("the package lies in the workspace")
 }
 
-/// Cargo's target folder.
+/// Cargo's target folder, wherever its configuration has put it: this very executable lies there.
 pub(crate) fn target() -> PathBuf {
-    root().join(env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into()))
+    let executable = env::current_exe().unwrap_or_default();
+    let marked = executable
+        .ancestors()
+        .find(|folder| folder.join("CACHEDIR.TAG").exists());
+    marked.map_or_else(|| root().join("target"), Path::to_owned)
 }
 
 /// What is fetched once for all checkouts.

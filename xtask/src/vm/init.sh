@@ -23,11 +23,12 @@ ip link set lo up
 cd /root
 
 # Bytes arrive as they were written, the host's terminal does the rest.
-stty -F /dev/ttyS1 raw -echo rows 40 cols 120
+stty -F /dev/ttyS1 raw -echo
 stty -F /dev/ttyS2 raw -echo
 echo ready >/dev/ttyS2
 if [ -e /terminal ]; then
-    setsid sh /command </dev/ttyS1 >/dev/ttyS1 2>&1
+    # A serial port forgets its size when nobody has it open.
+    setsid sh -c 'stty rows 40 cols 120; exec sh /command' </dev/ttyS1 >/dev/ttyS1 2>&1
     status=$?
 else
     mkfifo /run/output
