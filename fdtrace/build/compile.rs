@@ -10,6 +10,36 @@ use super::toolchain::{self, Compiler, TARGET, Toolchain};
 
 const PACKAGE: &str = "fdtrace-ebpf";
 
+/// What the outer cargo and rustup say about their own compiler and build. Handed on, it would mean
+/// the wrong compiler, or one more compilation for each way to start this one.
+const OUTER_PREFIXES: &[&str] = &[
+    "CARGO_BUILD_",
+    "CARGO_CFG_",
+    "CARGO_ENCODED_",
+    "CARGO_FEATURE_",
+    "CARGO_MANIFEST_",
+    "CARGO_PKG_",
+    "CARGO_PROFILE_",
+    "CARGO_TARGET_",
+    "RUSTC",
+    "RUSTUP_TOOLCHAIN",
+];
+
+/// The rest of it.
+const OUTER_NAMES: &[&str] = &[
+    "CARGO",
+    "CARGO_MAKEFLAGS",
+    "DEBUG",
+    "HOST",
+    "LD_LIBRARY_PATH",
+    "NUM_JOBS",
+    "OPT_LEVEL",
+    "OUT_DIR",
+    "PROFILE",
+    "RUSTFLAGS",
+    "TARGET",
+];
+
 /// The object as the linker left it, debug information included.
 pub(crate) fn object(
     toolchain: &Toolchain,
@@ -41,27 +71,7 @@ fn cargo(compiler: &Compiler, workspace: &Path, target_dir: &Path) -> Command {
     cargo
         .args(["--target", TARGET, "--target-dir"])
         .arg(target_dir);
-    // What the outer cargo and rustup say about their compiler and flags is not meant for this one.
-    let inherited = env::vars_os().map(|(name, _)| name).filter(|name| {
-        let name = name.to_string_lossy();
-        let prefixes = [
-            "CARGO_PROFILE_",
-            "CARGO_FEATURE_",
-            "CARGO_CFG_",
-            "CARGO_BUILD_",
-        ];
-        let names = [
-            "CARGO",
-            "CARGO_MAKEFLAGS",
-            "RUSTUP_TOOLCHAIN",
-            "LD_LIBRARY_PATH",
-            "RUSTFLAGS",
-        ];
-        prefixes.iter().any(|prefix| name.starts_with(prefix))
-            || names.contains(&name.as_ref())
-            || name.starts_with("RUSTC")
-    });
-    for name in inherited {
+    for (name, _) in env::vars_os().filter(|(name, _)| is_outer(&name.to_string_lossy())) {
         cargo.env_remove(name);
     }
     cargo.env("RUSTC", &compiler.rustc);
@@ -82,6 +92,13 @@ fn cargo(compiler: &Compiler, workspace: &Path, target_dir: &Path) -> Command {
         cargo.env("CARGO_TARGET_BPFEL_UNKNOWN_NONE_LINKER", linker);
     }
     cargo
+}
+
+fn is_outer(variable: &str) -> bool {
+    OUTER_NAMES.contains(&variable)
+        || OUTER_PREFIXES
+            .iter()
+            .any(|prefix| variable.starts_with(prefix))
 }
 
 fn run(cargo: &mut Command) -> Result<(), String> {

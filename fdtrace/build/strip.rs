@@ -7,7 +7,7 @@ use object::{
 
 /// The object without DWARF. `.BTF` and `.BTF.ext` stay: the kernel and aya read them.
 pub(crate) fn debug_sections(object: &[u8]) -> Result<Vec<u8>, String> {
-    let mut builder = Builder::read(object).map_err(unreadable)?;
+    let mut builder = Builder::read(object).map_err(|error| unreadable(&error))?;
     for section in &mut builder.sections {
         let name = section.name.as_slice();
         let name = name.strip_prefix(b".rel").unwrap_or(name);
@@ -28,6 +28,6 @@ pub(crate) fn debug_sections(object: &[u8]) -> Result<Vec<u8>, String> {
     Ok(stripped)
 }
 
-fn unreadable(error: object::build::Error) -> String {
+fn unreadable(error: &object::build::Error) -> String {
     format!("the object with the kernel programs is not a whole ELF file: {error}")
 }

@@ -1,9 +1,7 @@
 //! Finds what compiles Rust for the kernel. Shared by the build script and `cargo xtask`.
 
 use std::{
-    env,
-    ffi::OsString,
-    fs,
+    env, fmt, fs,
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
@@ -14,6 +12,12 @@ pub(crate) const OBJECT_VARIABLE: &str = "FDTRACE_EBPF_OBJECT";
 /// The target of the kernel programs.
 pub(crate) const TARGET: &str = "bpfel-unknown-none";
 
+/// The LLVM that bpf-linker is built with; it cannot read what a newer one wrote.
+pub(crate) const LLVM: u32 = 22;
+
+/// The nightlies that are looked for. The second is the newest whose LLVM is not too new.
+pub(crate) const NIGHTLIES: [&str; 2] = ["nightly", "nightly-2026-06-15"];
+
 /// A way to get the object with the kernel programs.
 #[derive(Debug)]
 pub(crate) enum Toolchain {
@@ -23,6 +27,18 @@ pub(crate) enum Toolchain {
     Nightly(Compiler),
     /// The distribution's Rust, with its own package of `core` for the kernel.
     Distribution(Compiler),
+}
+
+impl fmt::Display for Toolchain {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Prebuilt(path) => write!(formatter, "prebuilt object {}", path.display()),
+            Self::Nightly(compiler) => write!(formatter, "nightly {}", compiler.rustc.display()),
+            Self::Distribution(compiler) => {
+                write!(formatter, "the distribution's {}", compiler.rustc.display())
+            }
+        }
+    }
 }
 
 /// One installation of Rust.
@@ -38,6 +54,16 @@ impl Compiler {
     fn in_folder(bin: &Path) -> Option<Self> {
         let (cargo, rustc) = (bin.join("cargo"), bin.join("rustc"));
         (cargo.exists() && rustc.exists()).then_some(Self { cargo, rustc })
+    }
+
+    /// Whether the linker understands what this compiler writes.
+    fn is_readable(&self) -> bool {
+        let version = output(Command::new(&self.rustc).arg("-vV")).unwrap_or_default();
+        let llvm = version
+            .lines()
+            .find_map(|line| line.strip_prefix("LLVM version: "));
+        let major = llvm.and_then(|version| version.split('.').next()?.parse::<u32>().ok());
+        major.is_some_and(|major| major <= LLVM)
     }
 }
 
@@ -90,39 +116,37 @@ fn cargo_bin() -> Option<PathBuf> {
 }
 
 fn nightly() -> Option<Compiler> {
-    // `rustup which` only looks, where `rustup run` may start a download.
-    let rustc =
-        first_line(Command::new("rustup").args(["which", "--toolchain", "nightly", "rustc"]))?;
-    let bin = PathBuf::from(rustc).parent()?.to_owned();
-    let source = bin
-        .parent()?
-        .join("lib/rustlib/src/rust/library/core/Cargo.toml");
-    Compiler::in_folder(&bin).filter(|_| source.exists())
+    NIGHTLIES.into_iter().find_map(|name| {
+        // `rustup which` only looks, where `rustup run` may start a download.
+        let which = ["which", "--toolchain", name, "rustc"];
+        let rustc = PathBuf::from(output(Command::new("rustup").args(which))?.trim_end());
+        let bin = rustc.parent()?;
+        let source = bin
+            .parent()?
+            .join("lib/rustlib/src/rust/library/core/Cargo.toml");
+        Compiler::in_folder(bin).filter(|compiler| source.exists() && compiler.is_readable())
+    })
 }
 
 fn distribution() -> Option<Compiler> {
     let compiler = Compiler::in_folder(Path::new("/usr/bin"))?;
-    let sysroot = first_line(Command::new(&compiler.rustc).args(["--print", "sysroot"]))?;
-    let library = PathBuf::from(sysroot)
+    let sysroot = output(Command::new(&compiler.rustc).args(["--print", "sysroot"]))?;
+    let library = Path::new(sysroot.trim_end())
         .join("lib/rustlib")
         .join(TARGET)
         .join("lib");
     let is_core = |entry: fs::DirEntry| entry.file_name().to_string_lossy().starts_with("libcore-");
-    fs::read_dir(library)
-        .ok()?
-        .flatten()
-        .any(is_core)
-        .then_some(compiler)
+    let has_core = fs::read_dir(library).ok()?.flatten().any(is_core);
+    (has_core && compiler.is_readable()).then_some(compiler)
 }
 
-fn first_line(command: &mut Command) -> Option<OsString> {
+fn output(command: &mut Command) -> Option<String> {
     let output = command
         .stdin(Stdio::null())
         .stderr(Stdio::null())
         .output()
         .ok()?;
-    let text = String::from_utf8(output.stdout)
+    String::from_utf8(output.stdout)
         .ok()
-        .filter(|_| output.status.success())?;
-    text.lines().next().map(OsString::from)
+        .filter(|_| output.status.success())
 }

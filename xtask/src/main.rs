@@ -1,3 +1,27 @@
 //! fdtrace's own build, test and demonstration commands.
 
-fn main() {}
+mod build;
+mod cli;
+mod command;
+mod demo;
+mod ebpf;
+mod kernel;
+mod run;
+mod setup;
+mod test;
+mod vm;
+mod workspace;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+fn main() -> ExitCode {
+    match cli::Cli::parse().run() {
+        Ok(status) => ExitCode::from(status),
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! Executables, those for guests static: a guest has no libraries.
+
+use std::{path::PathBuf, process::Command};
+
+use anyhow::{Context as _, Result};
+use serde_json::Value;
+
+use crate::{
+    command,
+    workspace::{self, STATIC_TARGET},
+};
+
+/// What a guest needs to run the kernel tests.
+#[derive(Debug)]
+pub(crate) struct KernelTests {
+    /// The tests.
+    pub(crate) kernel: PathBuf,
+    /// What they test.
+    pub(crate) fdtrace: PathBuf,
+}
+
+/// fdtrace for this machine, as it is released.
+pub(crate) fn release() -> Result<PathBuf> {
+    let mut cargo = workspace::cargo();
+    command::run(cargo.args([
+        "build",
+        "--release",
+        "--package",
+        "fdtrace",
+        "--bin",
+        "fdtrace",
+    ]))?;
+    Ok(workspace::target().join("release/fdtrace"))
+}
+
+/// fdtrace for guests.
+pub(crate) fn fdtrace() -> Result<PathBuf> {
+    static_binary("fdtrace", "fdtrace")
+}
+
+/// The program that brings itself to its limits in every way there is.
+pub(crate) fn gym() -> Result<PathBuf> {
+    static_binary("xtask", "gym")
+}
+
+/// fdtrace's tests on a kernel, which bring fdtrace with them.
+pub(crate) fn kernel_tests() -> Result<KernelTests> {
+    let mut cargo = static_cargo();
+    cargo.args([
+        "test",
+        "--no-run",
+        "--release",
+        "--package",
+        "fdtrace",
+        "--test",
+        "kernel",
+    ]);
+    cargo.args([
+        "--target",
+        STATIC_TARGET,
+        "--message-format",
+        "json-render-diagnostics",
+    ]);
+    let messages = command::output(&mut cargo)?;
+    let executable = executable(&messages, "kernel");
+    let kernel = executable.context("cargo built the kernel tests and did not say where")?;
+    Ok(KernelTests {
+        kernel,
+        fdtrace: fdtrace()?,
+    })
+}
+
+fn static_binary(package: &str, name: &str) -> Result<PathBuf> {
+    let mut cargo = static_cargo();
+    cargo.args([
+        "build",
+        "--quiet",
+        "--release",
+        "--package",
+        package,
+        "--bin",
+        name,
+    ]);
+    command::run(cargo.args(["--target", STATIC_TARGET]))?;
+    Ok(workspace::target()
+        .join(STATIC_TARGET)
+        .join("release")
+        .join(name))
+}
+
+/// Cargo, told to link everything in.
+fn static_cargo() -> Command {
+    let mut cargo = workspace::cargo();
+    cargo.env("CARGO_ENCODED_RUSTFLAGS", "-Ctarget-feature=+crt-static");
+    cargo
+}
+
+/// Where cargo put the executable of a target, by its own account.
+fn executable(messages: &str, target: &str) -> Option<PathBuf> {
+    messages.lines().find_map(|line| {
+        let message: Value = serde_json::from_str(line).ok()?;
+        let is_it = message["reason"] == "compiler-artifact" && message["target"]["name"] == target;
+        is_it
+            .then(|| message["executable"].as_str().map(PathBuf::from))
+            .flatten()
+    })
+}

@@ -1,0 +1,146 @@
+//! What can be typed after `cargo xtask`.
+
+use std::{io, io::IsTerminal as _, path::PathBuf, time::Duration};
+
+use anyhow::Result;
+use clap::{Args, Parser, Subcommand};
+
+use crate::{
+    build, demo, ebpf,
+    kernel::Kernel,
+    run,
+    setup::{self, Scope},
+    test,
+    vm::{self, Accelerator},
+};
+
+/// Builds, tests and shows fdtrace
+#[derive(Debug, Parser)]
+#[command(
+    name = "cargo xtask",
+    bin_name = "cargo xtask",
+    disable_help_subcommand = true
+)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Debug, Subcommand)]
+enum Task {
+    /// Installs whatever the other tasks need and the machine lacks
+    Setup(Setup),
+    /// Builds the kernel programs and says how large they are
+    Ebpf,
+    /// Builds fdtrace and runs it
+    Run(Run),
+    /// Runs every test: format, lints, unit tests, tests on this machine, tests in guests
+    Test(Test),
+    /// Shows fdtrace at work on a stock kernel in QEMU
+    Demo(Setup),
+    /// Boots a stock kernel in QEMU and runs a command there, with fdtrace on its PATH
+    Vm(Vm),
+}
+
+#[derive(Clone, Copy, Debug, Args)]
+struct Setup {
+    /// Installs nothing: says what is missing, and fails
+    #[arg(long)]
+    offline: bool,
+}
+
+#[derive(Debug, Args)]
+struct Run {
+    #[command(flatten)]
+    setup: Setup,
+    /// What fdtrace is given
+    #[arg(last = true)]
+    arguments: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+struct Test {
+    #[command(flatten)]
+    setup: Setup,
+    /// Runs only the tests whose name contains this, and neither format nor lints
+    filter: Option<String>,
+}
+
+#[derive(Debug, Args)]
+struct Vm {
+    /// The kernel to boot
+    #[arg(long)]
+    kernel: Kernel,
+    /// Copies a file into the guest, executable
+    #[arg(long = "file", value_name = "HOST:GUEST", value_parser = file)]
+    files: Vec<(PathBuf, PathBuf)>,
+    /// The guest's memory, as QEMU spells it
+    #[arg(long, default_value = "1G")]
+    memory: String,
+    /// Who executes the guest's code
+    #[arg(long, default_value = "tcg")]
+    accel: Accelerator,
+    /// Seconds after which the guest has failed
+    #[arg(long, default_value = "600", value_name = "SECONDS")]
+    limit: u64,
+    /// The command and its arguments, as they are; for a pipeline: sh -c 'ONE | OTHER'
+    #[arg(last = true, required = true)]
+    command: Vec<String>,
+}
+
+impl Cli {
+    pub(crate) fn run(self) -> Result<u8> {
+        match self.task {
+            Task::Setup(Setup { offline }) => setup::run(offline).map(|()| 0),
+            Task::Ebpf => {
+                setup::ensure(Scope::Build, false)?;
+                ebpf::report().map(|()| 0)
+            }
+            Task::Run(Run {
+                setup: Setup { offline },
+                arguments,
+            }) => {
+                setup::ensure(Scope::Build, offline)?;
+                run::run(&arguments)
+            }
+            Task::Test(Test {
+                setup: Setup { offline },
+                filter,
+            }) => {
+                setup::ensure(Scope::Everything, offline)?;
+                Ok(test::run(filter.as_deref()))
+            }
+            Task::Demo(Setup { offline }) => {
+                setup::ensure(Scope::Machines(&[Kernel::New]), offline)?;
+                demo::run()
+            }
+            Task::Vm(vm) => vm.run(),
+        }
+    }
+}
+
+impl Vm {
+    fn run(self) -> Result<u8> {
+        setup::ensure(Scope::Machines(&[self.kernel]), false)?;
+        let mut request = vm::Request::new(self.kernel, self.command);
+        request.files = self.files;
+        request
+            .files
+            .push((build::fdtrace()?, "/bin/fdtrace".into()));
+        request.memory = self.memory;
+        request.accelerator = self.accel;
+        request.limit = Duration::from_secs(self.limit);
+        request.terminal = io::stdout().is_terminal();
+        vm::run(&request, &mut io::stdout())?.status()
+    }
+}
+
+fn file(argument: &str) -> Result<(PathBuf, PathBuf), String> {
+    let (host, guest) = argument
+        .split_once(':')
+        .ok_or("not of the form HOST:GUEST")?;
+    if !guest.starts_with('/') {
+        return Err(format!("{guest} is not an absolute path"));
+    }
+    Ok((host.into(), guest.into()))
+}

@@ -1,0 +1,61 @@
+//! The kernel programs: built by the same code as in fdtrace's build script, and measured.
+
+#[path = "../../fdtrace/build/compile.rs"]
+mod compile;
+#[path = "../../fdtrace/build/strip.rs"]
+mod strip;
+#[path = "../../fdtrace/build/toolchain.rs"]
+pub(crate) mod toolchain;
+
+use std::fs;
+
+use anyhow::{Context as _, Result, anyhow};
+use object::{Object as _, ObjectSection as _, ObjectSymbol as _, SectionKind, SymbolKind};
+
+use crate::workspace;
+
+/// One instruction; a few take two of them.
+const INSTRUCTION: u64 = 8;
+
+/// Builds the object, and prints where it is and what it weighs.
+pub(crate) fn report() -> Result<()> {
+    let toolchain = toolchain::find().map_err(|message| anyhow!(message))?;
+    let folder = workspace::target().join("ebpf");
+    let whole = compile::object(&toolchain, workspace::root(), &folder);
+    let whole = whole.map_err(|message| anyhow!(message))?;
+    let stripped = strip::debug_sections(&whole).map_err(|message| anyhow!(message))?;
+    let path = folder.join("fdtrace.bpf.o");
+    fs::write(&path, &stripped).with_context(|| format!("cannot write {}", path.display()))?;
+    println!("{}", path.display());
+    println!("compiled by {toolchain}");
+    println!(
+        "{} bytes, {} before debug information was taken out",
+        stripped.len(),
+        whole.len()
+    );
+    println!("\n{:>12}  {:<32}  section", "instructions", "program");
+    for (section, name, size) in functions(&stripped)? {
+        println!("{:>12}  {name:<32}  {section}", size / INSTRUCTION);
+    }
+    Ok(())
+}
+
+/// The functions with their sections and sizes, the shared ones of `.text` last.
+fn functions(object: &[u8]) -> Result<Vec<(String, String, u64)>> {
+    let file = object::File::parse(object).context("the stripped object is no ELF file")?;
+    let mut functions = Vec::new();
+    for section in file
+        .sections()
+        .filter(|section| section.kind() == SectionKind::Text)
+    {
+        let here = |symbol: &object::Symbol<'_, '_>| {
+            symbol.kind() == SymbolKind::Text && symbol.section_index() == Some(section.index())
+        };
+        for symbol in file.symbols().filter(here) {
+            let section = section.name()?.to_owned();
+            functions.push((section, symbol.name()?.to_owned(), symbol.size()));
+        }
+    }
+    functions.sort_by_key(|(section, name, _)| (section == ".text", section.clone(), name.clone()));
+    Ok(functions)
+}

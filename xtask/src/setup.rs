@@ -1,0 +1,91 @@
+//! What the other tasks need on the machine: looked for, and installed where it is missing.
+
+mod apt;
+mod archive;
+mod bpf_linker;
+mod compiler;
+mod thing;
+
+use anyhow::{Result, bail};
+
+use self::thing::Thing;
+use crate::{ebpf::toolchain, kernel::Kernel};
+
+/// How much of it a task needs.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Scope<'a> {
+    /// What compiles fdtrace.
+    Build,
+    /// That, and what boots these kernels.
+    Machines(&'a [Kernel]),
+    /// That, and what only tests use.
+    Everything,
+}
+
+/// Installs what is missing. With `offline`, only says what that would be, and fails.
+pub(crate) fn ensure(scope: Scope<'_>, offline: bool) -> Result<()> {
+    let missing = missing(scope)?;
+    if missing.is_empty() {
+        return Ok(());
+    }
+    for thing in &missing {
+        eprintln!("xtask: missing: {thing}");
+    }
+    if offline {
+        bail!("--offline was given, so nothing is installed; `cargo xtask setup` would do it");
+    }
+    thing::install(&missing)?;
+    let still_missing = self::missing(scope)?;
+    if let Some(thing) = still_missing.first() {
+        bail!("{thing} is still missing although its installation reported no error");
+    }
+    Ok(())
+}
+
+/// The task itself: everything, with a word on what is there.
+pub(crate) fn run(offline: bool) -> Result<()> {
+    ensure(Scope::Everything, offline)?;
+    if let Ok(toolchain) = toolchain::find() {
+        println!("kernel programs are compiled by {toolchain}");
+    }
+    for kernel in Kernel::ALL {
+        let package = kernel
+            .package()
+            .unwrap_or_else(|| "of unknown origin".to_owned());
+        println!("kernel {kernel:<4} is {package}");
+    }
+    println!("everything is there");
+    Ok(())
+}
+
+fn missing(scope: Scope<'_>) -> Result<Vec<Thing>> {
+    let (kernels, tests) = match scope {
+        Scope::Build => (&[][..], false),
+        Scope::Machines(kernels) => (kernels, false),
+        Scope::Everything => (&Kernel::ALL[..], true),
+    };
+    let mut missing = Vec::new();
+    if tests {
+        missing.extend(thing::components());
+    }
+    missing.extend(compiler::missing());
+    missing.extend(bpf_linker::missing());
+    let mut packages = Vec::new();
+    if !kernels.is_empty() {
+        packages.extend(thing::MACHINE_PACKAGES);
+    }
+    if tests {
+        packages.extend(thing::TEST_PACKAGES);
+    }
+    missing.extend(
+        apt::not_installed(&packages)?
+            .into_iter()
+            .map(Thing::Package),
+    );
+    for kernel in kernels {
+        if kernel.image()?.is_none() {
+            missing.push(Thing::Kernel(*kernel));
+        }
+    }
+    Ok(missing)
+}

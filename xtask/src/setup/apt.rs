@@ -1,0 +1,81 @@
+//! The distribution's packages.
+
+use std::{path::Path, process::Command};
+
+use anyhow::{Result, bail};
+
+use crate::command;
+
+/// Those of the packages that are not installed.
+pub(super) fn not_installed<'a>(packages: &[&'a str]) -> Result<Vec<&'a str>> {
+    if packages.is_empty() {
+        return Ok(Vec::new());
+    }
+    need_apt(packages)?;
+    let format = "-f=${Package} ${db:Status-Status}\\n";
+    // It fails when one of them is unknown, and lists the others all the same.
+    let query = Command::new("dpkg-query")
+        .args(["-W", format])
+        .args(packages)
+        .output()?;
+    let listed = String::from_utf8_lossy(&query.stdout);
+    let is_missing = |package: &&str| {
+        let installed = format!("{package} installed");
+        !listed.lines().any(|line| line == installed)
+    };
+    Ok(packages.iter().copied().filter(is_missing).collect())
+}
+
+/// The versions apt would install, without those it does not know.
+pub(super) fn candidates(packages: &[&str]) -> Result<Vec<String>> {
+    let policy = command::output(Command::new("apt-cache").arg("policy").args(packages))?;
+    let versions = policy
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("Candidate: "));
+    Ok(versions
+        .filter(|version| *version != "(none)")
+        .map(str::to_owned)
+        .collect())
+}
+
+/// Fetches the lists of packages, as far as this user may.
+pub(super) fn update() -> Result<()> {
+    if is_root()? {
+        command::run(Command::new("apt-get").args(["-qq", "update"]))
+    } else {
+        Ok(())
+    }
+}
+
+/// Installs the packages, and says so.
+pub(super) fn install(packages: &[&str]) -> Result<()> {
+    if packages.is_empty() {
+        return Ok(());
+    }
+    let mut apt = Command::new("apt-get");
+    apt.args(["install", "--yes", "--no-install-recommends"])
+        .args(packages);
+    let typed = command::text(&apt);
+    if !is_root()? {
+        bail!("only root installs packages: run `sudo apt-get update && sudo {typed}`, then again");
+    }
+    eprintln!("xtask: {typed}");
+    // Quiet, and with defaults for whatever a package would like to ask.
+    apt.env("DEBIAN_FRONTEND", "noninteractive")
+        .args(["-qq", "-o", "Dpkg::Use-Pty=0"]);
+    command::run(&mut apt)
+}
+
+pub(super) fn is_root() -> Result<bool> {
+    Ok(command::output(Command::new("id").arg("-u"))?.trim() == "0")
+}
+
+fn need_apt(packages: &[&str]) -> Result<()> {
+    if !Path::new("/usr/bin/apt-get").exists() {
+        bail!(
+            "this is not a Debian, so install yourself what it calls {}",
+            packages.join(", ")
+        );
+    }
+    Ok(())
+}

@@ -1,0 +1,197 @@
+//! Kernels from Debian's archive, by apt in a state of its own: the signatures are checked, and the
+//! machine's own lists and packages stay as they are.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context as _, Result, bail};
+
+use super::apt;
+use crate::{command, kernel::Kernel, workspace};
+
+/// Holds the keys of all releases, the development one included.
+const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
+
+/// Asked where apt's own configuration names no mirror of Debian's.
+const DEFAULT_MIRROR: &str = "file:/srv/debian";
+
+/// Depends on the newest kernel of its release.
+const META_PACKAGE: &str = "linux-image-cloud-amd64";
+
+/// What the machine does after it has updated its own lists has nothing to do with these.
+const NO_HOOKS: &str = "#clear APT::Update::Pre-Invoke;
+#clear APT::Update::Post-Invoke;
+#clear APT::Update::Post-Invoke-Success;
+";
+
+/// Puts the newest kernel of a release where [`Kernel::image`] looks for it.
+pub(super) fn fetch(kernel: Kernel) -> Result<()> {
+    let work = Folder::create(kernel)?;
+    let state = State::create(&work.0, kernel.suite())?;
+    command::run(state.apt("apt-get").args(["-qq", "update"]))?;
+    let package = state.package()?;
+    eprintln!(
+        "xtask: kernel {kernel} is {package} from Debian {}",
+        kernel.suite()
+    );
+    command::run(
+        state
+            .apt("apt-get")
+            .args(["-qq", "download", &package])
+            .current_dir(&work.0),
+    )?;
+    let archive = only_child(&work.0, |name| name.starts_with("linux-"))?;
+    let tree = work.0.join("tree");
+    command::run(Command::new("dpkg").arg("-x").arg(&archive).arg(&tree))?;
+    install(kernel, &image(&tree)?, &archive)
+}
+
+/// The image last, by renaming: what is there is whole.
+fn install(kernel: Kernel, image: &Path, archive: &Path) -> Result<()> {
+    let folder = kernel.folder()?;
+    let origin = archive
+        .file_stem()
+        .context("the package has no name")?
+        .to_string_lossy();
+    let partial = folder.join("vmlinuz.part");
+    fs::create_dir_all(&folder)
+        .and_then(|()| fs::write(folder.join("package"), format!("{origin}\n")))
+        .and_then(|()| fs::copy(image, &partial))
+        .and_then(|_| fs::rename(&partial, folder.join("vmlinuz")))
+        .with_context(|| format!("cannot keep the kernel in {}", folder.display()))
+}
+
+/// Where the package has its image: the older ones in /boot, the newer ones beside the modules.
+fn image(tree: &Path) -> Result<PathBuf> {
+    if tree.join("boot").exists() {
+        return only_child(&tree.join("boot"), |name| name.starts_with("vmlinuz-"));
+    }
+    Ok(only_child(&tree.join("usr/lib/modules"), |_| true)?.join("vmlinuz"))
+}
+
+fn only_child(folder: &Path, is_it: impl Fn(&str) -> bool) -> Result<PathBuf> {
+    let entries = fs::read_dir(folder);
+    let entries = entries.with_context(|| format!("cannot list {}", folder.display()))?;
+    let mut paths = entries.flatten().map(|entry| entry.path()).filter(|path| {
+        path.file_name()
+            .is_some_and(|name| is_it(&name.to_string_lossy()))
+    });
+    match (paths.next(), paths.next()) {
+        (Some(path), None) => Ok(path),
+        _ => bail!("{} does not look like a kernel's package", folder.display()),
+    }
+}
+
+/// Apt's files for one release of Debian.
+struct State {
+    configuration: PathBuf,
+    options: Vec<String>,
+}
+
+impl State {
+    fn create(folder: &Path, suite: &str) -> Result<Self> {
+        let state = folder.join("apt");
+        let sources = state.join("sources.list");
+        let configuration = state.join("apt.conf");
+        let entry = format!(
+            "deb [arch=amd64 target=Packages lang=none signed-by={KEYRING}] {} {suite} main\n",
+            mirror()?
+        );
+        fs::create_dir_all(state.join("lists/partial"))
+            .and_then(|()| fs::create_dir_all(state.join("cache/archives/partial")))
+            .and_then(|()| fs::write(state.join("status"), ""))
+            .and_then(|()| fs::write(&sources, entry))
+            .and_then(|()| fs::write(&configuration, NO_HOOKS))
+            .with_context(|| format!("cannot prepare {}", state.display()))?;
+        let mut options = vec![
+            format!("Dir::State={}", state.display()),
+            format!("Dir::State::lists={}", state.join("lists").display()),
+            format!("Dir::State::status={}", state.join("status").display()),
+            format!("Dir::Cache={}", state.join("cache").display()),
+            format!("Dir::Etc::sourcelist={}", sources.display()),
+            "Dir::Etc::sourceparts=/dev/null".to_owned(),
+            "Dir::Etc::preferences=/dev/null".to_owned(),
+            "Dir::Etc::preferencesparts=/dev/null".to_owned(),
+            "APT::Architecture=amd64".to_owned(),
+        ];
+        if apt::is_root()? {
+            // The user apt would download as cannot enter the home of root.
+            options.push("APT::Sandbox::User=root".to_owned());
+        }
+        Ok(Self {
+            configuration,
+            options,
+        })
+    }
+
+    fn apt(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
+        command.arg("-c").arg(&self.configuration);
+        for option in &self.options {
+            command.args(["-o", option]);
+        }
+        command
+    }
+
+    /// The package with the image: a part of what the meta package asks for, in newer releases.
+    fn package(&self) -> Result<String> {
+        let depends = command::output(self.apt("apt-cache").args(["depends", META_PACKAGE]))?;
+        let names = depends
+            .lines()
+            .filter_map(|line| line.trim().strip_prefix("Depends: "));
+        let image = names
+            .into_iter()
+            .find(|name| name.starts_with("linux-image-"));
+        let image = image.with_context(|| format!("{META_PACKAGE} depends on no kernel"))?;
+        let binary = image.replace("linux-image-", "linux-binary-");
+        let known = command::output(self.apt("apt-cache").args(["pkgnames", &binary]))?;
+        Ok(if known.lines().any(|name| name == binary) {
+            binary
+        } else {
+            image.to_owned()
+        })
+    }
+}
+
+/// The mirror this machine's apt gets Debian from, as apt itself understands its sources.
+fn mirror() -> Result<String> {
+    if let Some(mirror) = known_mirror()? {
+        return Ok(mirror);
+    }
+    // Apt only knows where lists are from once it has them.
+    apt::update()?;
+    Ok(known_mirror()?.unwrap_or_else(|| DEFAULT_MIRROR.to_owned()))
+}
+
+fn known_mirror() -> Result<Option<String>> {
+    let format = "$(ORIGIN) $(LABEL) $(COMPONENT) $(REPO_URI)";
+    let mut targets = Command::new("apt-get");
+    let targets = command::output(targets.args(["indextargets", "--format", format]))?;
+    // The security archive has another label, and only fixes.
+    let mirror = targets
+        .lines()
+        .find_map(|line| line.strip_prefix("Debian Debian main "));
+    Ok(mirror.map(|mirror| mirror.trim_end_matches('/').to_owned()))
+}
+
+/// A folder beside the kernels for the time of a download.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn create(kernel: Kernel) -> Result<Self> {
+        let name = format!("{kernel}-{}", std::process::id());
+        let path = workspace::cache()?.join("downloads").join(name);
+        fs::create_dir_all(&path).with_context(|| format!("cannot create {}", path.display()))?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        // A left-over is in nobody's way: the next one has another name.
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}

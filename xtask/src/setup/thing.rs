@@ -1,0 +1,123 @@
+//! The things a machine may lack, and how each is installed.
+
+use std::{
+    env, fmt,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::Result;
+
+use super::{apt, archive, bpf_linker, compiler};
+use crate::{command, kernel::Kernel};
+
+/// An emulator, the guest's shell, and the keys that Debian's kernels are checked with.
+pub(super) const MACHINE_PACKAGES: [&str; 3] = [
+    "busybox-static",
+    "debian-archive-keyring",
+    "qemu-system-x86",
+];
+
+/// Programs that are brought to their limit, and the load that brings them there.
+pub(super) const TEST_PACKAGES: [&str; 3] = ["nginx", "python3", "wrk"];
+
+/// Something a machine may lack.
+#[derive(Debug)]
+pub(super) enum Thing {
+    /// A part of the Rust that runs this.
+    Component(&'static str),
+    /// A Rust that compiles for the kernel.
+    Compiler,
+    /// The linker that goes with it.
+    BpfLinker,
+    /// A package of the distribution's.
+    Package(&'static str),
+    /// A kernel for guests.
+    Kernel(Kernel),
+}
+
+impl fmt::Display for Thing {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Component(name) => write!(formatter, "{name} (installed by rustup)"),
+            Self::Compiler => formatter.write_str(
+                "a Rust that compiles for the kernel (the distribution's by apt, else a nightly \
+                 by rustup)",
+            ),
+            Self::BpfLinker => {
+                write!(
+                    formatter,
+                    "bpf-linker {} (installed by cargo)",
+                    bpf_linker::VERSION
+                )
+            }
+            Self::Package(name) => write!(formatter, "{name} (installed by apt)"),
+            Self::Kernel(kernel) => write!(
+                formatter,
+                "kernel {kernel} (Debian {}'s, unpacked into {})",
+                kernel.suite(),
+                kernel.folder().unwrap_or_default().display()
+            ),
+        }
+    }
+}
+
+/// rustfmt and clippy, where the minimal profile has left them out.
+pub(super) fn components() -> Vec<Thing> {
+    // Cargo names itself to what it runs, and its parts lie beside it.
+    let Some(cargo) = env::var_os("CARGO").map(PathBuf::from) else {
+        return Vec::new();
+    };
+    let parts = [("rustfmt", "cargo-fmt"), ("clippy", "cargo-clippy")];
+    let absent = parts
+        .into_iter()
+        .filter(|(_, part)| !cargo.with_file_name(part).exists());
+    absent.map(|(name, _)| Thing::Component(name)).collect()
+}
+
+/// Installs them all, those that others need first.
+pub(super) fn install(things: &[Thing]) -> Result<()> {
+    let mut packages = Vec::new();
+    for thing in things {
+        match thing {
+            Thing::Component(name) => {
+                command::run(Command::new("rustup").args(["component", "add", name]))?;
+            }
+            Thing::Package(name) => packages.push((*name).to_owned()),
+            Thing::BpfLinker => packages.extend(bpf_linker::packages()),
+            Thing::Compiler | Thing::Kernel(_) => {}
+        }
+    }
+    let needs_compiler = things.iter().any(|thing| matches!(thing, Thing::Compiler));
+    let names: Vec<&str> = packages.iter().map(String::as_str).collect();
+    let mut names = apt::not_installed(&names)?;
+    if needs_compiler || !names.is_empty() {
+        apt::update()?;
+    }
+    if needs_compiler {
+        names.extend(compiler::packages()?);
+    }
+    apt::install(&names)?;
+    if names.contains(&"nginx") {
+        stop_nginx()?;
+    }
+    if needs_compiler {
+        compiler::install_nightly_if_still_needed()?;
+    }
+    for thing in things {
+        match thing {
+            Thing::BpfLinker => bpf_linker::install()?,
+            Thing::Kernel(kernel) => archive::fetch(*kernel)?,
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Its package starts it as a service; the tests only want the program.
+fn stop_nginx() -> Result<()> {
+    if !Path::new("/run/systemd/system").exists() {
+        return Ok(());
+    }
+    command::run(Command::new("systemctl").args(["--quiet", "disable", "--now", "nginx"]))
+}

@@ -1,0 +1,124 @@
+//! The kernel tests, in a guest of every kernel, on both backends that this machine may refuse.
+
+use std::{
+    collections::VecDeque,
+    fmt::Write as _,
+    path::PathBuf,
+    sync::{Mutex, PoisonError},
+    thread,
+    time::Instant,
+};
+
+use anyhow::{Result, bail};
+
+use super::{
+    record,
+    recorder::{Recorder, SECTION},
+    stage,
+    tally::Tally,
+};
+use crate::{build, kernel::Kernel, vm};
+
+/// As many as the usual machine has processors for, given that each guest keeps one busy.
+const AT_ONCE: usize = 2;
+
+const BACKENDS: [&str; 2] = ["fentry", "kprobe"];
+
+/// The stages with guests in them.
+pub(super) fn stages(total: &mut Tally, filter: Option<&str>) {
+    let mut executables = Vec::new();
+    stage(total, "executables for guests", |_| {
+        let tests = build::kernel_tests()?;
+        executables.push((tests.fdtrace, "/bin/fdtrace".into()));
+        executables.push((tests.kernel, "/kernel".into()));
+        executables.push((build::gym()?, "/bin/gym".into()));
+        Ok(())
+    });
+    // A failure to build them has been counted, and there is nothing to boot.
+    if executables.len() == 3 {
+        all(total, &executables, filter);
+    }
+}
+
+fn all(total: &mut Tally, executables: &[(PathBuf, PathBuf)], filter: Option<&str>) {
+    let queue = Mutex::new(VecDeque::from(Kernel::ALL));
+    let next = || {
+        queue
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .pop_front()
+    };
+    let tallies = Mutex::new(Vec::new());
+    thread::scope(|scope| {
+        for _ in 0..AT_ONCE {
+            scope.spawn(|| {
+                while let Some(kernel) = next() {
+                    let tally = one(kernel, executables, filter);
+                    tallies
+                        .lock()
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .push(tally);
+                }
+            });
+        }
+    });
+    for tally in tallies.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        total.add(tally);
+    }
+}
+
+fn one(kernel: Kernel, executables: &[(PathBuf, PathBuf)], filter: Option<&str>) -> Tally {
+    let start = Instant::now();
+    println!(
+        "\n=== kernel {kernel}: {}",
+        kernel.package().unwrap_or_default()
+    );
+    let prefix = format!("{kernel:<4} | ");
+    let tally = record(&format!("kernel {kernel}"), &prefix, |recorder| {
+        boot(kernel, executables, filter, recorder)
+    });
+    let verdict = if tally.failed == 0 {
+        "passed"
+    } else {
+        "FAILED"
+    };
+    println!(
+        "=== kernel {kernel}: {verdict} in {:.1} s",
+        start.elapsed().as_secs_f32()
+    );
+    tally
+}
+
+fn boot(
+    kernel: Kernel,
+    executables: &[(PathBuf, PathBuf)],
+    filter: Option<&str>,
+    recorder: &mut Recorder,
+) -> Result<()> {
+    let mut command = ["sh", "-c", &script(), "kernel tests"]
+        .map(str::to_owned)
+        .to_vec();
+    command.extend(filter.map(str::to_owned));
+    let mut request = vm::Request::new(kernel, command);
+    request.files = executables.to_vec();
+    let variables = [("FDTRACE_BIN", "/bin/fdtrace"), ("FDTRACE_GYM", "/bin/gym")];
+    request.environment = variables
+        .map(|(name, value)| (name.into(), value.into()))
+        .to_vec();
+    let status = vm::run(&request, recorder)?.status()?;
+    if status != 0 {
+        bail!("the tests ended with status {status}");
+    }
+    Ok(())
+}
+
+/// One run for each backend, the second one whatever the first one found.
+fn script() -> String {
+    let mut script = "status=0\n".to_owned();
+    for backend in BACKENDS {
+        let _ = writeln!(script, "echo '{SECTION}{backend}'");
+        let run = "/kernel --test-threads=1 \"$@\" || status=1";
+        let _ = writeln!(script, "FDTRACE_BACKEND={backend} {run}");
+    }
+    script + "exit $status\n"
+}

@@ -1,0 +1,83 @@
+//! How QEMU runs the guest's instructions.
+
+use std::{
+    io::Read as _,
+    path::Path,
+    process::{Command, Stdio},
+    sync::OnceLock,
+    thread,
+    time::{Duration, Instant},
+};
+
+use clap::ValueEnum;
+
+/// Time for a kernel under KVM to find out that it has no file system. It takes one second.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Who executes the guest's code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Accelerator {
+    /// QEMU's emulation: works everywhere
+    Tcg,
+    /// The processor: fast, where it works
+    Kvm,
+}
+
+impl Accelerator {
+    pub(super) const fn arguments(self) -> [&'static str; 4] {
+        match self {
+            Self::Tcg => ["-accel", "tcg,thread=multi", "-cpu", "max"],
+            Self::Kvm => ["-accel", "kvm", "-cpu", "host"],
+        }
+    }
+
+    /// KVM only where a kernel has booted with it: a device node that is there proves little.
+    pub(super) fn verified(self, image: &Path) -> Self {
+        static KVM_WORKS: OnceLock<bool> = OnceLock::new();
+        if self == Self::Kvm && !*KVM_WORKS.get_or_init(|| boots(image)) {
+            eprintln!("xtask: no kernel boots under KVM here, going on with emulation");
+            return Self::Tcg;
+        }
+        self
+    }
+}
+
+/// Boots the kernel without any file system, which gets it all the way to a certain panic.
+fn boots(image: &Path) -> bool {
+    let mut command = Command::new("qemu-system-x86_64");
+    command
+        .args(Accelerator::Kvm.arguments())
+        .args(["-m", "512M", "-nodefaults", "-no-reboot"]);
+    command
+        .args([
+            "-display", "none", "-nic", "none", "-serial", "stdio", "-kernel",
+        ])
+        .arg(image);
+    command.args(["-append", "console=ttyS0 panic=-1"]);
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null());
+    let Ok(mut qemu) = command.spawn() else {
+        return false;
+    };
+    let Some(mut stdout) = qemu.stdout.take() else {
+        return false;
+    };
+    let console = thread::spawn(move || {
+        let mut bytes = Vec::new();
+        // What came before an error counts.
+        let _ = stdout.read_to_end(&mut bytes);
+        String::from_utf8_lossy(&bytes).into_owned()
+    });
+    let deadline = Instant::now() + PATIENCE;
+    while matches!(qemu.try_wait(), Ok(None)) && Instant::now() < deadline {
+        thread::sleep(Duration::from_millis(50));
+    }
+    // Both fail only if it is gone already.
+    let _ = qemu.kill();
+    let _ = qemu.wait();
+    console
+        .join()
+        .is_ok_and(|console| console.contains("VFS: Unable to mount root fs"))
+}
