@@ -1,0 +1,84 @@
+//! `gym`: the victim in fdtrace's tests.
+//!
+//! Each scenario brings a process to its limit in one exact way, checks that the kernel answered
+//! as expected, and says what happened in numbers that fdtrace's report has to match. It is
+//! linked statically, so that it also runs in guests that have nothing else.
+
+mod cli;
+mod keeper;
+mod report;
+mod run;
+mod scenarios;
+mod sys;
+
+use std::{
+    io::{self, Read as _},
+    os::unix::ffi::OsStrExt as _,
+    process::ExitCode,
+    thread,
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result};
+use clap::Parser as _;
+
+use crate::{
+    cli::Options,
+    report::{Facts, Skip, say, tell},
+    run::Run,
+    scenarios::Scenario,
+    sys::limits,
+};
+
+/// Status for a scenario that cannot be had here.
+const SKIPPED: u8 = 3;
+
+fn main() -> ExitCode {
+    let options = Options::parse();
+    gym(options).unwrap_or_else(|error| {
+        eprintln!("gym: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+/// Runs what the command line asks for.
+fn gym(options: Options) -> Result<ExitCode> {
+    let Some(scenario) = scenarios::find(&options.scenario) else {
+        // The command line lets `list` through beside the scenarios, and nothing else.
+        scenarios::all().try_for_each(|scenario| say(scenario.name))?;
+        return Ok(ExitCode::SUCCESS);
+    };
+    if let Some(comm) = options.comm.as_ref().filter(|_| !options.after_exec) {
+        limits::set_comm(comm.as_bytes()).context("cannot set the name")?;
+    }
+    let mut run = Run::new(options, scenario.limit)?;
+    match (scenario.run)(&mut run) {
+        Ok(facts) => {
+            tell(scenario.name, facts, true, None)?;
+            hold(&run, scenario)?;
+            run.finish()?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Err(error) => match error.downcast::<Skip>() {
+            Ok(Skip(reason)) => {
+                tell(scenario.name, Facts::default(), true, Some(reason))?;
+                Ok(ExitCode::from(SKIPPED))
+            }
+            Err(error) => {
+                tell(scenario.name, Facts::default(), false, None)?;
+                Err(error.context(scenario.name))
+            }
+        },
+    }
+}
+
+/// Stays around for as long as was asked for, with all that is open still open.
+fn hold(run: &Run, scenario: &Scenario) -> Result<()> {
+    if let Some(seconds) = run.options.hold {
+        thread::sleep(Duration::from_secs(seconds));
+    } else if run.options.hold_until_eof || scenario.stays {
+        let mut rest = io::stdin().lock();
+        while rest.read(&mut [0; 512]).context("standard input")? > 0 {}
+    }
+    Ok(())
+}

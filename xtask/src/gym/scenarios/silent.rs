@@ -1,0 +1,119 @@
+//! Exhaustion that no system call of the victim returns.
+
+use std::os::fd::AsFd as _;
+
+use anyhow::{Context as _, Result, ensure};
+
+use super::{Scenario, full_table::listener_with_client};
+use crate::{
+    report::{Facts, offered},
+    run::{Run, must_fail},
+    sys::{fds, message, process, ring::Ring, seccomp},
+};
+
+/// The family.
+pub(super) const ALL: &[Scenario] = &[
+    Scenario::new(
+        "scm_rights",
+        "receives a message whose descriptor is dropped",
+        scm_rights,
+    ),
+    Scenario::new(
+        "io_uring_openat",
+        "EMFILE in the completion of an open",
+        io_uring_openat,
+    ),
+    Scenario::new(
+        "io_uring_accept",
+        "EMFILE in the completion of an accept",
+        io_uring_accept,
+    ),
+    Scenario::new(
+        "seccomp_addfd",
+        "a supervisor fails to put a descriptor into it",
+        seccomp_addfd,
+    ),
+];
+
+/// `recvmsg` succeeds; a flag is all that tells of the loss.
+fn scm_rights(run: &mut Run) -> Result<Facts> {
+    let (sending, receiving) = fds::socketpair().context("socketpair")?;
+    message::send(sending.as_fd(), fds::dup()?.as_fd()).context("sendmsg")?;
+    run.fill_but(0)?;
+    run.gate()?;
+    let message = message::receive(receiving.as_fd()).context("recvmsg")?;
+    ensure!(
+        message.bytes == 1,
+        "{} bytes came instead of one",
+        message.bytes
+    );
+    ensure!(
+        message.fd.is_none(),
+        "a descriptor came through a full table"
+    );
+    ensure!(
+        message.truncated,
+        "the message does not say that something is missing"
+    );
+    let mut facts = run.facts("recvmsg", 1, None)?;
+    ensure!(facts.used == run.soft, "the table is not full");
+    facts.note = Some("MSG_CTRUNC".to_owned());
+    Ok(facts)
+}
+
+/// The call is the one that submits; the operation is in the note.
+fn io_uring_openat(run: &mut Run) -> Result<Facts> {
+    let mut ring = offered("io_uring_setup", Ring::new())?;
+    run.fill_but(0)?;
+    run.gate()?;
+    let result = ring.openat().context("io_uring_enter")?;
+    completion(run, "IORING_OP_OPENAT", result)
+}
+
+/// With a connection waiting, so that nothing is put off.
+fn io_uring_accept(run: &mut Run) -> Result<Facts> {
+    let listener = listener_with_client(run)?;
+    let mut ring = offered("io_uring_setup", Ring::new())?;
+    run.fill_but(0)?;
+    run.gate()?;
+    let result = ring.accept(listener.as_fd()).context("io_uring_enter")?;
+    completion(run, "IORING_OP_ACCEPT", result)
+}
+
+/// Insists on EMFILE in the completion.
+fn completion(run: &Run, operation: &str, result: i32) -> Result<Facts> {
+    ensure!(
+        result == -libc::EMFILE,
+        "the completion of {operation} carries {result}"
+    );
+    let mut facts = run.facts("io_uring_enter", 1, Some(libc::EMFILE))?;
+    ensure!(facts.used == run.soft, "the table is not full");
+    facts.note = Some(operation.to_owned());
+    Ok(facts)
+}
+
+/// The target is full and in `getppid`; the EMFILE is its supervisor's, in `ioctl`.
+fn seccomp_addfd(run: &mut Run) -> Result<Facts> {
+    let listener = offered("seccomp listener", seccomp::stop_getppid())?;
+    let supervisor = process::fork_into(|| {
+        // It would wait for ever for the call of a target that was killed before.
+        let added =
+            process::die_with_parent().and_then(|()| seccomp::add_fd_to_target(listener.as_fd()));
+        i32::from(must_fail("ioctl", added, libc::EMFILE).is_err())
+    })
+    .context("fork")?;
+    drop(listener);
+    run.fill_but(0)?;
+    run.gate()?;
+    process::getppid();
+    let status = process::wait_for(supervisor).context("waitpid")?;
+    ensure!(
+        status == Some(0),
+        "the supervisor's ioctl did not fail with EMFILE"
+    );
+    let mut facts = run.facts("ioctl", 1, Some(libc::EMFILE))?;
+    ensure!(facts.used == run.soft, "the table is not full");
+    facts.children = vec![supervisor];
+    facts.note = Some("the supervisor's call; this process was in getppid".to_owned());
+    Ok(facts)
+}
