@@ -19,7 +19,7 @@ pub(crate) struct Options {
     pub(crate) scenario: String,
 
     /// Soft limit on descriptors; the hard one stays [default: the scenario's, mostly 64]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(16..=1 << 20))]
     pub(crate) limit: Option<u64>,
 
     /// Name of the process: any bytes, of which the kernel keeps 15

@@ -72,9 +72,12 @@ impl Keeper {
             .context("the keeper could not write the setting")
     }
 
-    /// Restores the value; back only once it has been restored.
-    pub(crate) fn restore(self) -> Result<()> {
-        drop(self.wishes);
+    /// Has the value restored; back only once it is. The pipes stay open, so that what is open
+    /// can still be counted as it was at the call.
+    pub(crate) fn restore(&mut self) -> Result<()> {
+        self.wishes
+            .write_all(&[0])
+            .context("the keeper did not wait")?;
         let status = process::wait_for(self.pid).context("waiting for the keeper")?;
         ensure!(
             status == Some(0),

@@ -114,12 +114,11 @@ fn pipe_pages(run: &mut Run) -> Result<Facts> {
     run.gate()?;
     keeper.lower(PAGES)?;
     let result = fds::pipe2();
-    let keeper_pid = keeper.pid;
     keeper.restore()?;
     must_fail("pipe2", result, libc::ENFILE)?;
     let mut facts = run.facts("pipe2", 1, Some(libc::ENFILE))?;
     ensure!(facts.used < run.soft - 2, "the table was full first");
-    facts.children = vec![keeper_pid];
+    facts.children = vec![keeper.pid];
     facts.note = Some(format!("fs.pipe-user-pages-hard {PAGES}"));
     Ok(facts)
 }

@@ -169,7 +169,7 @@ fn exec_then_open(run: &mut Run) -> Result<Facts> {
 /// For whoever looks at processes that are far from, or close to, their limit.
 fn hold(run: &mut Run) -> Result<Facts> {
     let count = run.options.count.unwrap_or(32);
-    let used = run.used()? + count;
+    let used = run.used()?.saturating_add(count);
     ensure!(used <= run.soft, "{count} descriptors need --limit {used}");
     run.gate()?;
     run.fill_to(used, fds::openat)?;
