@@ -3,7 +3,7 @@
 //! Sources: `alloc_fd`, `dup_fd`, `ksys_dup3` in fs/file.c, `alloc_empty_file` in fs/file_table.c.
 
 use aya_ebpf::{
-    Global,
+    EbpfContext, Global,
     helpers::bpf_get_current_pid_tgid,
     macros::{fexit, kprobe, kretprobe, map, raw_tracepoint},
     maps::LruHashMap,
@@ -68,7 +68,9 @@ fn alloc_fd(result: i64, end: Option<u32>) {
 #[fexit]
 pub(crate) fn dup_fd_exit(ctx: FExitContext) -> i32 {
     if DUP_FD_HAS_ERRORP.load() == 1 {
-        let copy: Address = ctx.arg(3);
+        // Not `ctx.arg(3)`: verifiers of that age take a typed pointer for one that is never NULL
+        // and drop the branch. Read as memory, it is a number.
+        let copy: Address = read(ctx.as_ptr() as Address + 3 * 8);
         if copy == 0 {
             dup_fd(i64::from(read::<i32>(ctx.arg(2))));
         }
