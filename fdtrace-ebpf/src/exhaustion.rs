@@ -68,11 +68,13 @@ fn alloc_fd(result: i64, end: Option<u32>) {
 #[fexit]
 pub(crate) fn dup_fd_exit(ctx: FExitContext) -> i32 {
     if DUP_FD_HAS_ERRORP.load() == 1 {
-        // Not `ctx.arg(3)`: verifiers of that age take a typed pointer for one that is never NULL
-        // and drop the branch. Read as memory, it is a number.
-        let copy: Address = read(ctx.as_ptr() as Address + 3 * 8);
+        // Read as memory, not by `ctx.arg`: verifiers of that age refuse an argument that points to
+        // an int ("arg2 type INT is not a struct", 5.10).
+        let arguments = ctx.as_ptr() as Address;
+        let errorp: Address = read(arguments + 2 * 8);
+        let copy: Address = read(arguments + 3 * 8);
         if copy == 0 {
-            dup_fd(i64::from(read::<i32>(ctx.arg(2))));
+            dup_fd(i64::from(read::<i32>(errorp)));
         }
     } else {
         dup_fd(ctx.arg::<i64>(2));
