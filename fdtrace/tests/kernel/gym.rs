@@ -90,6 +90,19 @@ impl Gym {
             .map_err(|error| format!("releasing gym: {error}"))
     }
 
+    /// Waits until a victim that holds still has said what it holds.
+    pub(crate) fn held(&mut self) -> Result<Facts, String> {
+        let line = self.line()?;
+        facts(&line).ok_or_else(|| format!("not what gym says: {line:?}"))
+    }
+
+    /// Ends a victim that holds still.
+    pub(crate) fn end(mut self) -> Result<(), String> {
+        drop(self.stdin);
+        let status = self.child.wait().map_err(|error| format!("waiting for gym: {error}"))?;
+        super::ensure(status.success(), || format!("gym ended with {status}"))
+    }
+
     /// Waits for the victim's end.
     pub(crate) fn finish(mut self) -> Result<Facts, String> {
         drop(self.stdin);
