@@ -15,23 +15,23 @@ use crate::stream::decode::Alarm;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Cause {
-    /// The process's soft RLIMIT_NOFILE.
+    /// The process's soft `RLIMIT_NOFILE`.
     RlimitNofile,
-    /// fs.nr_open, below the process's limit or its table's size.
+    /// `fs.nr_open`, below the process's limit or its table's size.
     NrOpen,
     /// fs.file-max, the host's.
     FileMax,
-    /// F_DUPFD asked for a number above those that are free.
+    /// `F_DUPFD` asked for a number above those that are free.
     DupfdMinimum,
-    /// fs.inotify.max_user_instances.
+    /// `fs.inotify.max_user_instances`.
     InotifyInstances,
-    /// fs.fanotify.max_user_groups.
+    /// `fs.fanotify.max_user_groups`.
     FanotifyGroups,
-    /// RLIMIT_MSGQUEUE.
+    /// `RLIMIT_MSGQUEUE`.
     MqueueBytes,
     /// fs.pipe-user-pages-hard.
     PipePages,
-    /// The size of io_uring's table of registered files.
+    /// The size of `io_uring`'s table of registered files.
     IoUringFiles,
     /// A file server's own limit (FUSE, CIFS), passed on.
     FileServer,
@@ -54,7 +54,7 @@ impl Cause {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Silent {
-    /// recvmsg succeeded with MSG_CTRUNC; the passed files are gone.
+    /// recvmsg succeeded with `MSG_CTRUNC`; the passed files are gone.
     MsgCtrunc,
     /// Only the completion queue entry says so.
     IoUringCqe,
@@ -85,9 +85,9 @@ impl Host {
     }
 }
 
-/// BINDER_WRITE_READ, the one ioctl in which binder receives files.
+/// `BINDER_WRITE_READ`, the one ioctl in which binder receives files.
 const BINDER_WRITE_READ: u64 = 0xc030_6201;
-/// fcntl's F_DUPFD and F_DUPFD_CLOEXEC.
+/// fcntl's `F_DUPFD` and `F_DUPFD_CLOEXEC`.
 const F_DUPFD: [u64; 2] = [0, 1030];
 
 /// Decides the cause from what the hook saw. The host is looked at only where that is not enough.
@@ -129,7 +129,7 @@ fn is_dup2(name: &str) -> bool {
 /// grow to the number that it found.
 ///
 /// It can only have looked at every number below `end` in a table at least that large; in a smaller
-/// one it found a number past the table, and growing was refused because of fs.nr_open.
+/// one it found a number past the table, and growing was refused because of `fs.nr_open`.
 fn number_refused(alarm: &Alarm) -> Cause {
     if alarm.max_fds < alarm.key.limit {
         Cause::NrOpen

@@ -164,7 +164,7 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// RLIM_INFINITY is no number.
+/// `RLIM_INFINITY` is no number.
 fn finite(limit: u64) -> Option<u64> {
     (limit != u64::MAX).then_some(limit)
 }

@@ -92,11 +92,12 @@ fn silent(silent: Silent) -> &'static str {
 }
 
 /// A number, or what stands for one that is not known.
+#[must_use]
 pub fn count(count: Option<u64>) -> String {
     count.map_or_else(|| "?".to_owned(), |count| count.to_string())
 }
 
-/// A limit; RLIM_INFINITY has a name.
+/// A limit; `RLIM_INFINITY` has a name.
 #[must_use]
 pub fn limit(limit: u64) -> String {
     if limit == u64::MAX {
