@@ -29,6 +29,9 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 enum Task {
     /// Installs whatever the other tasks need and the machine lacks
+    ///
+    /// Says what it installs. Kernels stay as they were fetched; to get the newest ones again, remove
+    /// `kernels` in fdtrace's cache folder.
     Setup(Setup),
     /// Builds the kernel programs and says how large they are
     Ebpf,

@@ -173,13 +173,12 @@ async fn stream(args: &Watch, session: Session) -> Result<Ended> {
         storms: Storms::default(),
         writer,
         started: Instant::now(),
-        tick: 1,
+        tick: attach::FIRST_TICK,
         records: 0,
         reports: 0,
         failures: 0,
         lost: Losses::default(),
     };
-    maps::arm(&mut stream.ebpf, stream.tick)?;
     loop {
         tokio::select! {
             outcome = ring.wait(|record| stream.take(record)) => outcome?,

@@ -157,7 +157,11 @@ fn explain_load(error: aya::EbpfError) -> anyhow::Error {
     anyhow!(error).context("the kernel refused fdtrace's maps")
 }
 
-/// Loads, attaches and proves the backend that is to run.
+/// The tick that a session begins with, see `Control::tick`.
+pub const FIRST_TICK: u64 = 1;
+
+/// Loads, attaches and proves the backend that is to run. From here on nothing in scope is missed:
+/// records wait in the ring.
 pub fn attach(options: &Options<'_>, scope: &Scope) -> Result<Session> {
     let mut loaded = load(options, scope)?;
     let candidates = match options.backend {
@@ -170,6 +174,7 @@ pub fn attach(options: &Options<'_>, scope: &Scope) -> Result<Session> {
             Ok(coverage) => {
                 loaded.follow(scope)?;
                 maps::clear_storms(&mut loaded.ebpf)?;
+                maps::arm(&mut loaded.ebpf, FIRST_TICK)?;
                 let Loaded {
                     ebpf,
                     ring,

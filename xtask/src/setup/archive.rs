@@ -2,6 +2,7 @@
 //! machine's own lists and packages stay as they are.
 
 use std::{
+    fmt::Write as _,
     fs,
     path::{Path, PathBuf},
     process::Command,
@@ -21,17 +22,23 @@ const DEFAULT_MIRROR: &str = "file:/srv/debian";
 /// Depends on the newest kernel of its release.
 const META_PACKAGE: &str = "linux-image-cloud-amd64";
 
-/// What the machine does after it has updated its own lists has nothing to do with these.
-const NO_HOOKS: &str = "#clear APT::Update::Pre-Invoke;
+/// What the machine does after it has updated its own lists has nothing to do with these. And a
+/// mirror that cannot be reached is an error, which apt needs to be told.
+const SETTINGS: &str = "#clear APT::Update::Pre-Invoke;
 #clear APT::Update::Post-Invoke;
 #clear APT::Update::Post-Invoke-Success;
+APT::Update::Error-Mode \"any\";
+APT::Architecture \"amd64\";
+Dir::Etc::sourceparts \"/dev/null\";
+Dir::Etc::preferences \"/dev/null\";
+Dir::Etc::preferencesparts \"/dev/null\";
 ";
 
 /// Puts the newest kernel of a release where [`Kernel::image`] looks for it.
 pub(super) fn fetch(kernel: Kernel) -> Result<()> {
     let work = Folder::create(kernel)?;
     let state = State::create(&work.0, kernel.suite())?;
-    command::run(state.apt("apt-get").args(["-qq", "update"]))?;
+    command::output(state.apt("apt-get").args(["-qq", "update"]))?;
     let package = state.package()?;
     eprintln!(
         "xtask: kernel {kernel} is {package} from Debian {}",
@@ -87,52 +94,47 @@ fn only_child(folder: &Path, is_it: impl Fn(&str) -> bool) -> Result<PathBuf> {
 
 /// Apt's files for one release of Debian.
 struct State {
-    configuration: PathBuf,
-    options: Vec<String>,
+    settings: PathBuf,
 }
 
 impl State {
     fn create(folder: &Path, suite: &str) -> Result<Self> {
         let state = folder.join("apt");
-        let sources = state.join("sources.list");
-        let configuration = state.join("apt.conf");
-        let entry = format!(
-            "deb [arch=amd64 target=Packages lang=none signed-by={KEYRING}] {} {suite} main\n",
-            mirror()?
-        );
+        let (settings, sources) = (state.join("apt.conf"), state.join("sources.list"));
+        let mirror = mirror()?;
+        let options = "arch=amd64 target=Packages lang=none";
+        let source = format!("deb [{options} signed-by={KEYRING}] {mirror} {suite} main\n");
         fs::create_dir_all(state.join("lists/partial"))
             .and_then(|()| fs::create_dir_all(state.join("cache/archives/partial")))
             .and_then(|()| fs::write(state.join("status"), ""))
-            .and_then(|()| fs::write(&sources, entry))
-            .and_then(|()| fs::write(&configuration, NO_HOOKS))
+            .and_then(|()| fs::write(&sources, source))
+            .and_then(|()| fs::write(&settings, Self::settings(&state, apt::is_root())))
             .with_context(|| format!("cannot prepare {}", state.display()))?;
-        let mut options = vec![
-            format!("Dir::State={}", state.display()),
-            format!("Dir::State::lists={}", state.join("lists").display()),
-            format!("Dir::State::status={}", state.join("status").display()),
-            format!("Dir::Cache={}", state.join("cache").display()),
-            format!("Dir::Etc::sourcelist={}", sources.display()),
-            "Dir::Etc::sourceparts=/dev/null".to_owned(),
-            "Dir::Etc::preferences=/dev/null".to_owned(),
-            "Dir::Etc::preferencesparts=/dev/null".to_owned(),
-            "APT::Architecture=amd64".to_owned(),
+        Ok(Self { settings })
+    }
+
+    fn settings(state: &Path, is_root: bool) -> String {
+        let mut settings = SETTINGS.to_owned();
+        let places = [
+            ("State", ""),
+            ("State::lists", "lists"),
+            ("State::status", "status"),
+            ("Cache", "cache"),
+            ("Etc::sourcelist", "sources.list"),
         ];
-        if apt::is_root()? {
-            // The user apt would download as cannot enter the home of root.
-            options.push("APT::Sandbox::User=root".to_owned());
+        for (name, place) in places {
+            let _ = writeln!(settings, "Dir::{name} \"{}\";", state.join(place).display());
         }
-        Ok(Self {
-            configuration,
-            options,
-        })
+        if is_root {
+            // The user apt would download as cannot enter the home of root.
+            settings.push_str("APT::Sandbox::User \"root\";\n");
+        }
+        settings
     }
 
     fn apt(&self, program: &str) -> Command {
         let mut command = Command::new(program);
-        command.arg("-c").arg(&self.configuration);
-        for option in &self.options {
-            command.args(["-o", option]);
-        }
+        command.arg("-c").arg(&self.settings);
         command
     }
 

@@ -26,7 +26,7 @@ pub(crate) enum Accelerator {
 impl Accelerator {
     pub(super) const fn arguments(self) -> [&'static str; 4] {
         match self {
-            Self::Tcg => ["-accel", "tcg,thread=multi", "-cpu", "max"],
+            Self::Tcg => ["-accel", "tcg,thread=multi", "-cpu", "max,-cx16"],
             Self::Kvm => ["-accel", "kvm", "-cpu", "host"],
         }
     }

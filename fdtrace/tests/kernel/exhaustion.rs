@@ -1,0 +1,289 @@
+//! Every way to run out of fds, and every false lead: what is said, and that it is said once.
+
+use std::sync::{Arc, LazyLock, Mutex};
+
+use libtest_mimic::Trial;
+use serde_json::{Value, json};
+
+use super::{
+    Setting, ensure, gym,
+    tracer::{Tracer, failures, of_process},
+    trial,
+};
+
+/// What a scenario must be reported as.
+#[derive(Clone, Copy)]
+struct Expected {
+    scenario: &'static str,
+    /// The call, where it is not the one that gym names.
+    call: Option<&'static str>,
+    errno: &'static str,
+    cause: &'static str,
+    silent: Option<&'static str>,
+    /// The census backend, which sees only how calls end, sees this one.
+    census: bool,
+    /// Taken by the failing call itself while it fails, besides what gym has open.
+    in_flight: u64,
+}
+
+/// A call that the process sees failing at its soft limit.
+const fn at_limit(scenario: &'static str) -> Expected {
+    Expected {
+        scenario,
+        call: None,
+        errno: "EMFILE",
+        cause: "rlimit_nofile",
+        silent: None,
+        census: true,
+        in_flight: 0,
+    }
+}
+
+const fn caused(scenario: &'static str, errno: &'static str, cause: &'static str) -> Expected {
+    Expected {
+        errno,
+        cause,
+        ..at_limit(scenario)
+    }
+}
+
+const fn silent(scenario: &'static str, silent: &'static str) -> Expected {
+    Expected {
+        silent: Some(silent),
+        census: false,
+        ..at_limit(scenario)
+    }
+}
+
+const EXPECTED: &[Expected] = &[
+    at_limit("openat"),
+    at_limit("socket"),
+    at_limit("accept4"),
+    Expected {
+        in_flight: 1,
+        ..at_limit("pipe2")
+    },
+    Expected {
+        in_flight: 1,
+        ..at_limit("socketpair")
+    },
+    at_limit("dup"),
+    at_limit("epoll_create1"),
+    at_limit("memfd_create"),
+    at_limit("eventfd2"),
+    at_limit("timerfd_create"),
+    at_limit("signalfd4"),
+    at_limit("inotify_at_limit"),
+    at_limit("pidfd_open"),
+    at_limit("clone3_pidfd"),
+    at_limit("quick_exit"),
+    at_limit("threads_of_own_table"),
+    at_limit("exec_then_open"),
+    caused("f_dupfd", "EMFILE", "dupfd_minimum"),
+    caused("fork_nr_open", "EMFILE", "nr_open"),
+    caused("open_nr_open", "EMFILE", "nr_open"),
+    caused("file_max", "ENFILE", "file_max"),
+    caused("file_max_socket", "ENFILE", "file_max"),
+    silent("scm_rights", "msg_ctrunc"),
+    Expected {
+        call: Some("io_uring"),
+        ..silent("io_uring_openat", "io_uring_cqe")
+    },
+    Expected {
+        call: Some("io_uring"),
+        ..silent("io_uring_accept", "io_uring_cqe")
+    },
+    Expected {
+        census: true,
+        ..silent("dup2", "dup2_ebadf")
+    },
+    Expected {
+        census: true,
+        ..silent("dup3", "dup2_ebadf")
+    },
+    // The kernel gives the target its fd while the supervisor is in the ioctl that fails.
+    Expected {
+        call: Some("getppid"),
+        census: false,
+        ..at_limit("seccomp_addfd")
+    },
+    caused("inotify_instances", "EMFILE", "inotify_instances"),
+    caused("fanotify_groups", "EMFILE", "fanotify_groups"),
+    caused("mq_open", "EMFILE", "mqueue_bytes"),
+    caused("pipe_pages", "ENFILE", "pipe_pages"),
+    caused("io_uring_files", "EMFILE", "io_uring_files"),
+];
+
+/// Scenarios that are no exhaustion at all.
+const UNSEEN: &[&str] = &["dup2_bad_source", "dup2_negative", "hold"];
+
+/// One fdtrace watches the whole host for all of these tests.
+static TRACER: LazyLock<Mutex<Option<Arc<Tracer>>>> = LazyLock::new(Mutex::default);
+/// The victims so far, with how often each has failed.
+static VICTIMS: Mutex<Vec<(u64, u64)>> = Mutex::new(Vec::new());
+
+pub(crate) fn trials(setting: &Setting) -> Vec<Trial> {
+    let mut trials: Vec<_> = EXPECTED
+        .iter()
+        .map(|expected| {
+            let setting = setting.clone();
+            trial(format!("exhaustion::{}", expected.scenario), move || {
+                check(*expected, &setting)
+            })
+        })
+        .collect();
+    trials.extend(UNSEEN.iter().map(|scenario| {
+        let setting = setting.clone();
+        trial(format!("exhaustion::unseen_{scenario}"), move || {
+            check_unseen(scenario, &setting)
+        })
+    }));
+    let setting = setting.clone();
+    trials.push(trial("exhaustion::hostile_name", {
+        let setting = setting.clone();
+        move || hostile_name(&setting)
+    }));
+    trials.push(trial("exhaustion::nothing_came_later", move || {
+        nothing_came_later(&setting)
+    }));
+    trials
+}
+
+fn tracer(setting: &Setting) -> Result<Arc<Tracer>, String> {
+    let mut tracer = TRACER.lock().map_err(|_| "another test has panicked")?;
+    if let Some(tracer) = &*tracer {
+        return Ok(Arc::clone(tracer));
+    }
+    let started = Arc::new(Tracer::start(&setting.backend, &[])?);
+    *tracer = Some(Arc::clone(&started));
+    Ok(started)
+}
+
+/// Waits until everything that happened before is told: the records of all processes travel in one
+/// ring, in order.
+fn catch_up(tracer: &Tracer) -> Result<(), String> {
+    let sentinel = gym::run("dup", &["--comm", "sentinel"])?;
+    note(sentinel.pid, sentinel.failures)?;
+    tracer.wait_for(|object| object["pid"] == sentinel.pid)?;
+    Ok(())
+}
+
+fn note(pid: u64, failures: u64) -> Result<(), String> {
+    VICTIMS
+        .lock()
+        .map_err(|_| "another test has panicked")?
+        .push((pid, failures));
+    Ok(())
+}
+
+fn check(expected: Expected, setting: &Setting) -> Result<(), String> {
+    let tracer = tracer(setting)?;
+    let facts = gym::run(expected.scenario, &[])?;
+    let is_seen = expected.census || setting.sees_inside_calls();
+    note(facts.pid, if is_seen { facts.failures } else { 0 })?;
+    catch_up(&tracer)?;
+    let seen = tracer.exhausted(facts.pid);
+    if !is_seen {
+        return ensure(seen.is_empty(), || {
+            format!("seen by the census backend: {seen:#?}")
+        });
+    }
+    ensure(facts.failures == 1, || {
+        format!("{} failures", facts.failures)
+    })?;
+    let [object] = &seen[..] else {
+        return Err(format!("{} objects: {seen:#?}", seen.len()));
+    };
+    let in_flight = if setting.sees_inside_calls() {
+        expected.in_flight
+    } else {
+        0
+    };
+    let wanted = json!({
+        "v": 1,
+        "type": "exhausted",
+        "tid": facts.tid,
+        "comm": facts.comm,
+        "call": expected.call.unwrap_or(&facts.call),
+        "errno": expected.errno,
+        "cause": expected.cause,
+        "silent": expected.silent,
+        "repeats": 0,
+        "used": facts.used + in_flight,
+        "open": facts.used,
+        "holders": [],
+        "verdict": null,
+    });
+    differences(object, &wanted)?;
+    ensure(object["limit"]["soft"] == facts.soft, || {
+        format!("limit {}", object["limit"])
+    })?;
+    let exe = object["exe"].as_str().unwrap_or_default();
+    ensure(exe.starts_with('/') && exe.ends_with("/gym"), || {
+        format!("exe {exe:?}")
+    })?;
+    let uid = object["uid"].as_u64();
+    ensure(matches!(uid, Some(0 | 65534)), || format!("uid {uid:?}"))?;
+    let cgroup = object["cgroup"].as_str().unwrap_or_default();
+    ensure(cgroup.starts_with('/'), || format!("cgroup {cgroup:?}"))
+}
+
+/// Names every field of `wanted` that is otherwise in `object`.
+fn differences(object: &Value, wanted: &Value) -> Result<(), String> {
+    let fields = wanted.as_object().ok_or("an object")?;
+    let wrong: Vec<_> = fields
+        .iter()
+        .filter(|(name, value)| object.get(name.as_str()) != Some(value))
+        .map(|(name, value)| format!("{name}: {} instead of {value}", object[name.as_str()]))
+        .collect();
+    ensure(wrong.is_empty(), || wrong.join("; "))
+}
+
+fn check_unseen(scenario: &str, setting: &Setting) -> Result<(), String> {
+    let tracer = tracer(setting)?;
+    let facts = gym::run(scenario, &[])?;
+    note(facts.pid, 0)?;
+    catch_up(&tracer)?;
+    let seen = tracer.exhausted(facts.pid);
+    ensure(seen.is_empty(), || format!("{seen:#?}"))
+}
+
+/// The reader has parsed every line as JSON already; here the name is looked at.
+fn hostile_name(setting: &Setting) -> Result<(), String> {
+    use std::os::unix::ffi::OsStrExt;
+
+    let tracer = tracer(setting)?;
+    let mut command = gym::command("openat");
+    let name = b"\x1b[2J\n\"\\\xff\xfe}";
+    command.arg("--comm").arg(std::ffi::OsStr::from_bytes(name));
+    let facts = gym::Gym::start(command)?.finish()?;
+    note(facts.pid, facts.failures)?;
+    catch_up(&tracer)?;
+    let seen = tracer.exhausted(facts.pid);
+    let comm = seen.first().and_then(|object| object["comm"].as_str());
+    let wanted = String::from_utf8_lossy(name);
+    ensure(comm == Some(&*wanted), || {
+        format!("{comm:?} instead of {wanted:?}")
+    })
+}
+
+/// Ends the common fdtrace: what it held back until then must not change any victim's count.
+fn nothing_came_later(setting: &Setting) -> Result<(), String> {
+    let shared = tracer(setting)?;
+    *TRACER.lock().map_err(|_| "another test has panicked")? = None;
+    let tracer = Arc::into_inner(shared).ok_or("fdtrace is still in use")?;
+    let ended = tracer.stop()?;
+    ensure(ended.status.success(), || {
+        format!("{}: {}", ended.status, ended.stderr)
+    })?;
+    let victims = VICTIMS.lock().map_err(|_| "another test has panicked")?;
+    for (pid, wanted) in &*victims {
+        let told = failures(&of_process(&ended.objects, *pid));
+        ensure(told == *wanted, || {
+            format!("process {pid}: {told} failures told, {wanted} made")
+        })?;
+    }
+    let summary = ended.objects.last().ok_or("no objects at all")?;
+    let wanted = json!({ "type": "summary", "backend": setting.backend, "lost": 0 });
+    differences(summary, &wanted)
+}

@@ -1,0 +1,80 @@
+//! fdtrace on a real kernel: victims run out of fds, and what it says about them is checked.
+//!
+//! The same executable runs on the host, where it tests the census backend, and statically linked in
+//! guests, where it tests fentry and kprobe. It wants root, and these variables where cargo has not
+//! built what it needs beside it:
+//!
+//! * `FDTRACE_BACKEND`: the backend to force; `census` where it is unset.
+//! * `FDTRACE_BIN`, `FDTRACE_GYM`: the executables.
+
+mod conditions;
+mod exhaustion;
+mod gym;
+mod programs;
+mod scope;
+mod storm;
+mod tracer;
+
+use std::{env, path::Path, process::ExitCode};
+
+use libtest_mimic::{Arguments, Failed, Trial};
+
+/// What the tests need to know about where they run.
+#[derive(Clone, Debug)]
+struct Setting {
+    backend: String,
+    /// A virtual machine of fdtrace's own: the host's settings are nobody else's.
+    is_guest: bool,
+}
+
+impl Setting {
+    fn sees_inside_calls(&self) -> bool {
+        self.backend != "census"
+    }
+}
+
+fn main() -> ExitCode {
+    let mut arguments = Arguments::from_args();
+    // Some tests change settings of the whole host.
+    arguments.test_threads = Some(1);
+    let setting = Setting {
+        backend: env::var("FDTRACE_BACKEND").unwrap_or_else(|_| "census".to_owned()),
+        is_guest: env::var_os("FDTRACE_BIN").is_some(),
+    };
+    let is_root = rustix::process::geteuid().is_root();
+    let mut trials = Vec::new();
+    trials.extend(exhaustion::trials(&setting));
+    trials.extend(storm::trials(&setting));
+    trials.extend(scope::trials(&setting));
+    trials.extend(programs::trials(&setting));
+    trials.extend(conditions::trials(&setting));
+    if !is_root {
+        let skip = |trial: Trial| {
+            println!("skipped: {}: needs root", trial.name());
+            trial.with_ignored_flag(true)
+        };
+        trials = trials.into_iter().map(skip).collect();
+    }
+    libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+/// A test of that name.
+fn trial(
+    name: impl Into<String>,
+    test: impl FnOnce() -> Result<(), String> + Send + 'static,
+) -> Trial {
+    Trial::test(name, move || test().map_err(Failed::from))
+}
+
+/// `Err` with what was seen, unless `holds`.
+fn ensure(holds: bool, what: impl FnOnce() -> String) -> Result<(), String> {
+    if holds { Ok(()) } else { Err(what()) }
+}
+
+/// An executable that a variable names, or that cargo has built.
+fn executable(variable: &str, built: Option<&str>) -> String {
+    let path = env::var(variable).ok().or_else(|| built.map(str::to_owned));
+    let path = path.unwrap_or_else(|| panic!("{variable} is not set"));
+    assert!(Path::new(&path).exists(), "{variable}: no {path}");
+    path
+}

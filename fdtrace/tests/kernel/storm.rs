@@ -1,0 +1,64 @@
+//! Millions of failures: few objects, the first at once, and not one failure unaccounted for.
+
+use libtest_mimic::Trial;
+
+use super::{
+    Setting, ensure, gym,
+    tracer::{Tracer, failures, of_process},
+    trial,
+};
+
+pub(crate) fn trials(setting: &Setting) -> Vec<Trial> {
+    let storm = |name: &str, arguments: &'static [&'static str], kinds| {
+        let (setting, scenario) = (
+            setting.clone(),
+            name.split("::").nth(1).unwrap_or(name).to_owned(),
+        );
+        trial(name, move || {
+            check(
+                &setting,
+                scenario.trim_end_matches("_threads"),
+                arguments,
+                kinds,
+            )
+        })
+    };
+    // kretprobes cost thousands of emulated instructions a hit.
+    let count: &[&str] = match (&*setting.backend, setting.is_guest) {
+        ("kprobe", _) => &["--count", "500000"],
+        _ => &["--count", "5000000"],
+    };
+    vec![
+        storm("storm::storm", count, 1),
+        storm("storm::storm_mixed", &["--count", "100001"], 2),
+        storm(
+            "storm::storm_threads",
+            &["--count", "100001", "--threads", "4"],
+            1,
+        ),
+    ]
+}
+
+fn check(setting: &Setting, scenario: &str, arguments: &[&str], kinds: u64) -> Result<(), String> {
+    let tracer = Tracer::start(&setting.backend, &[])?;
+    let start = std::time::Instant::now();
+    let (mut victim, pid) = gym::Gym::waiting(scenario, arguments)?;
+    victim.release()?;
+    let first = tracer.wait_for(|object| object["pid"] == pid)?;
+    ensure(first["repeats"] == 0, || {
+        format!("not told at once: {first}")
+    })?;
+    let facts = victim.finish()?;
+    let seconds = start.elapsed().as_secs();
+    let ended = tracer.stop()?;
+    let objects = of_process(&ended.objects, facts.pid);
+    let told = failures(&objects);
+    ensure(told == facts.failures, || {
+        format!("{told} failures told, {} made", facts.failures)
+    })?;
+    let most = kinds * (seconds + 2);
+    let count = objects.len() as u64;
+    ensure(count <= most, || format!("{count} objects in {seconds} s"))?;
+    let summary = ended.objects.last().ok_or("no objects")?;
+    ensure(summary["lost"] == 0, || format!("lost: {summary}"))
+}

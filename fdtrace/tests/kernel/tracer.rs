@@ -1,0 +1,212 @@
+//! fdtrace under test: started with `--json`, its objects collected as they come.
+
+use std::{
+    io::{BufRead, BufReader, Read},
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::{Arc, Condvar, Mutex, MutexGuard, mpsc},
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+/// Nothing here takes long on real machines; emulated ones share two cores.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The command that runs fdtrace.
+pub(crate) fn command() -> Command {
+    Command::new(super::executable(
+        "FDTRACE_BIN",
+        option_env!("CARGO_BIN_EXE_fdtrace"),
+    ))
+}
+
+/// A running `fdtrace --json`.
+pub(crate) struct Tracer {
+    child: Child,
+    seen: Arc<Seen>,
+    stdout: JoinHandle<()>,
+    stderr: JoinHandle<String>,
+}
+
+#[derive(Default)]
+struct Seen {
+    objects: Mutex<Vec<Value>>,
+    grew: Condvar,
+}
+
+impl Seen {
+    fn objects(&self) -> MutexGuard<'_, Vec<Value>> {
+        self.objects
+            .lock()
+            .expect("no test panics while it holds this")
+    }
+}
+
+/// How a tracer ended.
+pub(crate) struct Ended {
+    pub(crate) status: ExitStatus,
+    pub(crate) objects: Vec<Value>,
+    pub(crate) stderr: String,
+}
+
+impl Tracer {
+    /// Starts fdtrace with these arguments and waits until it is armed.
+    pub(crate) fn start(backend: &str, arguments: &[&str]) -> Result<Self, String> {
+        let mut command = command();
+        command
+            .args(["--json", "--backend", backend])
+            .args(arguments);
+        Self::start_command(command)
+    }
+
+    /// The same with a command of one's own.
+    pub(crate) fn start_command(mut command: Command) -> Result<Self, String> {
+        let command = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let mut child = command
+            .spawn()
+            .map_err(|error| format!("starting fdtrace: {error}"))?;
+        let seen = Arc::new(Seen::default());
+        let stdout = child.stdout.take().ok_or("no stdout")?;
+        let stdout = thread::spawn({
+            let seen = Arc::clone(&seen);
+            move || collect(stdout, &seen)
+        });
+        let stderr = child.stderr.take().ok_or("no stderr")?;
+        let (armed, is_armed) = mpsc::channel();
+        let stderr = thread::spawn(move || listen(stderr, &armed));
+        let tracer = Self {
+            child,
+            seen,
+            stdout,
+            stderr,
+        };
+        // The channel closes when fdtrace ends before it was armed.
+        if is_armed.recv_timeout(PATIENCE).is_err() {
+            let ended = tracer.stop()?;
+            return Err(format!(
+                "fdtrace did not start: {}: {}",
+                ended.status, ended.stderr
+            ));
+        }
+        Ok(tracer)
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Waits for an object.
+    pub(crate) fn wait_for(&self, wanted: impl Fn(&Value) -> bool) -> Result<Value, String> {
+        let deadline = Instant::now() + PATIENCE;
+        let mut objects = self.seen.objects();
+        loop {
+            if let Some(object) = objects.iter().find(|object| wanted(object)) {
+                return Ok(object.clone());
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(format!("never seen; what was: {:#?}", objects.last()));
+            }
+            objects = self
+                .seen
+                .grew
+                .wait_timeout(objects, left)
+                .expect("as above")
+                .0;
+        }
+    }
+
+    /// Everything said so far of a process's exhaustions.
+    pub(crate) fn exhausted(&self, pid: u64) -> Vec<Value> {
+        of_process(&self.seen.objects(), pid)
+    }
+
+    /// Ctrl-C, then all that it said.
+    pub(crate) fn stop(mut self) -> Result<Ended, String> {
+        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
+        // It may have ended by itself.
+        let _ = kill_process(pid.ok_or("no pid")?, Signal::INT);
+        let status = self
+            .child
+            .wait()
+            .map_err(|error| format!("waiting for fdtrace: {error}"))?;
+        self.ended(status)
+    }
+
+    /// Waits until it ends by itself.
+    pub(crate) fn wait(mut self) -> Result<Ended, String> {
+        let status = self
+            .child
+            .wait()
+            .map_err(|error| format!("waiting for fdtrace: {error}"))?;
+        self.ended(status)
+    }
+
+    /// kill -9.
+    pub(crate) fn kill(mut self) -> Result<Ended, String> {
+        self.child
+            .kill()
+            .map_err(|error| format!("killing fdtrace: {error}"))?;
+        let status = self
+            .child
+            .wait()
+            .map_err(|error| format!("waiting for fdtrace: {error}"))?;
+        self.ended(status)
+    }
+
+    fn ended(self, status: ExitStatus) -> Result<Ended, String> {
+        self.stdout
+            .join()
+            .map_err(|_| "fdtrace wrote something that is no JSON".to_owned())?;
+        let stderr = self
+            .stderr
+            .join()
+            .map_err(|_| "reading stderr".to_owned())?;
+        let objects = self.seen.objects().clone();
+        Ok(Ended {
+            status,
+            objects,
+            stderr,
+        })
+    }
+}
+
+/// The `exhausted` objects of a process.
+pub(crate) fn of_process(objects: &[Value], pid: u64) -> Vec<Value> {
+    let of_process = |object: &&Value| object["type"] == "exhausted" && object["pid"] == pid;
+    objects.iter().filter(of_process).cloned().collect()
+}
+
+/// How many failures these objects stand for.
+pub(crate) fn failures(objects: &[Value]) -> u64 {
+    objects
+        .iter()
+        .map(|object| 1 + object["repeats"].as_u64().unwrap_or(0))
+        .sum()
+}
+
+fn collect(stdout: impl Read, seen: &Seen) {
+    for line in BufReader::new(stdout).lines() {
+        let line = line.expect("UTF-8");
+        let object = serde_json::from_str(&line).expect("JSON");
+        seen.objects().push(object);
+        seen.grew.notify_all();
+    }
+}
+
+fn listen(stderr: impl Read, armed: &mpsc::Sender<()>) -> String {
+    let mut text = String::new();
+    for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+        if line.contains("watching fd exhaustion") {
+            let _ = armed.send(());
+        }
+        text.push_str(&line);
+        text.push('\n');
+    }
+    text
+}
