@@ -119,3 +119,6 @@ pub struct Summary {
     /// Failures that they stand for.
     pub failures: u64,
 }
+
+#[cfg(test)]
+pub(crate) mod samples;

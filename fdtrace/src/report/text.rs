@@ -111,12 +111,12 @@ pub fn limit(limit: u64) -> String {
 #[must_use]
 pub fn loss(loss: &Loss) -> String {
     let what = match loss.place {
-        "ring" => "records were lost, the ring buffer was full",
-        "storms" => "failures went uncounted, too many processes fail at once",
-        "follow" => "child processes could not be followed, there are too many",
-        _ => "lines were dropped, stdout is not being read fast enough",
+        "ring" => "records: the ring buffer was full",
+        "storms" => "failures: too many processes fail at once to count them all",
+        "follow" => "child processes: there are too many to follow them all",
+        _ => "lines: stdout is not being read fast enough",
     };
-    format!("lost: {} {what}", loss.count)
+    format!("lost {} {what}", loss.count)
 }
 
 /// The last line, for stderr.
