@@ -17,7 +17,7 @@ pub const HOOK_OWN_LIMIT: u32 = 5;
 /// Any syscall returned EMFILE or ENFILE, or dup2/dup3 EBADF (the census backend's only source).
 pub const HOOK_SYS_EXIT: u32 = 6;
 
-/// `StormKey::call`: the call came from io_uring, the lower bits say nothing.
+/// `StormKey::call`: the call came from `io_uring`, the lower bits say nothing.
 pub const CALL_IO_URING: u32 = 1 << 31;
 /// `StormKey::call`: the lower bits are a number of the 32-bit syscall table.
 pub const CALL_COMPAT: u32 = 1 << 30;
@@ -46,7 +46,7 @@ pub struct StormKey {
     pub hook: u32,
     /// The errno, positive.
     pub errno: u32,
-    /// The limit that the call ran against: `alloc_fd`'s `end`, else the soft RLIMIT_NOFILE;
+    /// The limit that the call ran against: `alloc_fd`'s `end`, else the soft `RLIMIT_NOFILE`;
     /// `u32::MAX` stands for anything larger.
     pub limit: u32,
     /// Always 0: the key is hashed byte by byte.
@@ -94,11 +94,11 @@ pub struct AlarmRecord {
     pub failures: u64,
     /// cgroup v2 id.
     pub cgroup_id: u64,
-    /// Soft RLIMIT_NOFILE.
+    /// Soft `RLIMIT_NOFILE`.
     pub soft: u64,
-    /// Hard RLIMIT_NOFILE.
+    /// Hard `RLIMIT_NOFILE`.
     pub hard: u64,
-    /// First three syscall arguments as registers; meaningless where the call is io_uring's.
+    /// First three syscall arguments as registers; meaningless where the call is `io_uring`'s.
     pub arguments: [u64; 3],
     /// The CPU that counted.
     pub cpu: u32,

@@ -10,9 +10,9 @@
 pub struct TaskRecord {
     /// Address of the `files_struct`.
     pub files: u64,
-    /// Soft RLIMIT_NOFILE of the process.
+    /// Soft `RLIMIT_NOFILE` of the process.
     pub soft: u64,
-    /// Hard RLIMIT_NOFILE of the process.
+    /// Hard `RLIMIT_NOFILE` of the process.
     pub hard: u64,
     /// The process.
     pub tgid: u32,

@@ -5,13 +5,13 @@ use fdtrace_common::alarm::{CALL_COMPAT, CALL_IO_URING, CALL_NUMBER, OWN_LIMITS}
 
 use crate::kernel::{Address, member, offset};
 
-/// The number of io_uring_enter.
+/// The number of `io_uring_enter`.
 #[unsafe(no_mangle)]
 static NR_IO_URING_ENTER: Global<u32> = Global::new(u32::MAX);
 
-/// `PF_IO_WORKER`: a thread of io_uring's own (include/linux/sched.h, 5.10 to 7.2).
+/// `PF_IO_WORKER`: a thread of `io_uring`'s own (include/linux/sched.h, 5.10 to 7.2).
 const PF_IO_WORKER: u32 = 0x10;
-/// `PF_KTHREAD`: before 5.12 io_uring's workers were kernel threads with a borrowed table.
+/// `PF_KTHREAD`: before 5.12 `io_uring`'s workers were kernel threads with a borrowed table.
 const PF_KTHREAD: u32 = 0x0020_0000;
 /// `TS_COMPAT` in x86's `thread_info.status`: a 32-bit syscall is in progress.
 const TS_COMPAT: u32 = 0x2;

@@ -5,23 +5,23 @@ use fdtrace_common::census::TaskRecord;
 
 use crate::kernel::{self, Address, member, offset};
 
-/// `struct bpf_iter__task`: what an `iter/task` program is given (kernel/bpf/task_iter.c).
+/// `struct bpf_iter__task`: what an `iter/task` program is given (`kernel/bpf/task_iter.c`).
 #[repr(C)]
-pub struct TaskContext {
+pub(crate) struct TaskContext {
     meta: *const IteratorMeta,
     task: *const core::ffi::c_void,
 }
 
 /// `struct bpf_iter_meta`.
 #[repr(C)]
-pub struct IteratorMeta {
+pub(crate) struct IteratorMeta {
     seq: *mut aya_ebpf::bindings::seq_file,
 }
 
 /// Writes a [`TaskRecord`] for each group leader, and for each thread with a table of its own.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "iter/task")]
-pub extern "C" fn census_task(context: *mut TaskContext) -> i32 {
+pub(crate) extern "C" fn census_task(context: *mut TaskContext) -> i32 {
     // SAFETY: the kernel passes a whole context; `task` is NULL after the last one.
     let (meta, task) = unsafe { ((*context).meta, (*context).task as Address) };
     if task == 0 {

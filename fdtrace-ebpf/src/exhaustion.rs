@@ -1,6 +1,6 @@
 //! The hooks that see a failed request for an fd: each an fexit program and its kretprobe twin.
 //!
-//! Sources: `alloc_fd`, `dup_fd`, `ksys_dup3` in fs/file.c, `alloc_empty_file` in fs/file_table.c.
+//! Sources: `alloc_fd`, `dup_fd`, `ksys_dup3` in fs/file.c, `alloc_empty_file` in `fs/file_table.c`.
 
 use aya_ebpf::{
     EbpfContext, Global,
@@ -64,7 +64,7 @@ fn alloc_fd(result: i64, end: Option<u32>) {
     }
 }
 
-/// `struct files_struct *dup_fd(…)`: fork, unshare, exec and close_range copy a table.
+/// `struct files_struct *dup_fd(…)`: fork, unshare, exec and `close_range` copy a table.
 #[fexit]
 pub(crate) fn dup_fd_exit(ctx: FExitContext) -> i32 {
     if DUP_FD_HAS_ERRORP.load() == 1 {

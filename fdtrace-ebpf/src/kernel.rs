@@ -27,7 +27,7 @@ macro_rules! globals {
 }
 fdtrace_common::kernel_fields!(globals);
 
-/// Size of a kernel stack (THREAD_SIZE); used where `bpf_task_pt_regs` is missing.
+/// Size of a kernel stack (`THREAD_SIZE`); used where `bpf_task_pt_regs` is missing.
 #[unsafe(no_mangle)]
 static STACK_SIZE: Global<u32> = Global::new(0);
 /// Size of `pt_regs`.
@@ -118,13 +118,13 @@ impl Table {
     /// Slots it has room for: always a multiple of 64 (`alloc_fdtable` in fs/file.c), so that no
     /// read of whole words passes the end.
     #[inline(always)]
-    pub(crate) fn max_fds(&self) -> u32 {
+    pub(crate) fn max_fds(self) -> u32 {
         member(self.fdt, &offset::FDT_MAX_FDS)
     }
 
     /// Bits set: numbers taken, those of calls under way included.
     #[inline(always)]
-    pub(crate) fn used(&self) -> u32 {
+    pub(crate) fn used(self) -> u32 {
         let words = self.max_fds() / 64;
         if words > WORDS {
             return UNKNOWN;
@@ -142,7 +142,7 @@ impl Table {
 
     /// File pointers set. `scratch` has room for those that belong to one word of the bitmap.
     #[inline(always)]
-    pub(crate) fn open(&self, scratch: *mut [u64; 64]) -> u32 {
+    pub(crate) fn open(self, scratch: *mut [u64; 64]) -> u32 {
         let words = self.max_fds() / 64;
         if words > POINTER_WORDS {
             return UNKNOWN;

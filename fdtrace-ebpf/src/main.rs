@@ -14,7 +14,20 @@
 )]
 #![expect(
     clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
     reason = "helpers and registers are 64 bits wide whatever they hold"
+)]
+#![expect(
+    clippy::cast_ptr_alignment,
+    reason = "a record's paths lie at multiples of 8 although they are bytes"
+)]
+#![expect(
+    clippy::multiple_unsafe_ops_per_block,
+    reason = "one pointer, proven once, is read or written member by member"
+)]
+#![expect(
+    clippy::needless_pass_by_value,
+    reason = "the attach macros hand the context over by value"
 )]
 
 mod alarm;

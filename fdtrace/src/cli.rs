@@ -191,8 +191,8 @@ mod tests {
     fn durations_have_units_or_are_seconds() {
         assert_eq!(duration("10"), Ok(Duration::from_secs(10)));
         assert_eq!(duration("10s"), Ok(Duration::from_secs(10)));
-        assert_eq!(duration("5m"), Ok(Duration::from_secs(300)));
-        assert_eq!(duration("1h30m"), Ok(Duration::from_secs(5400)));
+        assert_eq!(duration("5m"), Ok(Duration::from_mins(5)));
+        assert_eq!(duration("1h30m"), Ok(Duration::from_mins(90)));
         assert_eq!(duration("200ms"), Ok(Duration::from_millis(200)));
         for wrong in ["0", "0s", "-1", "-5s", "abc", "", "10x"] {
             assert!(duration(wrong).is_err(), "{wrong}");

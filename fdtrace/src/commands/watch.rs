@@ -1,7 +1,7 @@
 //! `fdtrace watch`: every exhaustion as it happens.
 
 use std::{
-    io::{IsTerminal, stderr},
+    io::{IsTerminal, stderr, stdout},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -159,7 +159,7 @@ async fn stream(args: &Watch, session: Session) -> Result<Ended> {
     } else {
         Format::Text
     };
-    let writer = Writer::start(format, move || writer_ended.notify_one())
+    let writer = Writer::start(stdout(), format, move || writer_ended.notify_one())
         .context("starting the output thread")?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
@@ -288,8 +288,11 @@ impl Stream {
     fn forget_ended(&mut self, now_ns: u64) -> Result<()> {
         for key in self.storms.stale(now_ns) {
             if has_ended(key.tgid) {
+                self.observe(&[key])?;
                 maps::forget_storm(&mut self.ebpf, &key)?;
-                self.storms.forget(&key);
+                if let Some(report) = self.storms.forget(&key, now_ns) {
+                    self.report(report);
+                }
             }
         }
         Ok(())

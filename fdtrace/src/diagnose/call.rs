@@ -11,7 +11,7 @@ use syscalls::{x86::Sysno as Compat, x86_64::Sysno as Native};
 
 /// The name of a call as a record carries it (`StormKey::call`).
 ///
-/// Work that io_uring does is no system call: it is called `io_uring`. Numbers newer than the
+/// Work that `io_uring` does is no system call: it is called `io_uring`. Numbers newer than the
 /// tables built in are `syscall_N`.
 #[must_use]
 pub fn name(code: u32) -> Cow<'static, str> {

@@ -1,7 +1,5 @@
 //! Which limit was hit, and whether the process was told.
 
-use std::borrow::Cow;
-
 use fdtrace_common::alarm::{
     CALL_IO_URING, HOOK_ALLOC_FD, HOOK_ALLOC_FILE, HOOK_DUP_FD, HOOK_DUP3, HOOK_OWN_LIMIT,
     HOOK_SYS_EXIT,
@@ -15,23 +13,23 @@ use crate::stream::decode::Alarm;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Cause {
-    /// The process's soft RLIMIT_NOFILE.
+    /// The process's soft `RLIMIT_NOFILE`.
     RlimitNofile,
-    /// fs.nr_open, below the process's limit or its table's size.
+    /// `fs.nr_open`, below the process's limit or its table's size.
     NrOpen,
     /// fs.file-max, the host's.
     FileMax,
-    /// F_DUPFD asked for a number above those that are free.
+    /// `F_DUPFD` asked for a number above those that are free.
     DupfdMinimum,
-    /// fs.inotify.max_user_instances.
+    /// `fs.inotify.max_user_instances`.
     InotifyInstances,
-    /// fs.fanotify.max_user_groups.
+    /// `fs.fanotify.max_user_groups`.
     FanotifyGroups,
-    /// RLIMIT_MSGQUEUE.
+    /// `RLIMIT_MSGQUEUE`.
     MqueueBytes,
     /// fs.pipe-user-pages-hard.
     PipePages,
-    /// The size of io_uring's table of registered files.
+    /// The size of `io_uring`'s table of registered files.
     IoUringFiles,
     /// A file server's own limit (FUSE, CIFS), passed on.
     FileServer,
@@ -54,7 +52,7 @@ impl Cause {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Silent {
-    /// recvmsg succeeded with MSG_CTRUNC; the passed files are gone.
+    /// recvmsg succeeded with `MSG_CTRUNC`; the passed files are gone.
     MsgCtrunc,
     /// Only the completion queue entry says so.
     IoUringCqe,
@@ -75,20 +73,27 @@ pub struct Host {
 
 impl Host {
     /// The host is out of files, or so near that the kernel's per-CPU counting hides it.
+    ///
+    /// The kernel fails a call by the exact sum, and tells an inexact one: each CPU may have counted
+    /// `percpu_counter_batch` files for itself, which is 32 or twice the number of CPUs.
     fn is_out_of_files(self) -> bool {
-        /// Files a CPU may have counted for itself (`percpu_counter_batch`, at least 32), doubled.
-        const SLACK: u64 = 64;
         match (self.files, self.file_max) {
-            (Some(files), Some(file_max)) => files + SLACK >= file_max,
+            (Some(files), Some(file_max)) => {
+                let slack = (file_max / 16).max(64);
+                files.saturating_add(slack) >= file_max
+            }
             _ => true,
         }
     }
 }
 
-/// BINDER_WRITE_READ, the one ioctl in which binder receives files.
-const BINDER_WRITE_READ: u64 = 0xc030_6201;
-/// fcntl's F_DUPFD and F_DUPFD_CLOEXEC.
-const F_DUPFD: [u64; 2] = [0, 1030];
+/// `BINDER_WRITE_READ`, the one ioctl in which binder receives files.
+const BINDER_WRITE_READ: u32 = 0xc030_6201;
+/// fcntl's `F_DUPFD` and `F_DUPFD_CLOEXEC`.
+const F_DUPFD: [u32; 2] = [0, 1030];
+/// clone's `CLONE_PIDFD`.
+const CLONE_PIDFD: u32 = 0x1000;
+const ENFILE: u32 = 23;
 
 /// Decides the cause from what the hook saw. The host is looked at only where that is not enough.
 pub fn cause(alarm: &Alarm, host: impl FnOnce() -> Host) -> Cause {
@@ -111,8 +116,10 @@ pub fn silent(alarm: &Alarm) -> Option<Silent> {
         HOOK_ALLOC_FD | HOOK_ALLOC_FILE if alarm.key.call & CALL_IO_URING != 0 => {
             Some(Silent::IoUringCqe)
         }
-        HOOK_ALLOC_FD if name == "recvmsg" || name == "recvmmsg" => Some(Silent::MsgCtrunc),
-        HOOK_ALLOC_FD if name == "ioctl" && alarm.arguments[1] == BINDER_WRITE_READ => {
+        HOOK_ALLOC_FD if name == "recvmsg" || name.starts_with("recvmmsg") => {
+            Some(Silent::MsgCtrunc)
+        }
+        HOOK_ALLOC_FD if name == "ioctl" && argument(alarm, 1) == BINDER_WRITE_READ => {
             Some(Silent::Binder)
         }
         HOOK_DUP3 => Some(Silent::Dup2Ebadf),
@@ -129,7 +136,7 @@ fn is_dup2(name: &str) -> bool {
 /// grow to the number that it found.
 ///
 /// It can only have looked at every number below `end` in a table at least that large; in a smaller
-/// one it found a number past the table, and growing was refused because of fs.nr_open.
+/// one it found a number past the table, and growing was refused because of `fs.nr_open`.
 fn number_refused(alarm: &Alarm) -> Cause {
     if alarm.max_fds < alarm.key.limit {
         Cause::NrOpen
@@ -140,11 +147,18 @@ fn number_refused(alarm: &Alarm) -> Cause {
     }
 }
 
+/// An argument as the kernel takes it where it is an `int`: the upper half of the register is what
+/// the caller happened to leave there.
+fn argument(alarm: &Alarm, index: usize) -> u32 {
+    let lower = alarm.arguments[index] & u64::from(u32::MAX);
+    u32::try_from(lower).unwrap_or(u32::MAX)
+}
+
 /// The smallest number that the call accepts.
-fn least_number(alarm: &Alarm) -> u64 {
+fn least_number(alarm: &Alarm) -> u32 {
     let is_fcntl = call::name(alarm.key.call).starts_with("fcntl");
-    if is_fcntl && F_DUPFD.contains(&alarm.arguments[1]) {
-        alarm.arguments[2]
+    if is_fcntl && F_DUPFD.contains(&argument(alarm, 1)) {
+        argument(alarm, 2)
     } else {
         0
     }
@@ -152,8 +166,7 @@ fn least_number(alarm: &Alarm) -> u64 {
 
 /// dup2 or dup3 refused its target.
 fn target_refused(alarm: &Alarm) -> Cause {
-    let target = alarm.arguments[1] & u64::from(u32::MAX);
-    if target >= alarm.soft {
+    if u64::from(argument(alarm, 1)) >= alarm.soft {
         Cause::RlimitNofile
     } else {
         Cause::NrOpen
@@ -175,38 +188,88 @@ fn own_limit(name: &str) -> Cause {
 
 /// Only the call's result is known, and the table as it was when the call had ended.
 fn from_syscall(alarm: &Alarm, host: impl FnOnce() -> Host) -> Cause {
-    const ENFILE: u32 = 23;
-    let name: Cow<'_, str> = call::name(alarm.key.call);
+    let name = call::name(alarm.key.call);
     if is_dup2(&name) {
         return target_refused(alarm);
     }
     if alarm.key.errno == ENFILE {
-        let has_own_limit = matches!(&*name, "pipe" | "pipe2");
-        return if has_own_limit && !host().is_out_of_files() {
+        let may_be_pages = matches!(&*name, "pipe" | "pipe2");
+        return if may_be_pages && !host().is_out_of_files() {
             Cause::PipePages
         } else {
             Cause::FileMax
         };
     }
+    if copies_table(alarm, &name) {
+        return Cause::NrOpen;
+    }
+    match fullness(alarm, &name) {
+        Fullness::AtLimit => Cause::RlimitNofile,
+        Fullness::AtSize => Cause::NrOpen,
+        Fullness::Room => match &*name {
+            "clone" | "clone3" => Cause::NrOpen,
+            "fcntl" | "fcntl64" if least_number(alarm) > 0 => number_refused(alarm),
+            name => own_limit(name),
+        },
+    }
+}
+
+/// Does the call copy the whole table, and ask for no number? Then `RLIMIT_NOFILE` is not looked at.
+///
+/// clone does both with `CLONE_PIDFD`; what clone3 was told lies in memory that no record carries.
+fn copies_table(alarm: &Alarm, name: &str) -> bool {
+    match name {
+        "fork" | "vfork" | "unshare" | "execve" | "execveat" | "close_range" => true,
+        "clone" => argument(alarm, 0) & CLONE_PIDFD == 0,
+        _ => false,
+    }
+}
+
+/// How full a table is, for a call that wanted a number of it.
+enum Fullness {
+    /// It has no number left below the process's limit.
+    AtLimit,
+    /// It has none left at its present size, which is below the limit.
+    AtSize,
+    /// It has room: it was not the table that made the call fail.
+    Room,
+}
+
+fn fullness(alarm: &Alarm, name: &str) -> Fullness {
+    let (soft, size) = (alarm.soft, u64::from(alarm.max_fds));
+    let Some(used) = alarm.used.map(u64::from) else {
+        // Too large to be counted. A number past its end would have been free, below the limit.
+        let has_own_limit = !matches!(own_limit(name), Cause::Other | Cause::FileServer);
+        return if size >= soft {
+            Fullness::AtLimit
+        } else if has_own_limit {
+            Fullness::Room
+        } else {
+            Fullness::AtSize
+        };
+    };
     // A call that wants two numbers and gets one has put it back by now.
-    let wanted = if matches!(&*name, "pipe" | "pipe2" | "socketpair") {
+    let wanted = if matches!(name, "pipe" | "pipe2" | "socketpair") {
         2
     } else {
         1
     };
-    let Some(used) = alarm.used else {
-        return Cause::RlimitNofile;
-    };
-    let (used, max_fds) = (u64::from(used), u64::from(alarm.max_fds));
-    if used + wanted > alarm.soft {
-        return Cause::RlimitNofile;
+    if used + wanted + put_back_since(alarm, name) > soft {
+        Fullness::AtLimit
+    } else if used + wanted > size {
+        Fullness::AtSize
+    } else {
+        Fullness::Room
     }
-    match &*name {
-        "fcntl" if least_number(alarm) > 0 => Cause::DupfdMinimum,
-        "fork" | "vfork" | "clone" | "clone3" | "unshare" | "execve" | "execveat"
-        | "close_range" => Cause::NrOpen,
-        _ if used + wanted > max_fds => Cause::NrOpen,
-        name => own_limit(name),
+}
+
+/// How many numbers other threads may have given back between the failure and the count.
+///
+/// A call that fails for other reasons too is not given the benefit of that doubt.
+fn put_back_since(alarm: &Alarm, name: &str) -> u64 {
+    match own_limit(name) {
+        Cause::Other | Cause::FileServer if least_number(alarm) == 0 => (alarm.soft / 16).min(16),
+        _ => 0,
     }
 }
 

@@ -13,7 +13,7 @@ pub struct Fullness {
     pub comm: Vec<u8>,
     /// Numbers taken.
     pub used: u32,
-    /// Its soft RLIMIT_NOFILE.
+    /// Its soft `RLIMIT_NOFILE`.
     pub soft: u64,
 }
 

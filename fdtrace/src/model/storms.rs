@@ -133,9 +133,10 @@ impl Storms {
         reports
     }
 
-    /// Drops a kind: its process has ended.
-    pub fn forget(&mut self, key: &StormKey) {
-        self.storms.remove(key);
+    /// Drops a kind: its process has ended. What is still held back of it is reported.
+    #[must_use]
+    pub fn forget(&mut self, key: &StormKey, now_ns: u64) -> Option<Report> {
+        self.storms.remove(key)?.report(now_ns)
     }
 }
 

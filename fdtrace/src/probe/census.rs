@@ -34,7 +34,8 @@ pub fn read(ebpf: &mut Ebpf, btf: &AyaBtf) -> Result<Vec<Task>> {
     Ok(tasks)
 }
 
-/// Reads on where the kernel stops after a million silent objects with EAGAIN (kernel/bpf/bpf_iter.c).
+/// Reads on where the kernel stops after a million silent objects with EAGAIN
+/// (`kernel/bpf/bpf_iter.c`).
 fn read_to_end(output: &mut File) -> std::io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     loop {
@@ -46,10 +47,10 @@ fn read_to_end(output: &mut File) -> std::io::Result<Vec<u8>> {
     }
 }
 
-/// The directory's size is the number of fds from 6.2 on (fs/proc/fd.c); its entries are counted
+/// The directory's size is the number of fds from 6.2 on (`fs/proc/fd.c`); its entries are counted
 /// where that says 0.
-fn count_in_proc(tgid: u32, tid: u32) -> Option<u32> {
-    let directory = format!("/proc/{tgid}/task/{tid}/fd");
+fn count_in_proc(process: u32, thread: u32) -> Option<u32> {
+    let directory = format!("/proc/{process}/task/{thread}/fd");
     let size = std::fs::metadata(&directory).ok()?.len();
     let count = if size > 0 {
         size

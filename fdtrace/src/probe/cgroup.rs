@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 use rustix::fs::{Mode, OFlags, fstatfs, open as open_fd};
 
-/// CGROUP2_SUPER_MAGIC (include/uapi/linux/magic.h).
+/// `CGROUP2_SUPER_MAGIC` (`include/uapi/linux/magic.h`).
 const CGROUP2_MAGIC: i64 = 0x6367_7270;
 
 /// Where the v2 hierarchy is mounted; `None` where it is not (cgroup v1 only).
@@ -17,7 +17,7 @@ pub fn mount_point() -> Option<PathBuf> {
     mount_point_in(&std::fs::read_to_string("/proc/self/mountinfo").ok()?)
 }
 
-/// The same, from the text of a mountinfo (proc_pid_mountinfo(5)).
+/// The same, from the text of a mountinfo (`proc_pid_mountinfo(5)`).
 fn mount_point_in(mountinfo: &str) -> Option<PathBuf> {
     mountinfo.lines().find_map(|line| {
         let (fields, rest) = line.split_once(" - ")?;
@@ -43,7 +43,7 @@ pub fn open(path: &Path) -> Result<File> {
         };
         let kind =
             fstatfs(&directory).with_context(|| format!("examining {}", candidate.display()))?;
-        if i64::from(kind.f_type) == CGROUP2_MAGIC {
+        if kind.f_type == CGROUP2_MAGIC {
             return Ok(File::from(directory));
         }
     }

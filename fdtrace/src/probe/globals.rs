@@ -76,8 +76,8 @@ pub fn resolve_fields(btf: &Btf) -> Result<Vec<ResolvedField>> {
     FIELDS.iter().map(resolve).collect()
 }
 
-/// THREAD_SIZE of x86-64 and arm64 with 4 KiB pages (arch/x86/include/asm/page_64_types.h): no BTF
-/// tells it. Needed only where `bpf_task_pt_regs` is missing, and the self-test proves it there: it
+/// `THREAD_SIZE` of x86-64 and arm64 with 4 KiB pages (`arch/x86/include/asm/page_64_types.h`): no
+/// BTF tells it. Needed only where `bpf_task_pt_regs` is missing, and the self-test proves it there: it
 /// checks the name of the call that a record carries.
 const STACK_SIZE: u32 = 16 * 1024;
 

@@ -11,7 +11,7 @@ use fdtrace_common::control::CGROUPS_MAX;
 
 use super::cgroup;
 
-/// A thread's name has at most this many bytes (TASK_COMM_LEN less its NUL).
+/// A thread's name has at most this many bytes (`TASK_COMM_LEN` less its NUL).
 const COMM_LENGTH: usize = 15;
 
 /// What the command line asks for; the kinds are combined by *and*, values of one kind by *or*.

@@ -50,9 +50,9 @@ pub struct Exhausted {
     pub call: String,
     /// Further failures like this one that it stands for.
     pub repeats: u64,
-    /// Soft RLIMIT_NOFILE, and the limit that the kernel applied.
+    /// Soft `RLIMIT_NOFILE`, and the limit that the kernel applied.
     pub soft: u64,
-    /// Hard RLIMIT_NOFILE.
+    /// Hard `RLIMIT_NOFILE`.
     pub hard: u64,
     /// Numbers taken.
     pub used: Option<u32>,
@@ -119,3 +119,6 @@ pub struct Summary {
     /// Failures that they stand for.
     pub failures: u64,
 }
+
+#[cfg(test)]
+pub(crate) mod samples;

@@ -4,8 +4,12 @@ use std::io::{self, Write};
 
 use jiff::Timestamp;
 use serde::Serialize;
+use serde_json::ser::{Formatter, Serializer};
 
-use super::fact::{Exhausted, Fact, Loss, Summary};
+use super::{
+    fact::{Exhausted, Fact, Loss, Summary},
+    sanitize::is_hostile,
+};
 
 /// The version of the objects' shape; fields are only ever added to it.
 const VERSION: u32 = 1;
@@ -42,8 +46,32 @@ pub fn line(
         time: format!("{time:.6}"),
         fields,
     };
-    serde_json::to_writer(&mut *output, &object)?;
+    object.serialize(&mut Serializer::with_formatter(&mut *output, Harmless))?;
     output.write_all(b"\n")
+}
+
+/// Escapes what JSON would allow, and a terminal would obey: DEL, C1 controls, direction overrides.
+struct Harmless;
+
+impl Formatter for Harmless {
+    fn write_string_fragment<W>(&mut self, output: &mut W, fragment: &str) -> io::Result<()>
+    where
+        W: ?Sized + Write,
+    {
+        let mut rest = fragment;
+        while let Some(at) = rest.find(is_hostile) {
+            let (harmless, hostile) = rest.split_at(at);
+            output.write_all(harmless.as_bytes())?;
+            let Some(character) = hostile.chars().next() else {
+                break;
+            };
+            for unit in character.encode_utf16(&mut [0; 2]) {
+                write!(output, "\\u{unit:04x}")?;
+            }
+            rest = &hostile[character.len_utf8()..];
+        }
+        output.write_all(rest.as_bytes())
+    }
 }
 
 #[derive(Serialize)]
@@ -164,7 +192,7 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// RLIM_INFINITY is no number.
+/// `RLIM_INFINITY` is no number.
 fn finite(limit: u64) -> Option<u64> {
     (limit != u64::MAX).then_some(limit)
 }

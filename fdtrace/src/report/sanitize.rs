@@ -9,7 +9,7 @@ pub fn printable(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len());
     for chunk in bytes.utf8_chunks() {
         for character in chunk.valid().chars() {
-            if is_harmless(character) {
+            if !is_hostile(character) && character != '\\' {
                 text.push(character);
             } else if character.is_ascii() {
                 let _ = write!(text, "\\x{:02x}", u32::from(character));
@@ -24,13 +24,14 @@ pub fn printable(bytes: &[u8]) -> String {
     text
 }
 
-fn is_harmless(character: char) -> bool {
+/// Can it steer a terminal, break a line or hide text?
+pub(super) fn is_hostile(character: char) -> bool {
     let steers_text = matches!(
         character,
         '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}'
             | '\u{fff9}'..='\u{fffb}'
     );
-    !character.is_control() && character != '\\' && !steers_text
+    character.is_control() || steers_text
 }
 
 #[cfg(test)]

@@ -92,11 +92,12 @@ fn silent(silent: Silent) -> &'static str {
 }
 
 /// A number, or what stands for one that is not known.
+#[must_use]
 pub fn count(count: Option<u64>) -> String {
     count.map_or_else(|| "?".to_owned(), |count| count.to_string())
 }
 
-/// A limit; RLIM_INFINITY has a name.
+/// A limit; `RLIM_INFINITY` has a name.
 #[must_use]
 pub fn limit(limit: u64) -> String {
     if limit == u64::MAX {
@@ -110,12 +111,12 @@ pub fn limit(limit: u64) -> String {
 #[must_use]
 pub fn loss(loss: &Loss) -> String {
     let what = match loss.place {
-        "ring" => "records were lost, the ring buffer was full",
-        "storms" => "failures went uncounted, too many processes fail at once",
-        "follow" => "child processes could not be followed, there are too many",
-        _ => "lines were dropped, stdout is not being read fast enough",
+        "ring" => "records: the ring buffer was full",
+        "storms" => "failures: too many processes fail at once to count them all",
+        "follow" => "child processes: there are too many to follow them all",
+        _ => "lines: stdout is not being read fast enough",
     };
-    format!("lost: {} {what}", loss.count)
+    format!("lost {} {what}", loss.count)
 }
 
 /// The last line, for stderr.

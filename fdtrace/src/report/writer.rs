@@ -29,12 +29,16 @@ pub struct Writer {
 
 impl Writer {
     /// Starts the thread; `ended` is called when it ends, which is early where writing fails.
-    pub fn start(format: Format, ended: impl FnOnce() + Send + 'static) -> io::Result<Self> {
+    pub fn start(
+        output: impl Write + Send + 'static,
+        format: Format,
+        ended: impl FnOnce() + Send + 'static,
+    ) -> io::Result<Self> {
         let (facts, waiting) = sync_channel(WAITING);
         let thread = thread::Builder::new()
             .name("fdtrace-output".to_owned())
             .spawn(move || {
-                let outcome = write_all(format, &waiting);
+                let outcome = write_all(output, format, &waiting);
                 ended();
                 outcome
             })?;
@@ -60,12 +64,6 @@ impl Writer {
         self.dropped
     }
 
-    /// Has the thread ended by itself?
-    #[must_use]
-    pub fn has_ended(&self) -> bool {
-        self.thread.is_finished()
-    }
-
     /// Waits until all is written. A closed pipe is an ordinary end.
     pub fn finish(self, last: Fact) -> io::Result<()> {
         // This one may wait: nothing is being read any more.
@@ -82,8 +80,8 @@ impl Writer {
     }
 }
 
-fn write_all(format: Format, facts: &Receiver<Fact>) -> io::Result<()> {
-    let mut output = BufWriter::new(io::stdout().lock());
+fn write_all(output: impl Write, format: Format, facts: &Receiver<Fact>) -> io::Result<()> {
+    let mut output = BufWriter::new(output);
     if format == Format::Text {
         text::header(&mut output)?;
         output.flush()?;
@@ -97,3 +95,6 @@ fn write_all(format: Format, facts: &Receiver<Fact>) -> io::Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -34,9 +34,9 @@ pub struct Alarm {
     pub tid: u32,
     /// Its user.
     pub uid: u32,
-    /// Soft RLIMIT_NOFILE.
+    /// Soft `RLIMIT_NOFILE`.
     pub soft: u64,
-    /// Hard RLIMIT_NOFILE.
+    /// Hard `RLIMIT_NOFILE`.
     pub hard: u64,
     /// The syscall's first three arguments.
     pub arguments: [u64; 3],
@@ -91,9 +91,9 @@ pub struct Task {
     pub tgid: u32,
     /// The thread.
     pub tid: u32,
-    /// Soft RLIMIT_NOFILE.
+    /// Soft `RLIMIT_NOFILE`.
     pub soft: u64,
-    /// Hard RLIMIT_NOFILE.
+    /// Hard `RLIMIT_NOFILE`.
     pub hard: u64,
     /// Numbers taken, where the kernel could count them.
     pub used: Option<u32>,

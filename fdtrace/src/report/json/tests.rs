@@ -1,1 +1,144 @@
+use insta::assert_snapshot;
+use serde_json::Value;
 
+use super::*;
+use crate::{
+    diagnose::cause::{Cause, Silent},
+    probe::attach::Backend,
+    report::fact::samples,
+};
+
+fn written(fact: &Fact) -> String {
+    let mut output = Vec::new();
+    write(&mut output, fact).unwrap();
+    String::from_utf8(output).unwrap()
+}
+
+fn exhausted(change: impl FnOnce(&mut Exhausted)) -> String {
+    let mut exhausted = samples::exhausted();
+    change(&mut exhausted);
+    written(&Fact::Exhausted(Box::new(exhausted)))
+}
+
+fn parsed(line: &str) -> Value {
+    assert_eq!(line.matches('\n').count(), 1, "{line:?}");
+    assert!(line.ends_with('\n'), "{line:?}");
+    serde_json::from_str(line).unwrap()
+}
+
+#[test]
+fn every_kind_of_fact() {
+    let lines = [
+        exhausted(|_| ()),
+        exhausted(|exhausted| {
+            exhausted.cause = Cause::FileMax;
+            exhausted.errno = "ENFILE";
+            exhausted.silent = Some(Silent::IoUringCqe);
+            exhausted.call = "io_uring".to_owned();
+            exhausted.repeats = 48_211;
+            exhausted.tid = 2240;
+        }),
+        written(&Fact::Loss(samples::loss("ring"))),
+        written(&Fact::Summary(samples::summary())),
+    ];
+    assert_snapshot!(lines.concat());
+}
+
+#[test]
+fn what_is_not_known_is_null() {
+    let object = parsed(&exhausted(|exhausted| {
+        exhausted.used = None;
+        exhausted.open = None;
+        exhausted.exe = None;
+        exhausted.soft = u64::MAX;
+        exhausted.hard = u64::MAX;
+    }));
+    for pointer in [
+        "/used",
+        "/open",
+        "/exe",
+        "/limit/soft",
+        "/limit/hard",
+        "/unit",
+        "/verdict",
+    ] {
+        assert_eq!(object.pointer(pointer), Some(&Value::Null), "{pointer}");
+    }
+    let object = parsed(&exhausted(|exhausted| exhausted.hard = u64::MAX - 1));
+    assert_eq!(object["limit"]["hard"], u64::MAX - 1);
+}
+
+#[test]
+fn names_of_causes_and_silences_are_those_of_the_contract() {
+    let causes = [
+        (Cause::RlimitNofile, "rlimit_nofile"),
+        (Cause::NrOpen, "nr_open"),
+        (Cause::FileMax, "file_max"),
+        (Cause::DupfdMinimum, "dupfd_minimum"),
+        (Cause::InotifyInstances, "inotify_instances"),
+        (Cause::FanotifyGroups, "fanotify_groups"),
+        (Cause::MqueueBytes, "mqueue_bytes"),
+        (Cause::PipePages, "pipe_pages"),
+        (Cause::IoUringFiles, "io_uring_files"),
+        (Cause::FileServer, "file_server"),
+        (Cause::Other, "other"),
+    ];
+    for (cause, name) in causes {
+        assert_eq!(parsed(&exhausted(|fact| fact.cause = cause))["cause"], name);
+    }
+    let silences = [
+        (Silent::MsgCtrunc, "msg_ctrunc"),
+        (Silent::IoUringCqe, "io_uring_cqe"),
+        (Silent::Dup2Ebadf, "dup2_ebadf"),
+        (Silent::Binder, "binder"),
+    ];
+    for (silent, name) in silences {
+        assert_eq!(
+            parsed(&exhausted(|fact| fact.silent = Some(silent)))["silent"],
+            name
+        );
+    }
+    for backend in Backend::ALL {
+        let summary = Summary {
+            backend,
+            ..samples::summary()
+        };
+        assert_eq!(
+            parsed(&written(&Fact::Summary(summary)))["backend"],
+            backend.name()
+        );
+    }
+}
+
+#[test]
+fn hostile_text_stays_on_its_line() {
+    for hostile in samples::HOSTILE {
+        let line = exhausted(|exhausted| {
+            exhausted.comm = hostile.to_vec();
+            exhausted.exe = Some(hostile.to_vec());
+            exhausted.cgroup = hostile.to_vec();
+        });
+        let object = parsed(&line);
+        let expected = String::from_utf8_lossy(hostile).into_owned();
+        for field in ["comm", "exe", "cgroup"] {
+            assert_eq!(object[field], *expected, "{field}");
+        }
+        let line = line.trim_end_matches('\n');
+        assert!(!line.chars().any(is_hostile), "{line:?}");
+    }
+}
+
+#[test]
+fn an_output_that_fails_says_how() {
+    struct Full;
+    impl Write for Full {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(io::ErrorKind::BrokenPipe.into())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    let error = write(&mut Full, &Fact::Loss(samples::loss("ring"))).unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
+}

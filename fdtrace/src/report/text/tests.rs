@@ -1,1 +1,128 @@
+use insta::assert_snapshot;
 
+use super::*;
+use crate::report::fact::samples;
+
+/// The time of day stands in the zone of the machine.
+fn without_time(text: &str, exhausted: &Exhausted) -> String {
+    let time = exhausted.time.to_zoned(TimeZone::system());
+    text.replacen(&time.strftime("%H:%M:%S").to_string(), "HH:MM:SS", 1)
+}
+
+fn shown(change: impl FnOnce(&mut Exhausted)) -> String {
+    let mut exhausted = samples::exhausted();
+    change(&mut exhausted);
+    let mut output = Vec::new();
+    let fact = Fact::Exhausted(Box::new(exhausted.clone()));
+    write(&mut output, &fact).unwrap();
+    without_time(&String::from_utf8(output).unwrap(), &exhausted)
+}
+
+fn with_header(lines: &[String]) -> String {
+    let mut output = Vec::new();
+    header(&mut output).unwrap();
+    String::from_utf8(output).unwrap() + &lines.concat()
+}
+
+#[test]
+fn exhaustions() {
+    let lines = [
+        shown(|_| ()),
+        shown(|exhausted| {
+            exhausted.repeats = 1_234_567;
+            exhausted.used = Some(1024);
+            exhausted.open = Some(1019);
+            exhausted.tid = 2240;
+            exhausted.cgroup = b"/".to_vec();
+        }),
+        shown(|exhausted| {
+            exhausted.used = None;
+            exhausted.open = None;
+            exhausted.exe = None;
+            exhausted.soft = u64::MAX;
+            exhausted.hard = u64::MAX;
+        }),
+    ];
+    assert_snapshot!(with_header(&lines));
+}
+
+#[test]
+fn every_cause_names_what_to_look_at() {
+    let causes = [
+        Cause::RlimitNofile,
+        Cause::NrOpen,
+        Cause::FileMax,
+        Cause::DupfdMinimum,
+        Cause::InotifyInstances,
+        Cause::FanotifyGroups,
+        Cause::MqueueBytes,
+        Cause::PipePages,
+        Cause::IoUringFiles,
+        Cause::FileServer,
+        Cause::Other,
+    ];
+    let mut words = String::new();
+    for cause in causes {
+        let shown = shown(|exhausted| exhausted.cause = cause);
+        let details = shown.lines().nth(1).unwrap();
+        assert_eq!(
+            details.contains("no fd limit"),
+            !cause.is_fd_limit(),
+            "{cause:?}"
+        );
+        words += details;
+        words.push('\n');
+    }
+    for silent in [
+        Silent::MsgCtrunc,
+        Silent::IoUringCqe,
+        Silent::Dup2Ebadf,
+        Silent::Binder,
+    ] {
+        let shown = shown(|exhausted| exhausted.silent = Some(silent));
+        words += shown.lines().nth(1).unwrap();
+        words.push('\n');
+    }
+    assert_snapshot!(words);
+}
+
+#[test]
+fn losses_and_the_end() {
+    let places = ["ring", "storms", "follow", "output"];
+    let mut lines: Vec<_> = places.map(|place| loss(&samples::loss(place))).into();
+    lines.push(summary(&samples::summary()));
+    let nothing_lost = Summary {
+        lost: 0,
+        ..samples::summary()
+    };
+    lines.push(summary(&nothing_lost));
+    assert_snapshot!(lines.join("\n"));
+}
+
+#[test]
+fn hostile_text_stays_on_its_line_and_steers_nothing() {
+    for hostile in samples::HOSTILE {
+        let shown = shown(|exhausted| {
+            exhausted.comm = hostile.to_vec();
+            exhausted.exe = Some(hostile.to_vec());
+            exhausted.cgroup = hostile.to_vec();
+        });
+        let lines: Vec<_> = shown.split('\n').collect();
+        assert_eq!(lines.len(), 3, "{shown:?}");
+        for line in lines {
+            assert!(!line.chars().any(char::is_control), "{line:?}");
+        }
+    }
+}
+
+#[test]
+fn only_exhaustions_are_lines_of_stdout() {
+    for fact in [
+        Fact::Loss(samples::loss("ring")),
+        Fact::Summary(samples::summary()),
+    ] {
+        let mut output = Vec::new();
+        write(&mut output, &fact).unwrap();
+        assert!(output.is_empty());
+    }
+}

@@ -1,0 +1,59 @@
+//! Facts for the tests of the formats.
+
+use super::*;
+
+/// Text that a process may give itself or its files, to nobody's good.
+pub(crate) const HOSTILE: [&[u8]; 8] = [
+    b"\x1b[2J\x1b[31mred",
+    b"a\nfdtrace: all is well",
+    b"\r\t\x00\x07\x7f",
+    b"\xff\xfe\xc3",
+    b"\"},{\"pid\":1,\"x\":\"",
+    "\u{9b}31m\u{202e}gpj\u{2028}".as_bytes(),
+    b"\\u001b\\x1b",
+    b"",
+];
+
+/// A web service at its limit.
+pub(crate) fn exhausted() -> Exhausted {
+    Exhausted {
+        time: "2026-11-22T08:15:30.123456789Z".parse().unwrap(),
+        cause: Cause::RlimitNofile,
+        silent: None,
+        errno: "EMFILE",
+        pid: 2231,
+        tid: 2231,
+        comm: b"python3".to_vec(),
+        exe: Some(b"/usr/bin/python3.11".to_vec()),
+        uid: 33,
+        cgroup: b"/system.slice/web.service".to_vec(),
+        call: "openat".to_owned(),
+        repeats: 0,
+        soft: 1024,
+        hard: 524_288,
+        used: Some(1024),
+        open: Some(1024),
+    }
+}
+
+/// Three of them, lost there.
+pub(crate) fn loss(place: &'static str) -> Loss {
+    Loss {
+        time: "2026-11-22T08:15:31Z".parse().unwrap(),
+        place,
+        count: 3,
+    }
+}
+
+/// The end of a minute.
+pub(crate) fn summary() -> Summary {
+    Summary {
+        time: "2026-11-22T08:16:30Z".parse().unwrap(),
+        backend: Backend::Census,
+        duration_s: 60.25,
+        records: 120,
+        lost: 3,
+        exhausted: 61,
+        failures: 48_272,
+    }
+}

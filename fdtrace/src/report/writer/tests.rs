@@ -1,0 +1,135 @@
+use std::sync::{
+    Arc, Mutex,
+    atomic::{AtomicBool, Ordering},
+    mpsc::{Sender, channel},
+};
+
+use jiff::Timestamp;
+
+use super::*;
+use crate::report::fact::Loss;
+
+fn fact(count: u64) -> Fact {
+    Fact::Loss(Loss {
+        time: Timestamp::UNIX_EPOCH,
+        place: "ring",
+        count,
+    })
+}
+
+/// Keeps what is written.
+#[derive(Clone, Default)]
+struct Kept(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Kept {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Does not write before it is told to, as a pipe that nobody reads from.
+struct Stuck(Receiver<()>);
+
+impl Stuck {
+    fn new() -> (Sender<()>, Self) {
+        let (release, released) = channel();
+        (release, Self(released))
+    }
+}
+
+impl Write for Stuck {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let _ = self.0.recv();
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Fails to write.
+struct Failing(io::ErrorKind);
+
+impl Write for Failing {
+    fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+        Err(self.0.into())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn facts_are_written_in_order_and_the_last_one_too() {
+    let kept = Kept::default();
+    let mut writer = Writer::start(kept.clone(), Format::Json, || ()).unwrap();
+    for count in 1..=3 {
+        writer.send(fact(count));
+    }
+    assert_eq!(writer.dropped(), 0);
+    writer.finish(fact(4)).unwrap();
+    let text = String::from_utf8(kept.0.lock().unwrap().clone()).unwrap();
+    let counts = text.lines().map(|line| {
+        let object: serde_json::Value = serde_json::from_str(line).unwrap();
+        object["count"].as_u64().unwrap()
+    });
+    assert_eq!(counts.collect::<Vec<_>>(), [1, 2, 3, 4]);
+}
+
+#[test]
+fn text_begins_with_one_header() {
+    let kept = Kept::default();
+    let writer = Writer::start(kept.clone(), Format::Text, || ()).unwrap();
+    writer.finish(fact(1)).unwrap();
+    let text = String::from_utf8(kept.0.lock().unwrap().clone()).unwrap();
+    assert_eq!(text.lines().count(), 1);
+    assert!(text.starts_with("TIME"), "{text}");
+}
+
+#[test]
+fn what_finds_no_room_is_dropped_and_counted() {
+    let (release, stuck) = Stuck::new();
+    // The thread hangs in its header and takes no fact.
+    let mut writer = Writer::start(stuck, Format::Text, || ()).unwrap();
+    for count in 0..WAITING as u64 {
+        writer.send(fact(count));
+    }
+    assert_eq!(writer.dropped(), 0);
+    for count in 0..7 {
+        writer.send(fact(count));
+    }
+    assert_eq!(writer.dropped(), 7);
+    drop(release);
+    writer.finish(fact(0)).unwrap();
+}
+
+#[test]
+fn a_closed_pipe_is_an_ordinary_end() {
+    let has_ended = Arc::new(AtomicBool::new(false));
+    let ended = Arc::clone(&has_ended);
+    let failing = Failing(io::ErrorKind::BrokenPipe);
+    let ended = move || ended.store(true, Ordering::SeqCst);
+    let mut writer = Writer::start(failing, Format::Json, ended).unwrap();
+    writer.send(fact(1));
+    while !has_ended.load(Ordering::SeqCst) {
+        thread::yield_now();
+    }
+    // Nobody takes it any more, which is no drop: `finish` tells why.
+    writer.send(fact(2));
+    assert_eq!(writer.dropped(), 0);
+    writer.finish(fact(3)).unwrap();
+}
+
+#[test]
+fn a_full_disk_is_an_error() {
+    let failing = Failing(io::ErrorKind::StorageFull);
+    let writer = Writer::start(failing, Format::Text, || ()).unwrap();
+    let error = writer.finish(fact(1)).unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::StorageFull);
+}
