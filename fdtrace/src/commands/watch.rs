@@ -7,6 +7,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
+use aya::maps::{MapData, RingBuf};
 use aya_log::EbpfLogger;
 use jiff::Timestamp;
 use log::debug;
@@ -27,7 +28,7 @@ use crate::{
         storms::{Report, Storms},
     },
     probe::{
-        attach::{self, Backend, Session},
+        attach::{self, Session},
         census, host, maps, requirements,
         scope::{Request, Scope},
     },
@@ -55,14 +56,11 @@ pub(super) fn run(args: &Watch) -> Result<Ended> {
         btf: args.run.btf.as_deref(),
         log_level: kernel_log_level(&args.run),
     };
-    let mut session = attach::attach(&options, &scope)?;
-    if !args.run.quiet {
-        banner(args, &mut session)?;
-    }
+    let (session, ring) = attach::attach(&options, &scope)?;
     let runtime = runtime::Builder::new_current_thread().enable_all().build();
     runtime
         .context("starting the runtime")?
-        .block_on(stream(args, session))
+        .block_on(stream(args, session, ring))
 }
 
 /// fdtrace must not run out of fds itself while it reports that somebody else did.
@@ -117,8 +115,7 @@ fn full_line(table: &Fullness) -> String {
 
 /// Everything that a running stream has.
 struct Stream {
-    session_backend: Backend,
-    ebpf: aya::Ebpf,
+    session: Session,
     storms: Storms,
     writer: Writer,
     started: Instant,
@@ -139,18 +136,10 @@ struct Losses {
 const PLACES: [&str; 4] = ["ring", "storms", "follow", "output"];
 
 /// Reads, reports, until it is time to end.
-async fn stream(args: &Watch, session: Session) -> Result<Ended> {
-    let Session {
-        mut ebpf,
-        ring,
-        backend,
-        ..
-    } = session;
-    let mut logger = kernel_log_level(&args.run)
-        .gt(&0)
-        .then(|| EbpfLogger::init(&mut ebpf))
-        .transpose()?;
-    let _log_task = logger.take().map(spawn_logger).transpose()?;
+async fn stream(args: &Watch, mut session: Session, ring: RingBuf<MapData>) -> Result<Ended> {
+    if kernel_log_level(&args.run) > 0 {
+        spawn_logger(EbpfLogger::init(&mut session.ebpf)?)?;
+    }
     let mut ring = Ring::new(ring)?;
     let ended = Arc::new(Notify::new());
     let writer_ended = Arc::clone(&ended);
@@ -168,8 +157,7 @@ async fn stream(args: &Watch, session: Session) -> Result<Ended> {
     let deadline = sleep(args.duration.unwrap_or(Duration::MAX));
     tokio::pin!(deadline);
     let mut stream = Stream {
-        session_backend: backend,
-        ebpf,
+        session,
         storms: Storms::default(),
         writer,
         started: Instant::now(),
@@ -179,6 +167,12 @@ async fn stream(args: &Watch, session: Session) -> Result<Ended> {
         failures: 0,
         lost: Losses::default(),
     };
+    // Once, while there are fds: reading per-CPU maps opens a file the first time.
+    stream.tell_losses()?;
+    // Last of all: whoever waits for it may do as it likes from here on, to fdtrace too.
+    if !args.run.quiet {
+        banner(args, &mut stream.session)?;
+    }
     loop {
         tokio::select! {
             outcome = ring.wait(|record| stream.take(record)) => outcome?,
@@ -199,7 +193,7 @@ async fn stream(args: &Watch, session: Session) -> Result<Ended> {
     }
     let summary = stream.summary();
     let writer = stream.writer;
-    drop(stream.ebpf);
+    drop(stream.session);
     let finish = tokio::task::spawn_blocking({
         let summary = Fact::Summary(summary.clone());
         move || writer.finish(summary)
@@ -222,16 +216,17 @@ async fn stream(args: &Watch, session: Session) -> Result<Ended> {
 
 /// Prints the kernel programs' log lines.
 #[expect(unsafe_code, reason = "tokio wants a promise about the descriptor")]
-fn spawn_logger(logger: EbpfLogger<&'static dyn log::Log>) -> Result<tokio::task::JoinHandle<()>> {
+fn spawn_logger(logger: EbpfLogger<&'static dyn log::Log>) -> Result<()> {
     // SAFETY: the logger owns its map's descriptor and neither closes nor swaps it.
     let logger = unsafe { AsyncFd::register_with_interest(logger, Interest::READABLE) };
     let mut logger = logger.context("waiting for log lines")?;
-    Ok(tokio::spawn(async move {
+    tokio::spawn(async move {
         while let Ok(mut guard) = logger.readable_mut().await {
             guard.get_inner_mut().flush();
             guard.clear_ready();
         }
-    }))
+    });
+    Ok(())
 }
 
 impl Stream {
@@ -258,7 +253,7 @@ impl Stream {
     /// Once a second: lets the kernel tell again, tells what was held back, looks for losses.
     fn on_tick(&mut self) -> Result<()> {
         self.tick += 1;
-        maps::arm(&mut self.ebpf, self.tick)?;
+        maps::arm(&mut self.session.ebpf, self.tick)?;
         let now_ns = clock::since_boot_ns();
         self.observe(&self.storms.active(now_ns))?;
         for report in self.storms.due(now_ns) {
@@ -278,7 +273,7 @@ impl Stream {
 
     fn observe(&mut self, keys: &[fdtrace_common::alarm::StormKey]) -> Result<()> {
         for key in keys {
-            let counted = maps::storm(&self.ebpf, key)?;
+            let counted = maps::storm(&self.session.ebpf, key)?;
             self.storms.observe(key, counted);
         }
         Ok(())
@@ -289,7 +284,7 @@ impl Stream {
         for key in self.storms.stale(now_ns) {
             if has_ended(key.tgid) {
                 self.observe(&[key])?;
-                maps::forget_storm(&mut self.ebpf, &key)?;
+                maps::forget_storm(&mut self.session.ebpf, &key)?;
                 if let Some(report) = self.storms.forget(&key, now_ns) {
                     self.report(report);
                 }
@@ -299,7 +294,7 @@ impl Stream {
     }
 
     fn tell_losses(&mut self) -> Result<()> {
-        let [ring, storms, follow] = maps::counters(&self.ebpf)?;
+        let [ring, storms, follow] = maps::counters(&self.session.ebpf)?;
         let now = [ring, storms, follow, self.writer.dropped()];
         for ((place, now), told) in PLACES.into_iter().zip(now).zip(&mut self.lost.told) {
             let count = now.saturating_sub(*told);
@@ -320,7 +315,7 @@ impl Stream {
     fn summary(&self) -> Summary {
         Summary {
             time: Timestamp::now(),
-            backend: self.session_backend,
+            backend: self.session.backend,
             duration_s: self.started.elapsed().as_secs_f64(),
             records: self.records,
             lost: self.lost.told.iter().sum(),

@@ -98,8 +98,6 @@ pub struct Options<'a> {
 pub struct Session {
     /// Programs and maps.
     pub ebpf: Ebpf,
-    /// The records.
-    pub ring: RingBuf<MapData>,
     /// The kernel's types as aya wants them.
     pub btf: AyaBtf,
     /// The backend that runs.
@@ -162,8 +160,8 @@ fn explain_load(error: aya::EbpfError) -> anyhow::Error {
 pub const FIRST_TICK: u64 = 1;
 
 /// Loads, attaches and proves the backend that is to run. From here on nothing in scope is missed:
-/// records wait in the ring.
-pub fn attach(options: &Options<'_>, scope: &Scope) -> Result<Session> {
+/// records wait in the ring that comes with the session.
+pub fn attach(options: &Options<'_>, scope: &Scope) -> Result<(Session, RingBuf<MapData>)> {
     let mut loaded = load(options, scope)?;
     let candidates = match options.backend {
         Some(backend) => vec![backend],
@@ -182,14 +180,14 @@ pub fn attach(options: &Options<'_>, scope: &Scope) -> Result<Session> {
                     aya_btf,
                     btf: _,
                 } = loaded;
-                return Ok(Session {
+                let session = Session {
                     ebpf,
-                    ring,
                     btf: aya_btf,
                     backend,
                     coverage,
                     rejected,
-                });
+                };
+                return Ok((session, ring));
             }
             Err(error) => rejected.push(Rejected {
                 backend,
