@@ -1,6 +1,6 @@
 //! Loading the programs, and choosing a backend by trying.
 
-use std::{fmt, path::Path};
+use std::{fmt, path::Path, time::Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
 use aya::{
@@ -121,6 +121,7 @@ pub fn load(options: &Options<'_>, scope: &Scope) -> Result<Loaded> {
     if OBJECT.is_empty() {
         bail!("this fdtrace was built without its kernel programs (AYA_BUILD_SKIP): build it anew");
     }
+    let start = Instant::now();
     let (btf, aya_btf) = match options.btf {
         Some(path) => (
             Btf::from_file(path)?,
@@ -132,6 +133,7 @@ pub fn load(options: &Options<'_>, scope: &Scope) -> Result<Loaded> {
             AyaBtf::from_sys_fs().context("reading the kernel's BTF")?,
         ),
     };
+    debug!("kernel types read in {:?}", start.elapsed());
     let globals = Globals::new(&btf, scope, options.log_level)?;
     let mut loader = EbpfLoader::new();
     loader.btf(Some(&aya_btf));
@@ -140,6 +142,7 @@ pub fn load(options: &Options<'_>, scope: &Scope) -> Result<Loaded> {
         loader.map_max_entries("AYA_LOGS", u32::try_from(rustix::param::page_size())?);
     }
     let mut ebpf = loader.load(OBJECT).map_err(explain_load)?;
+    debug!("maps made after {:?}", start.elapsed());
     scope.fill(&mut ebpf)?;
     let ring = ebpf
         .take_map("RECORDS")
@@ -260,12 +263,14 @@ impl Loaded {
             if self.btf.function(function)?.is_none() {
                 continue;
             }
+            let start = Instant::now();
             let attached = if backend == Backend::Fentry {
                 self.attach_fexit(hook.fexit, function)
             } else {
                 self.attach_kretprobe(hook, function)
             };
             attached.map_err(|error| explain(backend, function, &error))?;
+            debug!("{function}: attached in {:?}", start.elapsed());
             return Ok(function);
         }
         bail!("the kernel has no function {}", hook.functions.join(" or "))
