@@ -6,7 +6,7 @@ use anyhow::Result;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::{Ended, kernel_log_level};
+use super::{Ended, kernel_log_level, print_all};
 use crate::{
     cli::Doctor,
     probe::{
@@ -65,13 +65,13 @@ struct FieldFinding {
 /// Looks at everything, prints it; status 1 where no backend works.
 pub(super) fn run(args: &Doctor) -> Result<Ended> {
     let findings = examine(args);
-    let mut output = io::stdout().lock();
-    if args.run.json {
-        json::line(&mut output, "doctor", Timestamp::now(), &findings)?;
-    } else {
-        print(&mut output, &findings, args.run.verbose > 0)?;
-    }
-    output.flush()?;
+    print_all(|output| {
+        if args.run.json {
+            json::line(output, "doctor", Timestamp::now(), &findings)
+        } else {
+            print(output, &findings, args.run.verbose > 0)
+        }
+    })?;
     Ok(if findings.backend.is_some() {
         Ended::Done
     } else {

@@ -48,8 +48,10 @@ const TICK: Duration = Duration::from_secs(1);
 
 /// Checks, attaches, streams.
 pub(super) fn run(args: &Watch) -> Result<Ended> {
+    let request = Request::from(&args.scope);
+    request.check()?;
     requirements::check()?;
-    let scope = Scope::new(&Request::from(&args.scope))?;
+    let scope = Scope::new(&request)?;
     raise_own_limit();
     let options = attach::Options {
         backend: args.run.backend.forced(),

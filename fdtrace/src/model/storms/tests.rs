@@ -97,9 +97,12 @@ fn the_end_tells_everything() {
 fn an_older_total_changes_nothing() {
     let mut storms = Storms::default();
     assert_eq!(repeats(storms.apply(alarm(0, 0, 100))), Some(99));
-    assert!(storms.apply(alarm(2 * SECOND, 0, 60)).is_none());
+    assert!(storms.apply(alarm(1, 1, 50)).is_none());
+    assert!(storms.apply(alarm(2, 0, 60)).is_none());
     storms.observe(&key(1), [(0, 99)]);
     storms.observe(&key(1), []);
+    assert_eq!(all_repeats(&storms.due(SECOND)), [49]);
+    assert!(storms.apply(alarm(3 * SECOND, 0, 70)).is_none());
     assert_eq!(all_repeats(&storms.rest(9 * SECOND)), NOTHING);
 }
 
