@@ -11,7 +11,6 @@ use crate::{
     cli::Doctor,
     probe::{
         attach::{self, Backend, Coverage},
-        btf::Btf,
         cgroup,
         globals::{self, ResolvedField},
         host, requirements,
@@ -82,17 +81,14 @@ pub(super) fn run(args: &Doctor) -> Result<Ended> {
 fn examine(args: &Doctor) -> Findings {
     let uname = rustix::system::uname();
     let mut problems = Vec::new();
-    let btf = match &args.run.btf {
-        Some(path) => Btf::from_file(path),
-        None => Btf::from_sys_fs(),
-    };
+    let btf = attach::kernel_types(args.run.btf.as_deref());
     let fields = match &btf {
         Ok(btf) => globals::resolve_fields(btf).unwrap_or_else(|error| {
             problems.push(format!("{error:#}"));
             Vec::new()
         }),
         Err(error) => {
-            problems.push(error.to_string());
+            problems.push(format!("{error:#}"));
             Vec::new()
         }
     };

@@ -1,6 +1,7 @@
 //! The subcommands, one file each, and what surrounds them: parsing, logging, exit status.
 
 mod doctor;
+mod man;
 mod stdout;
 mod watch;
 
@@ -10,7 +11,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, anyhow};
-use clap::{CommandFactory, Parser};
+use clap::Parser;
 
 use crate::cli::{Cli, Command, RunArgs};
 
@@ -48,7 +49,7 @@ pub fn main() -> ExitCode {
 fn run(cli: Cli) -> Result<Ended> {
     stdout::check()?;
     if cli.man_page {
-        return print_all(|output| clap_mangen::Man::new(Cli::command()).render(output));
+        return print_all(|output| man::print(output));
     }
     match cli.command.unwrap_or(Command::Watch(cli.watch)) {
         Command::Watch(args) => {
@@ -68,14 +69,14 @@ fn print_answer(answer: &clap::Error) -> Result<Ended> {
     print_all(|_| answer.print())
 }
 
-/// clap's explanation of a bad command line is several lines; the first says it all.
+/// clap's explanation of a bad command line is several paragraphs; the first says it all.
 fn usage_error(error: &clap::Error) -> anyhow::Error {
     let text = error.render().to_string();
-    let first = text.lines().next().unwrap_or("bad usage");
-    anyhow!(
-        "{} (see --help)",
-        first.strip_prefix("error: ").unwrap_or(first)
-    )
+    let lines = text.lines().map(str::trim);
+    let paragraph: Vec<_> = lines.take_while(|line| !line.is_empty()).collect();
+    let paragraph = paragraph.join(" ");
+    let problem = paragraph.strip_prefix("error: ").unwrap_or(&paragraph);
+    anyhow!("{problem} (see --help)")
 }
 
 /// Has stdout written to, and finds out whether all of it arrived.
