@@ -194,6 +194,8 @@ fn processes_and_cgroups_that_are_not_there() {
     );
     let line = refused(&["--cgroup", "/no/such/cgroup"]);
     assert!(line.contains("cgroup") && line.contains("give"), "{line}");
+    // `complaint` looks for control characters.
+    refused(&["--cgroup", "/\u{1b}[2J\u{7f}\n"]);
     // Whether or not there is a v2 hierarchy: a directory, but none of it.
     let line = refused(&["--cgroup", "/usr"]);
     assert!(line.contains("cgroup"), "{line}");
