@@ -2,26 +2,35 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum, builder::NonEmptyStringValueParser};
 
 use crate::probe::{attach::Backend, scope::Request};
 
+/// What people type, and what for.
+pub(crate) const EXAMPLES: &str = "\
+\x20 sudo fdtrace                   everything on the host, until Ctrl-C
+  sudo fdtrace -p 2231 -f        only process 2231 and its children
+  sudo fdtrace -n nginx -d 60    only nginx, for a minute
+  sudo fdtrace --cgroup system.slice/web.service --json
+                                 only one systemd service, for a script
+  sudo fdtrace --once -d 5m      wait for the first, at most five minutes
+  sudo fdtrace doctor            if it does not work: what this kernel offers, what is missing";
+
+/// Where the output goes, and what the exit status says.
+pub(crate) const OUTCOME: &str = "\
+Reports go to stdout, everything else to stderr.
+Exit status: 0 done, 1 nothing seen (--once with -d) or no way to watch (doctor), 2 error.";
+
 /// Shows every "too many open files" on this host the moment it happens
 ///
-/// Follows fd exhaustion (EMFILE, ENFILE and the forms that no program is told of) with eBPF: which
-/// process, in which call, against which limit, how full its table was. Needs root.
+/// For each call that fails because no file descriptor was to be had (EMFILE, ENFILE, and the cases
+/// in which the program is not even told): which process, in which call, against which limit, and
+/// how many it had open. Calls that say "too many open files" for another reason (inotify, message
+/// queues) are shown with that reason. Needs root, or CAP_BPF and CAP_PERFMON; changes nothing in
+/// the programs it watches.
 #[derive(Debug, Parser)]
 #[command(version, args_conflicts_with_subcommands = true, max_term_width = 100)]
-#[command(after_help = "\
-Examples:
-  fdtrace                        every exhaustion on the host, as it happens
-  fdtrace -p 2231 -f             only process 2231 and its children
-  fdtrace --cgroup system.slice/web.service --json
-  fdtrace -n nginx -d 60         for a minute
-  fdtrace --once -d 5m           wait for the first; exit status 1 if there was none
-  fdtrace doctor                 what this kernel offers, which backend runs and why
-
-Exit status: 0 done, 1 nothing seen (--once), 2 error or bad usage.")]
+#[command(after_help = format!("Examples:\n{EXAMPLES}\n\n{OUTCOME}"))]
 pub struct Cli {
     /// What to do; `watch` where it is left out.
     #[command(subcommand)]
@@ -37,9 +46,9 @@ pub struct Cli {
 /// The subcommands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Stream every fd exhaustion as it happens (the default)
+    /// Show every fd exhaustion as it happens (what fdtrace does without a command)
     Watch(Watch),
-    /// Say what this kernel offers, which backend runs and why, and the limits in force
+    /// Say how fdtrace can watch on this kernel, what is missing, and the limits in force
     Doctor(Doctor),
 }
 
@@ -49,10 +58,10 @@ pub struct Watch {
     /// Whom to watch.
     #[command(flatten)]
     pub scope: ScopeArgs,
-    /// End after the first report; with --duration, status 1 if there was none
+    /// End after the first report; exit status 1 if --duration ends before there was one
     #[arg(long)]
     pub once: bool,
-    /// End after this time: seconds, or with a unit (10, 10s, 5m, 1h30m)
+    /// End after this time: seconds, or with units (10, 10s, 5m, 1h30m) [default: at Ctrl-C]
     #[arg(short, long, value_name = "TIME", value_parser = duration)]
     pub duration: Option<Duration>,
     /// How to run.
@@ -71,20 +80,21 @@ pub struct Doctor {
 /// Filters, applied in the kernel; different ones must all match.
 #[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
 pub struct ScopeArgs {
-    /// Only these processes
+    /// Only these processes (-p 2231,2240 or -p 2231 -p 2240)
     #[arg(short, long = "pid", value_name = "PID", value_delimiter = ',', value_parser = pid)]
     pub pids: Vec<u32>,
-    /// Their children too, present and future
+    /// With --pid: their children too, those there are and those to come
     #[arg(short, long)]
     pub follow: bool,
-    /// Only processes in this cgroup (v2) or below it: a directory, or a path below the mount
+    /// Only processes in this cgroup (v2) or below it; the path may start at /sys/fs/cgroup or
+    /// below. Can be given more than once
     #[arg(long = "cgroup", value_name = "PATH")]
     pub cgroups: Vec<PathBuf>,
-    /// Only threads whose name contains this
-    #[arg(short = 'n', long, value_name = "NAME")]
+    /// Only threads whose name contains this (names have at most 15 bytes, see ps -L)
+    #[arg(short = 'n', long, value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
     pub comm: Option<String>,
-    /// Only threads of this user
-    #[arg(short, long, value_name = "UID")]
+    /// Only threads of this user, a number
+    #[arg(short, long, value_name = "UID", value_parser = uid)]
     pub uid: Option<u32>,
 }
 
@@ -103,10 +113,10 @@ impl From<&ScopeArgs> for Request {
 /// Flags that every command has.
 #[derive(Args, Clone, Debug, Default)]
 pub struct RunArgs {
-    /// Print one JSON object a line
+    /// Print JSON, one object a line
     #[arg(long)]
     pub json: bool,
-    /// How to watch; auto takes the best that works
+    /// How to watch; auto takes the first of the others that works
     #[arg(
         long,
         value_name = "BACKEND",
@@ -114,13 +124,14 @@ pub struct RunArgs {
         hide_possible_values = false
     )]
     pub backend: BackendChoice,
-    /// Read the kernel's types from this file (a raw BTF file or a vmlinux)
+    /// Read the kernel's types from this file (raw BTF or a vmlinux), where
+    /// /sys/kernel/btf/vmlinux is missing
     #[arg(long, value_name = "PATH")]
     pub btf: Option<PathBuf>,
-    /// Print reports only, no banner and no summary
+    /// Print reports only: no banner, no summary
     #[arg(short, long, conflicts_with = "verbose")]
     pub quiet: bool,
-    /// Say more; twice: log lines of the kernel programs too
+    /// Say more on stderr; -vv: log lines of the kernel programs too
     #[arg(short, long, action = clap::ArgAction::Count)]
     pub verbose: u8,
 }
@@ -128,14 +139,14 @@ pub struct RunArgs {
 /// `--backend`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum BackendChoice {
-    /// The best that works
+    /// The first of these that works
     #[default]
     Auto,
-    /// Trampolines at the exit of kernel functions
+    /// Trampolines on the kernel functions that hand out fds: sees the most, costs the least
     Fentry,
-    /// The same on kretprobes
+    /// The same with kretprobes: sees as much, costs more
     Kprobe,
-    /// The end of every system call
+    /// The result of every system call: works everywhere, sees only what a program is told
     Census,
 }
 
@@ -174,6 +185,12 @@ fn pid(text: &str) -> Result<u32, String> {
         Ok(pid) if pid > 0 && i32::try_from(pid).is_ok() => Ok(pid),
         _ => Err("not a process number".to_owned()),
     }
+}
+
+/// The number of a user; the last one stands for none.
+fn uid(text: &str) -> Result<u32, String> {
+    let uid = text.parse().ok().filter(|uid| *uid != u32::MAX);
+    uid.ok_or_else(|| "not a user number: id -u NAME tells it".to_owned())
 }
 
 #[cfg(test)]

@@ -6,12 +6,11 @@ use anyhow::Result;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::{Ended, kernel_log_level};
+use super::{Ended, kernel_log_level, print_all};
 use crate::{
     cli::Doctor,
     probe::{
         attach::{self, Backend, Coverage},
-        btf::Btf,
         cgroup,
         globals::{self, ResolvedField},
         host, requirements,
@@ -65,13 +64,13 @@ struct FieldFinding {
 /// Looks at everything, prints it; status 1 where no backend works.
 pub(super) fn run(args: &Doctor) -> Result<Ended> {
     let findings = examine(args);
-    let mut output = io::stdout().lock();
-    if args.run.json {
-        json::line(&mut output, "doctor", Timestamp::now(), &findings)?;
-    } else {
-        print(&mut output, &findings, args.run.verbose > 0)?;
-    }
-    output.flush()?;
+    print_all(|output| {
+        if args.run.json {
+            json::line(output, "doctor", Timestamp::now(), &findings)
+        } else {
+            print(output, &findings, args.run.verbose > 0)
+        }
+    })?;
     Ok(if findings.backend.is_some() {
         Ended::Done
     } else {
@@ -82,17 +81,14 @@ pub(super) fn run(args: &Doctor) -> Result<Ended> {
 fn examine(args: &Doctor) -> Findings {
     let uname = rustix::system::uname();
     let mut problems = Vec::new();
-    let btf = match &args.run.btf {
-        Some(path) => Btf::from_file(path),
-        None => Btf::from_sys_fs(),
-    };
+    let btf = attach::kernel_types(args.run.btf.as_deref());
     let fields = match &btf {
         Ok(btf) => globals::resolve_fields(btf).unwrap_or_else(|error| {
             problems.push(format!("{error:#}"));
             Vec::new()
         }),
         Err(error) => {
-            problems.push(error.to_string());
+            problems.push(format!("{error:#}"));
             Vec::new()
         }
     };

@@ -1,6 +1,7 @@
 //! The subcommands, one file each, and what surrounds them: parsing, logging, exit status.
 
 mod doctor;
+mod man;
 mod stdout;
 mod watch;
 
@@ -9,8 +10,8 @@ use std::{
     process::ExitCode,
 };
 
-use anyhow::{Result, bail};
-use clap::{CommandFactory, Parser, error::ErrorKind};
+use anyhow::{Context, Result, anyhow};
+use clap::Parser;
 
 use crate::cli::{Cli, Command, RunArgs};
 
@@ -29,11 +30,12 @@ const ERROR: u8 = 2;
 /// The whole program.
 #[must_use]
 pub fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
-        Ok(cli) => cli,
-        Err(error) => return refuse(&error),
+    let outcome = match Cli::try_parse() {
+        Ok(cli) => run(cli),
+        Err(answer) if !answer.use_stderr() => print_answer(&answer),
+        Err(error) => Err(usage_error(&error)),
     };
-    match run(cli) {
+    match outcome {
         Ok(Ended::Done) => ExitCode::SUCCESS,
         Ok(Ended::NothingFound) => ExitCode::FAILURE,
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
@@ -45,12 +47,9 @@ pub fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> Result<Ended> {
-    if stdout::was_closed() {
-        bail!("stdout is closed, nothing could be reported: redirect it to a file or a pipe");
-    }
+    stdout::check()?;
     if cli.man_page {
-        clap_mangen::Man::new(Cli::command()).render(&mut io::stdout())?;
-        return Ok(Ended::Done);
+        return print_all(|output| man::print(output));
     }
     match cli.command.unwrap_or(Command::Watch(cli.watch)) {
         Command::Watch(args) => {
@@ -64,34 +63,36 @@ fn run(cli: Cli) -> Result<Ended> {
     }
 }
 
-/// Help and version are no errors; anything else becomes one line.
-fn refuse(error: &clap::Error) -> ExitCode {
-    if matches!(
-        error.kind(),
-        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion
-    ) {
-        return if error.print().is_ok() {
-            ExitCode::SUCCESS
-        } else {
-            ExitCode::from(ERROR)
-        };
-    }
-    let text = error.render().to_string();
-    let first = text.lines().next().unwrap_or("bad usage");
-    say(&format!(
-        "{} (see --help)",
-        first.strip_prefix("error: ").unwrap_or(first)
-    ));
-    ExitCode::from(ERROR)
+/// Help and version.
+fn print_answer(answer: &clap::Error) -> Result<Ended> {
+    stdout::check()?;
+    print_all(|_| answer.print())
 }
 
-/// One line on stderr, whether or not anybody reads it.
+/// clap's explanation of a bad command line is several paragraphs; the first says it all.
+fn usage_error(error: &clap::Error) -> anyhow::Error {
+    let text = error.render().to_string();
+    let lines = text.lines().map(str::trim);
+    let paragraph: Vec<_> = lines.take_while(|line| !line.is_empty()).collect();
+    let paragraph = paragraph.join(" ");
+    let problem = paragraph.strip_prefix("error: ").unwrap_or(&paragraph);
+    anyhow!("{problem} (see --help)")
+}
+
+/// Has stdout written to, and finds out whether all of it arrived.
+fn print_all(print: impl FnOnce(&mut io::StdoutLock<'_>) -> io::Result<()>) -> Result<Ended> {
+    let mut output = io::stdout().lock();
+    print(&mut output)
+        .and_then(|()| output.flush())
+        .context("writing to stdout")?;
+    Ok(Ended::Done)
+}
+
+/// One line on stderr, whether or not anybody reads it. What was typed or read into it may hold
+/// control characters.
 fn say(line: &str) {
-    let _ = writeln!(
-        io::stderr(),
-        "fdtrace: {}",
-        line.trim_end().replace('\n', " ")
-    );
+    let line = line.trim_end().replace(char::is_control, " ");
+    let _ = writeln!(io::stderr(), "fdtrace: {line}");
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {

@@ -5,11 +5,16 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use anyhow::{Result, bail};
+
 static CLOSED: AtomicBool = AtomicBool::new(false);
 
-/// True where fdtrace was started with stdout closed (`>&-`).
-pub(super) fn was_closed() -> bool {
-    CLOSED.load(Ordering::Relaxed)
+/// An error where fdtrace was started with stdout closed (`>&-`).
+pub(super) fn check() -> Result<()> {
+    if CLOSED.load(Ordering::Relaxed) {
+        bail!("stdout is closed, nothing could be reported: redirect it to a file or a pipe");
+    }
+    Ok(())
 }
 
 extern "C" fn look() {

@@ -13,7 +13,7 @@ use rustix::io::Errno;
 use serde::Serialize;
 
 use super::{
-    btf::Btf,
+    btf::{Btf, BtfError},
     globals::Globals,
     maps, plan,
     plan::{HOOKS, Hook},
@@ -116,22 +116,28 @@ pub struct Loaded {
     btf: Btf,
 }
 
+/// The kernel's types: its own BTF, or that of a file.
+pub fn kernel_types(file: Option<&Path>) -> Result<Btf> {
+    let Some(file) = file else {
+        return Ok(Btf::from_sys_fs()?);
+    };
+    Btf::from_file(file).map_err(|error| match error {
+        BtfError::Read { .. } | BtfError::Elf { .. } => error.into(),
+        nameless => anyhow!(nameless).context(format!("--btf {}", file.display())),
+    })
+}
+
 /// Creates the maps, with everything that the programs will be told.
 pub fn load(options: &Options<'_>, scope: &Scope) -> Result<Loaded> {
     if OBJECT.is_empty() {
         bail!("this fdtrace was built without its kernel programs (AYA_BUILD_SKIP): build it anew");
     }
     let start = Instant::now();
-    let (btf, aya_btf) = match options.btf {
-        Some(path) => (
-            Btf::from_file(path)?,
-            AyaBtf::parse_file(path, Endianness::default())
-                .with_context(|| format!("reading the BTF file {}", path.display()))?,
-        ),
-        None => (
-            Btf::from_sys_fs()?,
-            AyaBtf::from_sys_fs().context("reading the kernel's BTF")?,
-        ),
+    let btf = kernel_types(options.btf)?;
+    let aya_btf = match options.btf {
+        Some(path) => AyaBtf::parse_file(path, Endianness::default())
+            .with_context(|| format!("reading the BTF file {}", path.display()))?,
+        None => AyaBtf::from_sys_fs().context("reading the kernel's BTF")?,
     };
     debug!("kernel types read in {:?}", start.elapsed());
     let globals = Globals::new(&btf, scope, options.log_level)?;

@@ -8,9 +8,10 @@ pub fn check() -> Result<()> {
     let missing = missing_capabilities();
     if !missing.is_empty() {
         bail!(
-            "{} missing: run fdtrace as root (sudo fdtrace …), or give the program these \
-             capabilities",
+            "{} missing: run fdtrace as root (sudo fdtrace …), or allow it to everybody who can run \
+             the program (sudo setcap cap_bpf,cap_perfmon=ep {})",
             missing.join(" and "),
+            own_path(),
         );
     }
     if lockdown().as_deref() == Some("confidentiality") {
@@ -38,6 +39,12 @@ pub fn missing_capabilities() -> Vec<&'static str> {
         .into_iter()
         .filter(|(capability, _)| !effective.contains(*capability));
     missing.map(|(_, name)| name).collect()
+}
+
+/// Where the program lies, for a command to be typed.
+fn own_path() -> String {
+    let path = std::env::current_exe().ok();
+    path.map_or_else(|| "fdtrace".to_owned(), |path| path.display().to_string())
 }
 
 /// The lockdown mode in force: `none`, `integrity` or `confidentiality`; `None` where it is unknown.

@@ -29,6 +29,30 @@ pub struct Request {
     pub uid: Option<u32>,
 }
 
+impl Request {
+    /// Finds what no host could do, before anything is looked at.
+    pub fn check(&self) -> Result<()> {
+        if self.follow && self.pids.is_empty() {
+            bail!("--follow follows the children of given processes: give --pid too");
+        }
+        if self.cgroups.len() > CGROUPS_MAX as usize {
+            bail!(
+                "at most {CGROUPS_MAX} cgroups can be watched at once, {} were given: \
+                 give a cgroup that holds them",
+                self.cgroups.len(),
+            );
+        }
+        let length = self.comm.as_ref().map_or(0, String::len);
+        if length > COMM_LENGTH {
+            bail!(
+                "a thread's name has at most {COMM_LENGTH} bytes, --comm was given {length}: \
+                 give a part of it",
+            );
+        }
+        Ok(())
+    }
+}
+
 /// A request found to be possible.
 #[derive(Debug, Default)]
 pub struct Scope {
@@ -47,37 +71,20 @@ pub struct Scope {
 impl Scope {
     /// Checks that every process and cgroup asked for is there.
     pub fn new(request: &Request) -> Result<Self> {
+        request.check()?;
         for pid in &request.pids {
             check_process(*pid)?;
-        }
-        if request.follow && request.pids.is_empty() {
-            bail!("--follow follows the children of given processes: give --pid too");
-        }
-        if request.cgroups.len() > CGROUPS_MAX as usize {
-            bail!(
-                "at most {CGROUPS_MAX} cgroups can be watched at once, {} were given: \
-                 give a cgroup that holds them",
-                request.cgroups.len(),
-            );
         }
         let cgroups = request
             .cgroups
             .iter()
             .map(|path| cgroup::open(path))
             .collect::<Result<_>>()?;
-        let comm = request.comm.clone().unwrap_or_default().into_bytes();
-        if comm.len() > COMM_LENGTH {
-            bail!(
-                "a thread's name has at most {COMM_LENGTH} bytes, --comm was given {}: \
-                 give a part of it",
-                comm.len(),
-            );
-        }
         Ok(Self {
             pids: request.pids.clone(),
             follow: request.follow,
             cgroups,
-            comm,
+            comm: request.comm.clone().unwrap_or_default().into_bytes(),
             uid: request.uid,
         })
     }
@@ -215,7 +222,7 @@ mod tests {
             follow: true,
             ..Request::default()
         };
-        assert!(Scope::new(&request).is_err());
+        assert!(request.check().is_err());
     }
 
     #[test]
@@ -224,6 +231,6 @@ mod tests {
             comm: Some("x".repeat(16)),
             ..Request::default()
         };
-        assert!(Scope::new(&request).is_err());
+        assert!(request.check().is_err());
     }
 }

@@ -1,6 +1,7 @@
 //! The facts that a stream tells.
 
 use jiff::Timestamp;
+use serde::Serialize;
 
 use crate::{
     diagnose::{
@@ -90,13 +91,27 @@ impl Exhausted {
     }
 }
 
+/// Where something can be lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Place {
+    /// Records that found the ring full.
+    Ring,
+    /// Failures of a kind for which the kernel's map had no room.
+    Storms,
+    /// Children that could not be followed.
+    Follow,
+    /// Lines that stdout did not take in time.
+    Output,
+}
+
 /// Something that was not seen.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Loss {
     /// When it was noticed.
     pub time: Timestamp,
-    /// Where it was lost: `ring`, `storms`, `follow`, `output`.
-    pub place: &'static str,
+    /// Where it was lost.
+    pub place: Place,
     /// How many.
     pub count: u64,
 }

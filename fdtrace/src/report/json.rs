@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_json::ser::{Formatter, Serializer};
 
 use super::{
-    fact::{Exhausted, Fact, Loss, Summary},
+    fact::{Exhausted, Fact, Loss, Place, Summary},
     sanitize::is_hostile,
 };
 
@@ -147,7 +147,7 @@ impl<'a> ExhaustedFields<'a> {
 #[derive(Serialize)]
 struct LossFields {
     #[serde(rename = "where")]
-    place: &'static str,
+    place: Place,
     count: u64,
     repaired: u64,
 }

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use jiff::tz::TimeZone;
 
 use super::{
-    fact::{Exhausted, Fact, Loss, Summary},
+    fact::{Exhausted, Fact, Loss, Place, Summary},
     sanitize::printable,
 };
 use crate::diagnose::cause::{Cause, Silent};
@@ -111,10 +111,10 @@ pub fn limit(limit: u64) -> String {
 #[must_use]
 pub fn loss(loss: &Loss) -> String {
     let what = match loss.place {
-        "ring" => "records: the ring buffer was full",
-        "storms" => "failures: too many processes fail at once to count them all",
-        "follow" => "child processes: there are too many to follow them all",
-        _ => "lines: stdout is not being read fast enough",
+        Place::Ring => "records: the ring buffer was full",
+        Place::Storms => "failures: too many processes fail at once to count them all",
+        Place::Follow => "child processes: there are too many to follow them all",
+        Place::Output => "lines: stdout is not being read fast enough",
     };
     format!("lost {} {what}", loss.count)
 }

@@ -163,4 +163,6 @@ fn path<const DEPTH: usize>(path: &Path<DEPTH>, truncated: u32) -> Vec<u8> {
 }
 
 #[cfg(test)]
+pub(crate) mod samples;
+#[cfg(test)]
 mod tests;

@@ -52,9 +52,15 @@ pub(crate) fn trials(setting: &Setting) -> Vec<Trial> {
 
 /// Everything of BPF's that is in the kernel.
 fn in_the_kernel() -> BTreeSet<(&'static str, u32)> {
-    let programs = aya::programs::loaded_programs().flatten().map(|program| ("program", program.id()));
-    let maps = aya::maps::loaded_maps().flatten().map(|map| ("map", map.id()));
-    let links = aya::programs::loaded_links().flatten().map(|link| ("link", link.id()));
+    let programs = aya::programs::loaded_programs()
+        .flatten()
+        .map(|program| ("program", program.id()));
+    let maps = aya::maps::loaded_maps()
+        .flatten()
+        .map(|map| ("map", map.id()));
+    let links = aya::programs::loaded_links()
+        .flatten()
+        .map(|link| ("link", link.id()));
     programs.chain(maps).chain(links).collect()
 }
 
@@ -62,7 +68,9 @@ fn killed_leaves_nothing(setting: &Setting) -> Result<(), String> {
     let before = in_the_kernel();
     let tracer = Tracer::start(&setting.backend, &[])?;
     let during: Vec<_> = in_the_kernel().difference(&before).copied().collect();
-    ensure(during.len() > 5, || format!("fdtrace runs with {during:?} only"))?;
+    ensure(during.len() > 5, || {
+        format!("fdtrace runs with {during:?} only")
+    })?;
     tracer.kill()?;
     let deadline = Instant::now() + Duration::from_secs(30);
     loop {
@@ -71,7 +79,9 @@ fn killed_leaves_nothing(setting: &Setting) -> Result<(), String> {
         if left.is_empty() {
             return Ok(());
         }
-        ensure(Instant::now() < deadline, || format!("left behind: {left:?}"))?;
+        ensure(Instant::now() < deadline, || {
+            format!("left behind: {left:?}")
+        })?;
         // The kernel frees them after a grace period that nothing tells the end of.
         thread::sleep(Duration::from_millis(50));
     }
@@ -80,7 +90,10 @@ fn killed_leaves_nothing(setting: &Setting) -> Result<(), String> {
 fn at_its_own_fd_limit(setting: &Setting) -> Result<(), String> {
     let tracer = Tracer::start(&setting.backend, &[])?;
     let pid = i32::try_from(tracer.pid()).ok().and_then(Pid::from_raw);
-    let none = Rlimit { current: Some(0), maximum: Some(0) };
+    let none = Rlimit {
+        current: Some(0),
+        maximum: Some(0),
+    };
     prlimit(pid, Resource::Nofile, none).map_err(|error| format!("prlimit: {error}"))?;
     let facts = gym::run("openat", &[])?;
     let object = tracer.wait_for(|object| object["pid"] == facts.pid)?;
@@ -93,7 +106,11 @@ fn once_ends_with_the_first(setting: &Setting) -> Result<(), String> {
     let tracer = Tracer::start(&setting.backend, &["--once", "-n", "gym", "-d", "5m"])?;
     gym::run("openat", &[])?;
     let ended = tracer.wait()?;
-    let kinds: Vec<_> = ended.objects.iter().map(|object| object["type"].clone()).collect();
+    let kinds: Vec<_> = ended
+        .objects
+        .iter()
+        .map(|object| object["type"].clone())
+        .collect();
     ensure(kinds == ["exhausted", "summary"], || format!("{kinds:?}"))?;
     ensure(ended.status.code() == Some(0), || ended.status.to_string())
 }
@@ -116,13 +133,19 @@ fn closed_pipe_ends_quietly(setting: &Setting) -> Result<(), String> {
 /// A running fdtrace that is armed, with its stdout in a pipe.
 fn watch(setting: &Setting, arguments: &[&str]) -> Result<std::process::Child, String> {
     let mut command = tracer::command();
-    command.args(["--backend", &setting.backend]).args(arguments);
+    command
+        .args(["--backend", &setting.backend])
+        .args(arguments);
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command.spawn().map_err(|error| format!("starting fdtrace: {error}"))?;
+    let mut child = command
+        .spawn()
+        .map_err(|error| format!("starting fdtrace: {error}"))?;
     let stderr = child.stderr.take().ok_or("no stderr")?;
     let mut lines = BufReader::new(stderr).lines();
     let first = lines.next().and_then(Result::ok).unwrap_or_default();
-    ensure(first.contains("watching"), || format!("fdtrace did not start: {first}"))?;
+    ensure(first.contains("watching"), || {
+        format!("fdtrace did not start: {first}")
+    })?;
     thread::spawn(move || lines.for_each(drop));
     Ok(child)
 }
@@ -135,20 +158,34 @@ fn text_is_harmless(setting: &Setting) -> Result<(), String> {
     Gym::start(victim)?.finish()?;
     let mut text = Vec::new();
     let mut stdout = watch.stdout.take().ok_or("no stdout")?;
-    stdout.read_to_end(&mut text).map_err(|error| error.to_string())?;
+    stdout
+        .read_to_end(&mut text)
+        .map_err(|error| error.to_string())?;
     watch.wait().map_err(|error| error.to_string())?;
     let text = String::from_utf8(text).map_err(|error| error.to_string())?;
     let lines: Vec<_> = text.lines().collect();
     ensure(lines.len() == 3, || format!("{lines:#?}"))?;
-    ensure(lines[1].contains("\\x1b]0;hostile\\x07\\x0a\\xff"), || format!("{lines:#?}"))?;
-    let is_plain = text.chars().all(|character| character == '\n' || !character.is_control());
+    ensure(lines[1].contains("\\x1b]0;hostile\\x07\\x0a\\xff"), || {
+        format!("{lines:#?}")
+    })?;
+    let is_plain = text
+        .chars()
+        .all(|character| character == '\n' || !character.is_control());
     ensure(is_plain, || format!("{text:?}"))
 }
 
 /// On a terminal, which `script` makes, the banner tells what is full now.
 fn banner_shows_the_fullest(setting: &Setting) -> Result<(), String> {
     let mut holder = gym::command("hold");
-    holder.args(["--wait", "--count", "60", "--limit", "64", "--comm", "almost-full"]);
+    holder.args([
+        "--wait",
+        "--count",
+        "60",
+        "--limit",
+        "64",
+        "--comm",
+        "almost-full",
+    ]);
     let (mut holder, pid) = Gym::start_waiting(holder)?;
     holder.release()?;
     let facts = holder.held()?;
@@ -161,25 +198,38 @@ fn banner_shows_the_fullest(setting: &Setting) -> Result<(), String> {
     let text = String::from_utf8_lossy(&output.stdout);
     let percent = facts.used * 100 / 64;
     let wanted = format!("{pid} almost-full {} of 64 {percent} %", facts.used);
-    let rows: Vec<_> = text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+    let rows: Vec<_> = text
+        .lines()
+        .map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "))
+        .collect();
     holder.end()?;
-    ensure(rows.iter().any(|row| row.ends_with(&wanted)), || format!("no {wanted:?} in {rows:#?}"))
+    ensure(rows.iter().any(|row| row.ends_with(&wanted)), || {
+        format!("no {wanted:?} in {rows:#?}")
+    })
 }
 
 /// `doctor` says of each backend whether it works; forcing it must come to the same.
 fn doctor_and_force_agree(_: &Setting) -> Result<(), String> {
     let output = run(tracer::command().args(["doctor", "--json"]))?;
-    let doctor: Value = serde_json::from_slice(&output.stdout).map_err(|error| error.to_string())?;
-    ensure(doctor["type"] == "doctor" && doctor["v"] == 1, || doctor.to_string())?;
+    let doctor: Value =
+        serde_json::from_slice(&output.stdout).map_err(|error| error.to_string())?;
+    ensure(doctor["type"] == "doctor" && doctor["v"] == 1, || {
+        doctor.to_string()
+    })?;
     let backends = doctor["backends"].as_array().ok_or("no backends")?;
     ensure(backends.len() == 3, || doctor.to_string())?;
     let best = backends.iter().find(|backend| backend["works"] == true);
-    ensure(best.map(|best| &best["name"]) == Some(&doctor["backend"]), || doctor.to_string())?;
+    ensure(
+        best.map(|best| &best["name"]) == Some(&doctor["backend"]),
+        || doctor.to_string(),
+    )?;
     for backend in backends {
         let name = backend["name"].as_str().ok_or("no name")?;
         let forced = run(tracer::command().args(["--backend", name, "-d", "100ms"]))?;
         if backend["works"] == true {
-            ensure(forced.status.code() == Some(0), || format!("{name}: {forced:?}"))?;
+            ensure(forced.status.code() == Some(0), || {
+                format!("{name}: {forced:?}")
+            })?;
         } else {
             let reason = backend["reason"].as_str().ok_or("no reason")?;
             refused(&forced, &[name, reason])?;
@@ -189,7 +239,10 @@ fn doctor_and_force_agree(_: &Setting) -> Result<(), String> {
 }
 
 fn run(command: &mut Command) -> Result<Output, String> {
-    command.stdin(Stdio::null()).output().map_err(|error| format!("{command:?}: {error}"))
+    command
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|error| format!("{command:?}: {error}"))
 }
 
 /// Status 2, nothing on stdout, one line on stderr that contains these.
@@ -200,25 +253,33 @@ fn refused(output: &Output, wanted: &[&str]) -> Result<(), String> {
         && text.lines().count() == 1
         && text.starts_with("fdtrace: ")
         && wanted.iter().all(|wanted| text.contains(wanted));
-    ensure(is_refused, || format!("{wanted:?} was to be refused: {output:?}"))
+    ensure(is_refused, || {
+        format!("{wanted:?} was to be refused: {output:?}")
+    })
 }
 
 /// Runs fdtrace in a mount namespace in which `preparation` has been done.
 fn in_mount_namespace(preparation: &str, arguments: &[&str]) -> Result<Output, String> {
     let fdtrace = super::executable("FDTRACE_BIN", option_env!("CARGO_BIN_EXE_fdtrace"));
     let script = format!("{preparation} && exec \"$0\" \"$@\"");
-    run(Command::new("unshare").args(["-m", "sh", "-c", &script, &fdtrace]).args(arguments))
+    run(Command::new("unshare")
+        .args(["-m", "sh", "-c", &script, &fdtrace])
+        .args(arguments))
 }
 
 const HIDE_BTF: &str = "mount -t tmpfs none /sys/kernel/btf";
 
 fn without_btf(_: &Setting) -> Result<(), String> {
-    refused(&in_mount_namespace(HIDE_BTF, &["-d", "1"])?, &["BTF", "--btf"])
+    refused(
+        &in_mount_namespace(HIDE_BTF, &["-d", "1"])?,
+        &["BTF", "--btf"],
+    )
 }
 
 fn with_btf_from_a_file(setting: &Setting) -> Result<(), String> {
     let path = std::env::temp_dir().join(format!("fdtrace-btf-{}", std::process::id()));
-    fs::copy("/sys/kernel/btf/vmlinux", &path).map_err(|error| format!("copying the BTF: {error}"))?;
+    fs::copy("/sys/kernel/btf/vmlinux", &path)
+        .map_err(|error| format!("copying the BTF: {error}"))?;
     let file = path.display().to_string();
     let arguments = ["-d", "100ms", "--backend", &setting.backend, "--btf", &file];
     let output = in_mount_namespace(HIDE_BTF, &arguments);
@@ -271,5 +332,8 @@ fn on_a_host_without_files(setting: &Setting) -> Result<(), String> {
 fn locked_down(_: &Setting) -> Result<(), String> {
     let path = "/sys/kernel/security/lockdown";
     fs::write(path, "confidentiality").map_err(|error| format!("{path}: {error}"))?;
-    refused(&run(tracer::command().args(["-d", "1"]))?, &["locked down", "confidentiality"])
+    refused(
+        &run(tracer::command().args(["-d", "1"]))?,
+        &["locked down", "confidentiality"],
+    )
 }

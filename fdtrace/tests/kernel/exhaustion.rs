@@ -83,8 +83,14 @@ const EXPECTED: &[Expected] = &[
     caused("fork_nr_open", "EMFILE", "nr_open"),
     caused("open_nr_open", "EMFILE", "nr_open"),
     // The number is taken before the file is asked for.
-    Expected { in_flight: 1, ..caused("file_max", "ENFILE", "file_max") },
-    Expected { in_flight: 1, ..caused("file_max_socket", "ENFILE", "file_max") },
+    Expected {
+        in_flight: 1,
+        ..caused("file_max", "ENFILE", "file_max")
+    },
+    Expected {
+        in_flight: 1,
+        ..caused("file_max_socket", "ENFILE", "file_max")
+    },
     silent("scm_rights", "msg_ctrunc"),
     Expected {
         call: Some("io_uring"),

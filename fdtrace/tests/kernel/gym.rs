@@ -99,7 +99,10 @@ impl Gym {
     /// Ends a victim that holds still.
     pub(crate) fn end(mut self) -> Result<(), String> {
         drop(self.stdin);
-        let status = self.child.wait().map_err(|error| format!("waiting for gym: {error}"))?;
+        let status = self
+            .child
+            .wait()
+            .map_err(|error| format!("waiting for gym: {error}"))?;
         super::ensure(status.success(), || format!("gym ended with {status}"))
     }
 

@@ -29,7 +29,8 @@ pub(crate) fn trials(setting: &Setting) -> Vec<Trial> {
 
 /// A program that inherits nothing but 0, 1 and 2: what the test itself has open must not count.
 fn clean(program: &str) -> Command {
-    let launcher = "import os, sys; os.closerange(3, 1 << 16); os.execvp(sys.argv[1], sys.argv[1:])";
+    let launcher =
+        "import os, sys; os.closerange(3, 1 << 16); os.execvp(sys.argv[1], sys.argv[1:])";
     let mut command = Command::new("python3");
     command.args(["-c", launcher, program]);
     command
@@ -44,7 +45,9 @@ fn python(setting: &Setting) -> Result<(), String> {
         .output()
         .map_err(|error| format!("python3: {error}"))?;
     let told = String::from_utf8_lossy(&output.stderr);
-    ensure(told.contains("Errno 24"), || format!("python3 did not run out of fds: {told}"))?;
+    ensure(told.contains("Errno 24"), || {
+        format!("python3 did not run out of fds: {told}")
+    })?;
     let object = tracer.wait_for(|object| object["type"] == "exhausted")?;
     tracer.stop()?;
     let exe = object["exe"].as_str().unwrap_or_default();
@@ -52,7 +55,9 @@ fn python(setting: &Setting) -> Result<(), String> {
         && object["cause"] == "rlimit_nofile"
         && object["used"] == 64
         && object["limit"]["soft"] == 64
-        && Path::new(exe).file_name().is_some_and(|name| name.to_string_lossy().starts_with("python3"));
+        && Path::new(exe)
+            .file_name()
+            .is_some_and(|name| name.to_string_lossy().starts_with("python3"));
     ensure(is_right, || object.to_string())
 }
 
@@ -62,7 +67,15 @@ fn nginx(setting: &Setting) -> Result<(), String> {
     let server = Server::start()?;
     let url = format!("http://127.0.0.1:{}/", server.port);
     let load = Command::new("wrk")
-        .args(["--threads", "1", "--connections", "100", "--duration", "2s", &url])
+        .args([
+            "--threads",
+            "1",
+            "--connections",
+            "100",
+            "--duration",
+            "2s",
+            &url,
+        ])
         .stdout(Stdio::null())
         .status()
         .map_err(|error| format!("wrk: {error}"))?;
@@ -90,12 +103,16 @@ struct Server {
 impl Server {
     fn start() -> Result<Self, String> {
         let listener = TcpListener::bind("127.0.0.1:0").map_err(|error| error.to_string())?;
-        let port = listener.local_addr().map_err(|error| error.to_string())?.port();
+        let port = listener
+            .local_addr()
+            .map_err(|error| error.to_string())?
+            .port();
         drop(listener);
         let folder = std::env::temp_dir().join(format!("fdtrace-nginx-{}", std::process::id()));
         fs::create_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
         let configuration = folder.join("nginx.conf");
-        fs::write(&configuration, configuration_text(port, &folder)).map_err(|error| error.to_string())?;
+        fs::write(&configuration, configuration_text(port, &folder))
+            .map_err(|error| error.to_string())?;
         let child = clean("/usr/sbin/nginx")
             .arg("-p")
             .arg(&folder)
@@ -105,7 +122,11 @@ impl Server {
             .stderr(Stdio::null())
             .spawn()
             .map_err(|error| format!("nginx: {error}"))?;
-        let server = Self { child, port, folder };
+        let server = Self {
+            child,
+            port,
+            folder,
+        };
         server.wait_until_it_answers()?;
         Ok(server)
     }

@@ -1,8 +1,8 @@
-use fdtrace_common::alarm::{CALL_COMPAT, StormKey};
+use fdtrace_common::alarm::CALL_COMPAT;
 
 use super::*;
+use crate::stream::decode::samples;
 
-const EMFILE: u32 = 24;
 const EBADF: u32 = 9;
 /// A host with files to spare.
 const IDLE: Host = Host {
@@ -12,33 +12,10 @@ const IDLE: Host = Host {
 
 /// A failure of `call` in a table of 64 slots, at a soft limit of 64, every number taken.
 fn failure(hook: u32, call: &str) -> Alarm {
-    let number = call::number(call).unwrap_or_else(|| panic!("no call {call}"));
-    Alarm {
-        time_ns: 1,
-        key: StormKey {
-            files: 1,
-            started_ns: 1,
-            tgid: 100,
-            call: number,
-            hook,
-            errno: EMFILE,
-            limit: 64,
-            padding: 0,
-        },
-        failures: 1,
-        cpu: 0,
-        tid: 100,
-        uid: 0,
-        soft: 64,
-        hard: 4096,
-        arguments: [0; 3],
-        used: Some(64),
-        open: Some(64),
-        max_fds: 64,
-        comm: b"victim".to_vec(),
-        exe: None,
-        cgroup: b"/".to_vec(),
-    }
+    let mut alarm = samples::alarm();
+    alarm.key.call = call::number(call).unwrap_or_else(|| panic!("no call {call}"));
+    alarm.key.hook = hook;
+    alarm
 }
 
 /// `failure`, with `change` made to it.
@@ -282,12 +259,12 @@ fn programs_of_32_bits_have_the_same_silences() {
     // recvmsg, recvmmsg and recvmmsg_time64 of arch/x86/entry/syscalls/syscall_32.tbl.
     for number in [372, 337, 417] {
         let alarm = but(HOOK_ALLOC_FD, "openat", |alarm| {
-            alarm.key.call = number | CALL_COMPAT
+            alarm.key.call = number | CALL_COMPAT;
         });
         assert_eq!(silent(&alarm), Some(Silent::MsgCtrunc), "{number}");
     }
     let fcntl64 = but(HOOK_ALLOC_FD, "openat", |alarm| {
-        alarm.key.call = 221 | CALL_COMPAT;
+        alarm.key.call = 0xdd | CALL_COMPAT;
         alarm.arguments = [3, 0, 60];
         alarm.used = Some(8);
     });

@@ -3,6 +3,7 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::*;
+use crate::stream::decode::samples;
 
 const SECOND: u64 = PACE_NS;
 /// No report.
@@ -10,14 +11,8 @@ const NOTHING: [u64; 0] = [];
 
 fn key(process: u32) -> StormKey {
     StormKey {
-        files: 0x1000,
-        started_ns: 5,
         tgid: process,
-        call: 0,
-        hook: 1,
-        errno: 24,
-        limit: 64,
-        padding: 0,
+        ..samples::alarm().key
     }
 }
 
@@ -28,17 +23,7 @@ fn alarm(time_ns: u64, cpu: u32, failures: u64) -> Alarm {
         key: key(1),
         failures,
         cpu,
-        tid: 1,
-        uid: 0,
-        soft: 64,
-        hard: 64,
-        arguments: [0; 3],
-        used: Some(64),
-        open: Some(64),
-        max_fds: 64,
-        comm: b"victim".to_vec(),
-        exe: None,
-        cgroup: b"/".to_vec(),
+        ..samples::alarm()
     }
 }
 
@@ -97,9 +82,12 @@ fn the_end_tells_everything() {
 fn an_older_total_changes_nothing() {
     let mut storms = Storms::default();
     assert_eq!(repeats(storms.apply(alarm(0, 0, 100))), Some(99));
-    assert!(storms.apply(alarm(2 * SECOND, 0, 60)).is_none());
+    assert!(storms.apply(alarm(1, 1, 50)).is_none());
+    assert!(storms.apply(alarm(2, 0, 60)).is_none());
     storms.observe(&key(1), [(0, 99)]);
     storms.observe(&key(1), []);
+    assert_eq!(all_repeats(&storms.due(SECOND)), [49]);
+    assert!(storms.apply(alarm(3 * SECOND, 0, 70)).is_none());
     assert_eq!(all_repeats(&storms.rest(9 * SECOND)), NOTHING);
 }
 

@@ -37,7 +37,7 @@ pub(crate) fn exhausted() -> Exhausted {
 }
 
 /// Three of them, lost there.
-pub(crate) fn loss(place: &'static str) -> Loss {
+pub(crate) fn loss(place: Place) -> Loss {
     Loss {
         time: "2026-11-22T08:15:31Z".parse().unwrap(),
         place,

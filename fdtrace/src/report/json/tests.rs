@@ -38,7 +38,7 @@ fn every_kind_of_fact() {
             exhausted.repeats = 48_211;
             exhausted.tid = 2240;
         }),
-        written(&Fact::Loss(samples::loss("ring"))),
+        written(&Fact::Loss(samples::loss(Place::Ring))),
         written(&Fact::Summary(samples::summary())),
     ];
     assert_snapshot!(lines.concat());
@@ -139,6 +139,6 @@ fn an_output_that_fails_says_how() {
             Ok(())
         }
     }
-    let error = write(&mut Full, &Fact::Loss(samples::loss("ring"))).unwrap_err();
+    let error = write(&mut Full, &Fact::Loss(samples::loss(Place::Ring))).unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
 }

@@ -88,7 +88,7 @@ fn every_cause_names_what_to_look_at() {
 
 #[test]
 fn losses_and_the_end() {
-    let places = ["ring", "storms", "follow", "output"];
+    let places = [Place::Ring, Place::Storms, Place::Follow, Place::Output];
     let mut lines: Vec<_> = places.map(|place| loss(&samples::loss(place))).into();
     lines.push(summary(&samples::summary()));
     let nothing_lost = Summary {
@@ -118,7 +118,7 @@ fn hostile_text_stays_on_its_line_and_steers_nothing() {
 #[test]
 fn only_exhaustions_are_lines_of_stdout() {
     for fact in [
-        Fact::Loss(samples::loss("ring")),
+        Fact::Loss(samples::loss(Place::Ring)),
         Fact::Summary(samples::summary()),
     ] {
         let mut output = Vec::new();

@@ -7,12 +7,12 @@ use std::sync::{
 use jiff::Timestamp;
 
 use super::*;
-use crate::report::fact::Loss;
+use crate::report::fact::{Loss, Place};
 
 fn fact(count: u64) -> Fact {
     Fact::Loss(Loss {
         time: Timestamp::UNIX_EPOCH,
-        place: "ring",
+        place: Place::Ring,
         count,
     })
 }

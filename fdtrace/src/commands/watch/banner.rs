@@ -1,0 +1,54 @@
+//! What is said before the first report.
+
+use std::io::{IsTerminal, stderr};
+
+use anyhow::Result;
+
+use crate::{
+    cli::{ScopeArgs, Watch},
+    commands::say,
+    model::fullest::{self, Fullness},
+    probe::{attach::Session, census},
+    report::{sanitize::printable, text},
+};
+
+/// Tables that the banner shows.
+const FULLEST: usize = 5;
+
+/// Says what runs, what is missing, and on a terminal which tables are the fullest now.
+pub(super) fn show(args: &Watch, session: &mut Session) -> Result<()> {
+    let whom = if args.scope == ScopeArgs::default() {
+        "all processes"
+    } else {
+        "filtered"
+    };
+    say(&format!(
+        "watching fd exhaustion, {whom}, {} backend. Hit Ctrl-C to end.",
+        session.backend
+    ));
+    for rejected in &session.rejected {
+        say(&format!("not {}: {}", rejected.backend, rejected.reason));
+    }
+    for miss in &session.coverage.misses {
+        say(&format!("not seen here: {miss}"));
+    }
+    if stderr().is_terminal() {
+        let tasks = census::read(&mut session.ebpf, &session.btf)?;
+        say("fullest tables now:");
+        for table in fullest::fullest(&tasks, FULLEST) {
+            say(&full_line(&table));
+        }
+    }
+    Ok(())
+}
+
+fn full_line(table: &Fullness) -> String {
+    format!(
+        "{:>9} {:<15} {:>7} of {:>7} {:>4} %",
+        table.tgid,
+        printable(&table.comm),
+        table.used,
+        text::limit(table.soft),
+        table.percent(),
+    )
+}
