@@ -63,8 +63,9 @@ pub struct StormCell {
     pub tick: u64,
 }
 
-/// System calls that have a limit of their own and a hook for it ([`HOOK_OWN_LIMIT`]).
-pub const OWN_LIMITS: usize = 7;
+/// Numbers of system calls that have a limit of their own and a hook for it ([`HOOK_OWN_LIMIT`]), in
+/// the native table and in the 32-bit one.
+pub const OWN_LIMITS: usize = 14;
 
 /// Bytes kept of one component of a path, its final NUL included; longer ones are cut.
 pub const COMPONENT_SIZE: usize = 128;

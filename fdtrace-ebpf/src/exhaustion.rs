@@ -204,32 +204,31 @@ fn raise_here(hook: u32, errno: i64, limit: Option<u32>) {
     );
 }
 
-/// Two programs for each syscall that has a limit of its own; see `probe::plan` for which.
+/// Two programs for each function that has a limit of its own, and how many arguments it takes; see
+/// `probe::plan` for which. All of them return an int or a long that holds one.
 macro_rules! own_limit {
-    ($($exit:ident $returns:ident;)*) => {$(
-        /// `long __x64_sys_…(const struct pt_regs *)`.
+    ($($function:literal $arguments:literal $exit:ident $returns:ident;)*) => {$(
+        #[doc = concat!("The end of `", $function, "`.")]
         #[fexit]
         pub(crate) fn $exit(ctx: FExitContext) -> i32 {
-            own_limit(ctx.arg::<i64>(1));
+            own_limit(i64::from(ctx.arg::<i32>($arguments)));
             0
         }
 
         /// The twin.
         #[kretprobe]
         pub(crate) fn $returns(ctx: RetProbeContext) -> u32 {
-            own_limit(ctx.ret());
+            own_limit(i64::from(ctx.ret::<i32>()));
             0
         }
     )*};
 }
 own_limit! {
-    inotify_init_exit inotify_init_return;
-    inotify_init1_exit inotify_init1_return;
-    fanotify_init_exit fanotify_init_return;
-    mq_open_exit mq_open_return;
-    io_uring_register_exit io_uring_register_return;
-    pipe_exit pipe_return;
-    pipe2_exit pipe2_return;
+    "do_inotify_init(flags)" 1 inotify_init_exit inotify_init_return;
+    "__x64_sys_fanotify_init(registers)" 1 fanotify_init_exit fanotify_init_return;
+    "do_mq_open(name, flags, mode, attributes)" 4 mq_open_exit mq_open_return;
+    "__x64_sys_io_uring_register(registers)" 1 io_uring_register_exit io_uring_register_return;
+    "do_pipe2(fds, flags)" 2 pipe_exit pipe_return;
 }
 
 #[inline(always)]

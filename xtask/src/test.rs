@@ -26,10 +26,19 @@ pub(crate) fn run(filter: Option<&str>) -> u8 {
     let mut total = Tally::default();
     if filter.is_none() {
         check(&mut total, "format", &["fmt", "--all", "--check"]);
-        let user_side = [&["clippy", "--quiet", "--all-targets"], &USER_SIDE[..], &DENY].concat();
+        let user_side = [
+            &["clippy", "--quiet", "--all-targets"],
+            &USER_SIDE[..],
+            &DENY,
+        ]
+        .concat();
         check(&mut total, "lints", &user_side);
         // By themselves: together with the user side they would be given features that need std.
-        let programs = [&["clippy", "--quiet", "--bins", "-pfdtrace-ebpf"][..], &DENY].concat();
+        let programs = [
+            &["clippy", "--quiet", "--bins", "-pfdtrace-ebpf"][..],
+            &DENY,
+        ]
+        .concat();
         check(&mut total, "lints of the kernel programs", &programs);
     }
     stage(&mut total, "unit tests", |recorder| {

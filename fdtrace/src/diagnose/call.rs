@@ -34,6 +34,14 @@ pub fn number(name: &str) -> Option<u32> {
     u32::try_from(call.id()).ok()
 }
 
+/// The number of `name` in the 32-bit table, flagged as such; `None` where it has no such call.
+#[must_use]
+pub fn compat_number(name: &str) -> Option<u32> {
+    let call = name.parse::<Compat>().ok()?;
+    let number = u32::try_from(call.id()).ok()?;
+    Some(number | CALL_COMPAT)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -51,6 +59,7 @@ mod tests {
     fn compat_calls_have_a_table_of_their_own() {
         assert_eq!(name(5), "fstat");
         assert_eq!(name(5 | CALL_COMPAT), "open");
+        assert_eq!(compat_number("open"), Some(5 | CALL_COMPAT));
     }
 
     #[test]

@@ -81,6 +81,19 @@ pub fn resolve_fields(btf: &Btf) -> Result<Vec<ResolvedField>> {
 /// checks the name of the call that a record carries.
 const STACK_SIZE: u32 = 16 * 1024;
 
+/// Numbers of the calls with a limit of their own, native ones first; those that a table lacks match
+/// no call.
+fn own_limit_numbers() -> [u32; OWN_LIMITS] {
+    let mut numbers = [u32::MAX; OWN_LIMITS];
+    let calls = plan::OWN_LIMIT_CALLS;
+    let native = calls.iter().map(|name| call::number(name));
+    let compat = calls.iter().map(|name| call::compat_number(name));
+    for (number, known) in numbers.iter_mut().zip(native.chain(compat)) {
+        *number = known.unwrap_or(u32::MAX);
+    }
+    numbers
+}
+
 /// Every global's value.
 pub struct Globals {
     words: Vec<(&'static str, u32)>,
@@ -130,7 +143,7 @@ impl Globals {
         Ok(Self {
             words,
             long_words,
-            own_limits: plan::OWN_LIMIT_CALLS.map(number),
+            own_limits: own_limit_numbers(),
             log_level,
         })
     }
