@@ -2,6 +2,7 @@
 //!
 //! * [`btf`]: where struct members are and which functions exist.
 //! * [`globals`]: the constants that programs are loaded with.
+//! * [`maps`], [`misses`]: what running programs share, and what they did not see.
 //! * [`plan`]: which hooks a backend has, as data.
 //! * [`attach`]: loading them, and choosing a backend by trying.
 //! * [`self_test`]: proof that the alarm works, in fdtrace's own process.
@@ -17,6 +18,7 @@ pub mod cgroup;
 pub mod globals;
 pub mod host;
 pub mod maps;
+pub mod misses;
 pub mod plan;
 pub mod requirements;
 pub mod scope;

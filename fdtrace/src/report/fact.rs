@@ -101,6 +101,8 @@ pub enum Place {
     Storms,
     /// Children that could not be followed.
     Follow,
+    /// Calls for which the kernel did not enter a program, because it was running already.
+    Skipped,
     /// Lines that stdout did not take in time.
     Output,
 }

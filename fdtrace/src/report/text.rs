@@ -114,6 +114,7 @@ pub fn loss(loss: &Loss) -> String {
         Place::Ring => "records: the ring buffer was full",
         Place::Storms => "failures: too many processes fail at once to count them all",
         Place::Follow => "child processes: there are too many to follow them all",
+        Place::Skipped => "calls: a program was interrupted and the kernel did not enter it anew",
         Place::Output => "lines: stdout is not being read fast enough",
     };
     format!("lost {} {what}", loss.count)

@@ -87,6 +87,9 @@ fn write_all(output: impl Write, format: Format, facts: &Receiver<Fact>) -> io::
         output.flush()?;
     }
     while let Ok(fact) = facts.recv() {
+        if let Fact::Loss(loss) = &fact {
+            let _ = writeln!(io::stderr(), "fdtrace: {}", text::loss(loss));
+        }
         match format {
             Format::Text => text::write(&mut output, &fact)?,
             Format::Json => json::write(&mut output, &fact)?,

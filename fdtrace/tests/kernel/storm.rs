@@ -53,12 +53,24 @@ fn check(setting: &Setting, scenario: &str, arguments: &[&str], kinds: u64) -> R
     let ended = tracer.stop()?;
     let objects = of_process(&ended.objects, facts.pid);
     let told = failures(&objects);
-    ensure(told == facts.failures, || {
-        format!("{told} failures told, {} made", facts.failures)
+    // Threads that are preempted inside a program keep the others' calls on that CPU from it; the
+    // kernel counts these, and fdtrace must own up to each.
+    let losses = ended
+        .objects
+        .iter()
+        .filter(|object| object["type"] == "loss");
+    let skipped = losses.filter(|loss| loss["where"] == "skipped");
+    let skipped: u64 = skipped.filter_map(|loss| loss["count"].as_u64()).sum();
+    ensure(told + skipped == facts.failures, || {
+        let made = facts.failures;
+        format!("{told} failures told, {skipped} skipped by the kernel, {made} made")
+    })?;
+    ensure(skipped == 0 || arguments.contains(&"--threads"), || {
+        format!("{skipped} calls of a single thread skipped")
     })?;
     let most = kinds * (seconds + 2);
     let count = objects.len() as u64;
     ensure(count <= most, || format!("{count} objects in {seconds} s"))?;
     let summary = ended.objects.last().ok_or("no objects")?;
-    ensure(summary["lost"] == 0, || format!("lost: {summary}"))
+    ensure(summary["lost"] == skipped, || format!("lost: {summary}"))
 }

@@ -8,15 +8,14 @@ use jiff::Timestamp;
 use rustix::process::{Pid, test_kill_process};
 
 use crate::{
-    commands::say,
     model::storms::{Report, Storms},
     probe::{
         attach::{self, Session},
         host, maps,
+        misses::Misses,
     },
     report::{
         fact::{Exhausted, Fact, Loss, Place, Summary},
-        text,
         writer::Writer,
     },
     stream::{clock, decode::Alarm},
@@ -25,6 +24,7 @@ use crate::{
 /// From records to facts: everything that a running stream has.
 pub(super) struct Stream {
     pub(super) session: Session,
+    misses: Misses,
     once: bool,
     storms: Storms,
     writer: Writer,
@@ -37,13 +37,20 @@ pub(super) struct Stream {
     lost: [u64; PLACES.len()],
 }
 
-/// Places where something can be lost, by kernel counter; the last is the writer's.
-const PLACES: [Place; 4] = [Place::Ring, Place::Storms, Place::Follow, Place::Output];
+/// Places where something can be lost.
+const PLACES: [Place; 5] = [
+    Place::Ring,
+    Place::Storms,
+    Place::Follow,
+    Place::Skipped,
+    Place::Output,
+];
 
 impl Stream {
     /// Nothing read yet, nothing reported.
     pub(super) fn new(session: Session, writer: Writer, once: bool) -> Self {
         Self {
+            misses: Misses::of(&session.ebpf),
             session,
             once,
             storms: Storms::default(),
@@ -136,7 +143,8 @@ impl Stream {
 
     pub(super) fn tell_losses(&mut self) -> Result<()> {
         let [ring, storms, follow] = maps::counters(&self.session.ebpf)?;
-        let now = [ring, storms, follow, self.writer.dropped()];
+        let skipped = self.misses.count();
+        let now = [ring, storms, follow, skipped, self.writer.dropped()];
         for ((place, now), told) in PLACES.into_iter().zip(now).zip(&mut self.lost) {
             let count = now.saturating_sub(*told);
             if count > 0 {
@@ -146,7 +154,6 @@ impl Stream {
                     place,
                     count,
                 };
-                say(&text::loss(&loss));
                 self.writer.send(Fact::Loss(loss));
             }
         }

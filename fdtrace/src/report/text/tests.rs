@@ -88,7 +88,13 @@ fn every_cause_names_what_to_look_at() {
 
 #[test]
 fn losses_and_the_end() {
-    let places = [Place::Ring, Place::Storms, Place::Follow, Place::Output];
+    let places = [
+        Place::Ring,
+        Place::Storms,
+        Place::Follow,
+        Place::Skipped,
+        Place::Output,
+    ];
     let mut lines: Vec<_> = places.map(|place| loss(&samples::loss(place))).into();
     lines.push(summary(&samples::summary()));
     let nothing_lost = Summary {

@@ -1,0 +1,68 @@
+//! Calls that a program did not see because it was running already.
+//!
+//! A program that has been interrupted on a CPU by another thread is not entered a second time there:
+//! the kernel skips it and counts (`__bpf_prog_enter_recur` in kernel/bpf/trampoline.c). On kernels
+//! that preempt programs, a busy table can lose thousands of calls to one that lost its CPU.
+
+use std::{
+    fs::File,
+    os::fd::{AsFd, AsRawFd},
+};
+
+use aya::Ebpf;
+use log::debug;
+
+/// The kernel's own count for each running program, held open: reading it needs no free fd.
+#[derive(Debug, Default)]
+pub struct Misses {
+    fdinfos: Vec<File>,
+}
+
+impl Misses {
+    /// Finds the counts of all programs that are loaded.
+    #[must_use]
+    pub fn of(ebpf: &Ebpf) -> Self {
+        let descriptors = ebpf.programs().filter_map(|(_, program)| program.fd().ok());
+        let paths = descriptors.map(|fd| format!("/proc/self/fdinfo/{}", fd.as_fd().as_raw_fd()));
+        let open = |path: String| {
+            let file = File::open(&path);
+            file.inspect_err(|error| debug!("{path}: {error}")).ok()
+        };
+        Self {
+            fdinfos: paths.filter_map(open).collect(),
+        }
+    }
+
+    /// Calls skipped since loading, by all programs together.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        let mut text = [0; 1024];
+        let mut count = 0;
+        for file in &self.fdinfos {
+            // From the start, where the kernel writes the text anew.
+            let length = rustix::io::pread(file, &mut text, 0).unwrap_or(0);
+            let text = String::from_utf8_lossy(&text[..length]);
+            count += recursion_misses(&text);
+        }
+        count
+    }
+}
+
+/// The field of a program's fdinfo (`bpf_prog_show_fdinfo` in kernel/bpf/syscall.c); kernels before
+/// 5.12 have none, and nothing that it could count.
+fn recursion_misses(fdinfo: &str) -> u64 {
+    let field = |line: &str| line.strip_prefix("recursion_misses:")?.trim().parse().ok();
+    fdinfo.lines().find_map(field).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_field_is_found_or_counts_nothing() {
+        let fdinfo = "pos:\t0\nprog_type:\t26\nrun_cnt:\t9\nrecursion_misses:\t34977\n";
+        assert_eq!(recursion_misses(fdinfo), 34977);
+        assert_eq!(recursion_misses("pos:\t0\nprog_type:\t26\n"), 0);
+    }
+}
