@@ -17,7 +17,7 @@ pub const HOOK_OWN_LIMIT: u32 = 5;
 /// Any syscall returned EMFILE or ENFILE, or dup2/dup3 EBADF (the census backend's only source).
 pub const HOOK_SYS_EXIT: u32 = 6;
 
-/// `StormKey::call`: the call came from `io_uring`, the lower bits say nothing.
+/// `StormKey::call`: the call came from `io_uring`; no other bit is set.
 pub const CALL_IO_URING: u32 = 1 << 31;
 /// `StormKey::call`: the lower bits are a number of the 32-bit syscall table.
 pub const CALL_COMPAT: u32 = 1 << 30;

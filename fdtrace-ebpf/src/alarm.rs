@@ -14,7 +14,7 @@ use aya_ebpf::{
 };
 use aya_log_ebpf::debug;
 use fdtrace_common::{
-    alarm::{AlarmRecord, CALL_IO_URING, HOOK_OWN_LIMIT, HOOK_SYS_EXIT, StormCell, StormKey},
+    alarm::{AlarmRecord, HOOK_OWN_LIMIT, HOOK_SYS_EXIT, StormCell, StormKey},
     control::COUNTER_STORMS_FULL,
 };
 
@@ -71,11 +71,7 @@ pub(crate) fn raise(failure: Failure, registers: Address) {
         files: member(task, &offset::TASK_FILES),
         started_ns: member(leader, &offset::TASK_START),
         tgid: (thread >> 32) as u32,
-        call: if call.code & CALL_IO_URING == 0 {
-            call.code
-        } else {
-            CALL_IO_URING
-        },
+        call: call.code,
         hook: failure.hook,
         errno: failure.errno,
         limit: match failure.limit {

@@ -1,7 +1,7 @@
 //! Which processes are watched: pid set, cgroups, name and user, decided before anything is read.
 
 use aya_ebpf::{
-    EbpfContext, Global,
+    Global,
     helpers::{bpf_get_current_pid_tgid, bpf_get_current_uid_gid, generated::bpf_get_current_comm},
     macros::{map, raw_tracepoint},
     maps::{CgroupArray, HashMap},
@@ -128,6 +128,5 @@ pub(crate) fn follow_exit(ctx: RawTracePointContext) -> u32 {
         // Absent is the ordinary case: every process's end comes by here.
         let _ = PIDS.remove(tgid);
     }
-    let _ = ctx.as_ptr();
     0
 }

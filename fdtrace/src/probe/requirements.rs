@@ -14,6 +14,12 @@ pub fn check() -> Result<()> {
             own_path(),
         );
     }
+    if !is_initial_pid_namespace() {
+        bail!(
+            "fdtrace runs in a pid namespace of its own, as in a container, where the host's process \
+             numbers mean nothing: run it in the host's (docker run --pid=host, nsenter -t 1 -p)"
+        );
+    }
     if lockdown().as_deref() == Some("confidentiality") {
         bail!(
             "the kernel is locked down for confidentiality, which keeps all programs from reading \
@@ -45,6 +51,13 @@ pub fn missing_capabilities() -> Vec<&'static str> {
 fn own_path() -> String {
     let path = std::env::current_exe().ok();
     path.map_or_else(|| "fdtrace".to_owned(), |path| path.display().to_string())
+}
+
+/// Do the kernel and this process number processes alike? The initial pid namespace always has this
+/// inode (`PROC_PID_INIT_INO` in include/linux/proc_ns.h).
+fn is_initial_pid_namespace() -> bool {
+    let link = std::fs::read_link("/proc/self/ns/pid");
+    link.is_ok_and(|link| link.as_os_str() == "pid:[4026531836]")
 }
 
 /// The lockdown mode in force: `none`, `integrity` or `confidentiality`; `None` where it is unknown.

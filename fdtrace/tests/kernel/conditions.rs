@@ -38,6 +38,7 @@ pub(crate) fn trials(setting: &Setting) -> Vec<Trial> {
         test("without_btf", without_btf),
         test("with_btf_from_a_file", with_btf_from_a_file),
         test("without_cgroup_v2", without_cgroup_v2),
+        test("in_a_pid_namespace", in_a_pid_namespace),
     ];
     if setting.is_guest {
         // Lowering the host's limit is for machines that nobody else works on.
@@ -336,4 +337,12 @@ fn locked_down(_: &Setting) -> Result<(), String> {
         &run(tracer::command().args(["-d", "1"]))?,
         &["locked down", "confidentiality"],
     )
+}
+
+fn in_a_pid_namespace(_: &Setting) -> Result<(), String> {
+    let fdtrace = super::executable("FDTRACE_BIN", option_env!("CARGO_BIN_EXE_fdtrace"));
+    let script = "exec \"$0\" -d 1";
+    let mut command = Command::new("unshare");
+    command.args(["-p", "-f", "sh", "-c", script, &fdtrace]);
+    refused(&run(&mut command)?, &["pid namespace", "--pid=host"])
 }
