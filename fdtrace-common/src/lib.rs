@@ -3,6 +3,7 @@
 //! * [`alarm`]: one failed call that asked for an fd, and the cells that count its repetitions.
 //! * [`census`]: one task's fd table as an iterator finds it.
 //! * [`control`]: what the user side tells running programs, and the counters they keep.
+//! * [`file`]: one open fd as the file iterator finds it.
 //! * [`fields`]: every kernel struct member that a program reads, resolved from BTF before loading.
 #![no_std]
 
@@ -10,6 +11,7 @@ pub mod alarm;
 pub mod census;
 pub mod control;
 pub mod fields;
+pub mod file;
 
 /// A number the kernel could not give: a count too long to take there, a field that is absent.
 pub const UNKNOWN: u32 = u32::MAX;

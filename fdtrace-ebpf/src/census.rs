@@ -15,7 +15,7 @@ pub(crate) struct TaskContext {
 /// `struct bpf_iter_meta`.
 #[repr(C)]
 pub(crate) struct IteratorMeta {
-    seq: *mut aya_ebpf::bindings::seq_file,
+    pub(crate) seq: *mut aya_ebpf::bindings::seq_file,
 }
 
 /// Writes a [`TaskRecord`] for each group leader, and for each thread with a table of its own.

@@ -68,6 +68,17 @@ pub(crate) fn read<T: Copy + Default>(address: Address) -> T {
     value
 }
 
+/// Copies `size` bytes from `address`; zeroes where it is unreadable.
+///
+/// # Safety
+///
+/// `to` must have room for them.
+#[inline(always)]
+pub(crate) unsafe fn copy(to: *mut u8, size: u32, address: Address) {
+    // SAFETY: the caller's promise; the source may be any address.
+    unsafe { bpf_probe_read_kernel(to.cast(), size, address as *const core::ffi::c_void) };
+}
+
 /// The `task_struct` that runs this program.
 #[inline(always)]
 pub(crate) fn current_task() -> Address {
@@ -138,6 +149,14 @@ impl Table {
             used += read::<u64>(bits + u64::from(index) * 8).count_ones();
         }
         used
+    }
+
+    /// 1 where exec closes `fd`.
+    #[inline(always)]
+    pub(crate) fn closes_on_exec(self, fd: u32) -> u32 {
+        let bits: Address = member(self.fdt, &offset::FDT_CLOSE_ON_EXEC);
+        let word: u64 = read(bits + u64::from(fd / 64) * 8);
+        (word >> (fd % 64)) as u32 & 1
     }
 
     /// File pointers set. `scratch` has room for those that belong to one word of the bitmap.

@@ -35,6 +35,7 @@ mod call;
 mod census;
 mod control;
 mod exhaustion;
+mod files;
 mod kernel;
 mod paths;
 mod ring;

@@ -73,6 +73,13 @@ pub(crate) fn watches_current() -> bool {
     FILTER_CGROUPS.load() == 0 || in_a_cgroup()
 }
 
+/// Is this process one of those asked for? An iterator's own process is the reader's, so that the
+/// other filters are applied on the user side.
+#[inline(always)]
+pub(crate) fn lists(tgid: u32) -> bool {
+    FILTER_PIDS.load() != 1 || PIDS.get_ptr(tgid).is_some()
+}
+
 #[inline(always)]
 fn in_a_cgroup() -> bool {
     for index in 0..CGROUPS_MAX {

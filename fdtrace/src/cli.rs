@@ -4,7 +4,10 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum, builder::NonEmptyStringValueParser};
 
-use crate::probe::{attach::Backend, scope::Request};
+use crate::{
+    model::kind::Kind,
+    probe::{attach::Backend, scope::Request},
+};
 
 /// What people type, and what for.
 pub(crate) const EXAMPLES: &str = "\
@@ -48,6 +51,8 @@ pub struct Cli {
 pub enum Command {
     /// Show every fd exhaustion as it happens (what fdtrace does without a command)
     Watch(Watch),
+    /// Show every open fd now: what it leads to, who has it, how full the tables are
+    Ls(Ls),
     /// Say how fdtrace can watch on this kernel, what is missing, and the limits in force
     Doctor(Doctor),
 }
@@ -64,6 +69,26 @@ pub struct Watch {
     /// End after this time: seconds, or with units (10, 10s, 5m, 1h30m) [default: at Ctrl-C]
     #[arg(short, long, value_name = "TIME", value_parser = duration)]
     pub duration: Option<Duration>,
+    /// How to run.
+    #[command(flatten)]
+    pub run: RunArgs,
+}
+
+/// `fdtrace ls`.
+#[derive(Args, Clone, Debug)]
+pub struct Ls {
+    /// Only this file, or what is below this directory
+    #[arg(value_name = "PATH")]
+    pub path: Option<PathBuf>,
+    /// Whom to look at.
+    #[command(flatten)]
+    pub scope: ScopeArgs,
+    /// Only fds of this kind: file, dir, pipe, tcp, udp, unix, epoll, memfd and so on
+    #[arg(long = "kind", value_name = "KIND", value_delimiter = ',')]
+    pub kinds: Vec<Kind>,
+    /// One line a process: numbers taken, files open, limit, kinds
+    #[arg(short, long)]
+    pub count: bool,
     /// How to run.
     #[command(flatten)]
     pub run: RunArgs,

@@ -1,6 +1,7 @@
 //! The subcommands, one file each, and what surrounds them: parsing, logging, exit status.
 
 mod doctor;
+mod ls;
 mod man;
 mod stdout;
 mod watch;
@@ -55,6 +56,10 @@ fn run(cli: Cli) -> Result<Ended> {
         Command::Watch(args) => {
             start_logging(&args.run);
             watch::run(&args)
+        }
+        Command::Ls(args) => {
+            start_logging(&args.run);
+            ls::run(&args)
         }
         Command::Doctor(args) => {
             start_logging(&args.run);

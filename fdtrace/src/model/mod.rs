@@ -1,4 +1,7 @@
 //! What fdtrace knows, built from records alone. Pure: no aya, no files, no clock of its own.
 
+pub mod file;
 pub mod fullest;
+pub mod kind;
+pub mod listing;
 pub mod storms;

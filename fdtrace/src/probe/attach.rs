@@ -227,6 +227,15 @@ pub fn survey(options: &Options<'_>) -> Result<Vec<(Backend, Result<Coverage, St
 }
 
 impl Loaded {
+    /// For a snapshot: the programs and maps, with the processes asked for in scope.
+    pub fn for_snapshot(self, scope: &Scope) -> Result<(Ebpf, AyaBtf)> {
+        let Self {
+            mut ebpf, aya_btf, ..
+        } = self;
+        scope.add_descendants(&mut ebpf)?;
+        Ok((ebpf, aya_btf))
+    }
+
     /// Attaches one backend and has it prove itself; leaves nothing attached where it fails.
     fn try_backend(&mut self, backend: Backend) -> Result<Coverage> {
         maps::start_self_test(&mut self.ebpf)?;

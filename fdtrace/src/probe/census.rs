@@ -16,22 +16,29 @@ const PROGRAM: &str = "census_task";
 
 /// Reads all tables. Tables too large for the program are counted through /proc.
 pub fn read(ebpf: &mut Ebpf, btf: &AyaBtf) -> Result<Vec<Task>> {
-    let program: &mut Iter = ebpf
-        .program_mut(PROGRAM)
-        .with_context(|| format!("no program {PROGRAM} in the kernel object"))?
-        .try_into()?;
-    match program.load("task", btf) {
-        Ok(()) | Err(ProgramError::AlreadyLoaded) => {}
-        Err(error) => return Err(error).context("loading the task iterator"),
-    }
-    let link = program.attach().context("attaching the task iterator")?;
-    let mut output = program.take_link(link)?.into_file()?;
-    let bytes = read_to_end(&mut output).context("reading the task iterator")?;
-    let mut tasks = Task::decode_all(&bytes)?;
+    let mut tasks = Task::decode_all(&run(ebpf, btf, PROGRAM, "task")?)?;
     for task in &mut tasks {
         task.used = task.used.or_else(|| count_in_proc(task.tgid, task.tid));
     }
     Ok(tasks)
+}
+
+/// Runs an iterator program over all there is of `iterated`; what it wrote.
+pub(super) fn run(ebpf: &mut Ebpf, btf: &AyaBtf, name: &str, iterated: &str) -> Result<Vec<u8>> {
+    let program: &mut Iter = ebpf
+        .program_mut(name)
+        .with_context(|| format!("no program {name} in the kernel object"))?
+        .try_into()?;
+    match program.load(iterated, btf) {
+        Ok(()) | Err(ProgramError::AlreadyLoaded) => {}
+        Err(error) => {
+            return Err(error).with_context(|| format!("loading the {iterated} iterator"));
+        }
+    }
+    let attached = program.attach();
+    let link = attached.with_context(|| format!("attaching the {iterated} iterator"))?;
+    let mut output = program.take_link(link)?.into_file()?;
+    read_to_end(&mut output).with_context(|| format!("reading the {iterated} iterator"))
 }
 
 /// Reads on where the kernel stops after a million silent objects with EAGAIN

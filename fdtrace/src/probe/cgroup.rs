@@ -2,6 +2,7 @@
 
 use std::{
     fs::File,
+    os::fd::AsRawFd,
     path::{Path, PathBuf},
 };
 
@@ -52,6 +53,24 @@ pub fn open(path: &Path) -> Result<File> {
         path.display(),
         mount.display(),
     )
+}
+
+/// The processes in a cgroup and below it, as they are now.
+pub fn members(path: &Path) -> Result<Vec<u32>> {
+    let directory = open(path)?;
+    // The descriptor names the directory, however it was given.
+    let root = PathBuf::from(format!("/proc/self/fd/{}", directory.as_raw_fd()));
+    let mut members = Vec::new();
+    let mut waiting = vec![root];
+    while let Some(group) = waiting.pop() {
+        let processes = std::fs::read_to_string(group.join("cgroup.procs"))
+            .with_context(|| format!("reading the members of {}", path.display()))?;
+        members.extend(processes.lines().filter_map(|pid| pid.parse::<u32>().ok()));
+        let entries = std::fs::read_dir(&group).into_iter().flatten().flatten();
+        let below = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+        waiting.extend(below.map(|entry| entry.path()));
+    }
+    Ok(members)
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@
 //! * [`self_test`]: proof that the alarm works, in fdtrace's own process.
 //! * [`scope`]: which processes are watched.
 //! * [`census`]: every table on the host at this moment.
+//! * [`files`]: every open fd at this moment.
 //! * [`host`]: the limits of the host.
 //! * [`requirements`]: what must be there before any of this can work.
 
@@ -15,6 +16,7 @@ pub mod attach;
 pub mod btf;
 pub mod census;
 pub mod cgroup;
+pub mod files;
 pub mod globals;
 pub mod host;
 pub mod maps;

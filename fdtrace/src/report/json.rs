@@ -188,12 +188,12 @@ impl From<&Summary> for SummaryFields {
 }
 
 /// Bytes that are no UTF-8 become U+FFFD.
-fn text(bytes: &[u8]) -> String {
+pub(super) fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
 /// `RLIM_INFINITY` is no number.
-fn finite(limit: u64) -> Option<u64> {
+pub(super) fn finite(limit: u64) -> Option<u64> {
     (limit != u64::MAX).then_some(limit)
 }
 

@@ -2,6 +2,7 @@
 
 pub mod fact;
 pub mod json;
+pub mod listing;
 pub mod sanitize;
 pub mod text;
 pub mod writer;

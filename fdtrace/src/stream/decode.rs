@@ -8,7 +8,7 @@ use fdtrace_common::{
 use zerocopy::FromBytes;
 
 /// A record that is not of the size its kind has.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
 #[error(
     "a record of {got} bytes where {expected} were expected: kernel programs and fdtrace differ"
 )]

@@ -10,6 +10,7 @@
 mod conditions;
 mod exhaustion;
 mod gym;
+mod ls;
 mod programs;
 mod scope;
 mod storm;
@@ -46,6 +47,7 @@ fn main() -> ExitCode {
     trials.extend(exhaustion::trials(&setting));
     trials.extend(storm::trials(&setting));
     trials.extend(scope::trials(&setting));
+    trials.extend(ls::trials(&setting));
     trials.extend(programs::trials(&setting));
     trials.extend(conditions::trials(&setting));
     if !is_root {

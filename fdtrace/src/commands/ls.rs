@@ -1,0 +1,114 @@
+//! `fdtrace ls`: every open fd at this moment, or the tables in numbers.
+
+use std::{
+    io::{self, BufWriter, Write},
+    path::Path,
+};
+
+use anyhow::{Context, Result};
+use jiff::Timestamp;
+
+use super::{Ended, kernel_log_level};
+use crate::{
+    cli::Ls,
+    model::{
+        file::OpenFile,
+        listing::{self, Usage},
+    },
+    probe::{
+        attach, census, cgroup, files, requirements,
+        scope::{Request, Scope},
+    },
+    report::listing::{json, text},
+};
+
+/// Looks, selects, prints; status 1 where there is nothing to show.
+pub(super) fn run(args: &Ls) -> Result<Ended> {
+    let mut request = Request::from(&args.scope);
+    request.check()?;
+    requirements::check()?;
+    for path in std::mem::take(&mut request.cgroups) {
+        // An iterator runs in its reader's cgroup: the members are asked for by number.
+        request.pids.extend(cgroup::members(&path)?);
+        if request.pids.is_empty() {
+            return Ok(Ended::NothingFound);
+        }
+    }
+    let scope = Scope::new(&request)?;
+    let options = attach::Options {
+        backend: None,
+        btf: args.run.btf.as_deref(),
+        log_level: kernel_log_level(&args.run),
+    };
+    let (mut ebpf, btf) = attach::load(&options, &scope)?.for_snapshot(&scope)?;
+    let mut found = files::read(&mut ebpf, &btf, !args.count || args.path.is_some())?;
+    let peers = listing::peers(&found);
+    let mut output = BufWriter::new(io::stdout().lock());
+    let shown = if args.count {
+        let mut tasks = census::read(&mut ebpf, &btf)?;
+        found.retain(|file| is_wanted(args, file));
+        tasks.retain(|task| {
+            let of_task = |file: &OpenFile| file.tid == task.tid;
+            found.iter().any(of_task) || (!filters_files(args) && is_in_scope(&scope, task.tgid))
+        });
+        let usages = listing::usage(&tasks, &found);
+        write_usages(&mut output, &usages, args.run.json)?;
+        usages.len()
+    } else {
+        let rows = found.iter().zip(peers).filter(|(file, _)| is_wanted(args, file));
+        let rows: Vec<_> = rows.collect();
+        write_files(&mut output, &rows, args.run.json)?;
+        rows.len()
+    };
+    output.flush().context("writing to stdout")?;
+    Ok(if shown > 0 { Ended::Done } else { Ended::NothingFound })
+}
+
+type Row<'a> = (&'a OpenFile, Option<listing::Peer>);
+
+fn write_files(output: &mut impl Write, rows: &[Row<'_>], as_json: bool) -> Result<()> {
+    if as_json {
+        let now = Timestamp::now();
+        for (file, peer) in rows {
+            json::file(output, now, file, *peer).context("writing to stdout")?;
+        }
+        return Ok(());
+    }
+    text::files(output, rows).context("writing to stdout")
+}
+
+fn write_usages(output: &mut impl Write, usages: &[Usage], as_json: bool) -> Result<()> {
+    if as_json {
+        let now = Timestamp::now();
+        for usage in usages {
+            json::usage(output, now, usage).context("writing to stdout")?;
+        }
+        return Ok(());
+    }
+    text::usages(output, usages).context("writing to stdout")
+}
+
+fn is_in_scope(scope: &Scope, tgid: u32) -> bool {
+    scope.pids.is_empty() || scope.pids.contains(&tgid)
+}
+
+/// Do filters look at files, and not only at processes?
+fn filters_files(args: &Ls) -> bool {
+    args.path.is_some() || !args.kinds.is_empty() || args.scope.comm.is_some() || args.scope.uid.is_some()
+}
+
+fn is_wanted(args: &Ls, file: &OpenFile) -> bool {
+    let name = args.scope.comm.as_deref().unwrap_or_default().as_bytes();
+    let has_name = name.is_empty() || file.comm.windows(name.len()).any(|part| part == name);
+    has_name
+        && args.scope.uid.is_none_or(|uid| uid == file.uid)
+        && (args.kinds.is_empty() || args.kinds.contains(&file.kind))
+        && args.path.as_deref().is_none_or(|path| is_at(path, file))
+}
+
+/// Is the file this one, or in this directory?
+fn is_at(path: &Path, file: &OpenFile) -> bool {
+    let absolute = path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
+    let target = String::from_utf8_lossy(&file.target);
+    Path::new(&*target).starts_with(&absolute)
+}

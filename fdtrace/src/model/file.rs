@@ -1,0 +1,199 @@
+//! An open file as it is shown: what a record of the iterator says, in words.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use fdtrace_common::file::FileRecord;
+
+use super::kind::{AF_INET, AF_INET6, Kind};
+
+/// One fd.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OpenFile {
+    /// The table.
+    pub files: u64,
+    /// The open file description; fds that share it were dup'ed or inherited.
+    pub description: u64,
+    /// The process.
+    pub tgid: u32,
+    /// The thread whose table it is: the process's own, unless it has unshared.
+    pub tid: u32,
+    /// The process's real user.
+    pub uid: u32,
+    /// The name of the thread.
+    pub comm: Vec<u8>,
+    /// The number.
+    pub fd: u32,
+    /// What it is.
+    pub kind: Kind,
+    /// What it leads to: a path, a name in brackets, a local address. Hostile text.
+    pub target: Vec<u8>,
+    /// The file has been deleted.
+    pub deleted: bool,
+    /// `r`, `w`, `rw` or `path`.
+    pub mode: &'static str,
+    /// Flags as open(2) spells them.
+    pub flags: Vec<&'static str>,
+    /// Closed by exec.
+    pub cloexec: bool,
+    /// Inode number.
+    pub inode: u64,
+    /// Major and minor number of the file system's device.
+    pub device: (u32, u32),
+    /// The inode number of the unix socket at the other end.
+    pub peer_inode: Option<u64>,
+    /// The other end's address.
+    pub remote: Option<SocketAddr>,
+    /// The state of a connection.
+    pub state: Option<&'static str>,
+}
+
+const DELETED: &[u8] = b" (deleted)";
+
+impl OpenFile {
+    /// Reads a record; `path` is what the kernel says of it, empty where it says nothing.
+    #[must_use]
+    pub fn new(record: &FileRecord, path: &[u8]) -> Self {
+        let name = until_nul(&record.name);
+        let kind = Kind::of(record, name);
+        let has_links = !matches!(kind, Kind::File | Kind::Dir | Kind::Fifo);
+        let (path, is_marked) = match path.strip_suffix(DELETED) {
+            Some(stripped) if record.links == 0 => (stripped, true),
+            _ => (path, false),
+        };
+        let addresses = addresses(record);
+        let target = match (kind, addresses) {
+            (Kind::Tcp | Kind::Udp, Some((local, _))) => local.to_string().into_bytes(),
+            (Kind::Unix, _) if record.unix_length > 0 => unix_name(record),
+            _ if !path.is_empty() => path.to_vec(),
+            _ => name.to_vec(),
+        };
+        Self {
+            files: record.files,
+            description: record.file,
+            tgid: record.tgid,
+            tid: record.tid,
+            uid: record.uid,
+            comm: until_nul(&record.comm).to_vec(),
+            fd: record.fd,
+            kind,
+            target,
+            deleted: is_marked || (record.links == 0 && !has_links),
+            mode: mode(record.flags),
+            flags: flags(record.flags, record.close_on_exec == 1),
+            cloexec: record.close_on_exec == 1,
+            inode: record.inode,
+            device: (record.device >> 20, record.device & 0xf_ffff),
+            peer_inode: Some(record.peer_inode).filter(|inode| *inode != 0),
+            remote: addresses.map(|(_, remote)| remote).filter(|remote| remote.port() != 0),
+            state: state(record, kind),
+        }
+    }
+}
+
+fn until_nul(text: &[u8]) -> &[u8] {
+    text.split(|byte| *byte == 0).next().unwrap_or_default()
+}
+
+/// `O_PATH` and the access modes (include/uapi/asm-generic/fcntl.h).
+const O_PATH: u32 = 0o10_000_000;
+
+fn mode(flags: u32) -> &'static str {
+    match flags & 3 {
+        _ if flags & O_PATH != 0 => "path",
+        0 => "r",
+        1 => "w",
+        _ => "rw",
+    }
+}
+
+/// Bits that several names share are told once: `O_SYNC` holds `O_DSYNC`, `O_TMPFILE` `O_DIRECTORY`.
+#[cfg(target_arch = "x86_64")]
+const FLAGS: [(u32, &str); 11] = [
+    (0o2_000, "O_APPEND"),
+    (0o4_000, "O_NONBLOCK"),
+    (0o4_010_000, "O_SYNC"),
+    (0o10_000, "O_DSYNC"),
+    (0o20_000, "O_ASYNC"),
+    (0o40_000, "O_DIRECT"),
+    (0o20_200_000, "O_TMPFILE"),
+    (0o200_000, "O_DIRECTORY"),
+    (0o400_000, "O_NOFOLLOW"),
+    (0o1_000_000, "O_NOATIME"),
+    (O_PATH, "O_PATH"),
+];
+#[cfg(target_arch = "aarch64")]
+const FLAGS: [(u32, &str); 11] = [
+    (0o2_000, "O_APPEND"),
+    (0o4_000, "O_NONBLOCK"),
+    (0o4_010_000, "O_SYNC"),
+    (0o10_000, "O_DSYNC"),
+    (0o20_000, "O_ASYNC"),
+    (0o200_000, "O_DIRECT"),
+    (0o20_040_000, "O_TMPFILE"),
+    (0o40_000, "O_DIRECTORY"),
+    (0o100_000, "O_NOFOLLOW"),
+    (0o1_000_000, "O_NOATIME"),
+    (O_PATH, "O_PATH"),
+];
+
+fn flags(mut bits: u32, cloexec: bool) -> Vec<&'static str> {
+    let mut names = Vec::new();
+    for (bit, name) in FLAGS {
+        if bits & bit == bit {
+            names.push(name);
+            bits &= !bit;
+        }
+    }
+    if cloexec {
+        names.push("O_CLOEXEC");
+    }
+    names
+}
+
+/// Both ends of an internet socket.
+fn addresses(record: &FileRecord) -> Option<(SocketAddr, SocketAddr)> {
+    let ip = |bytes: &[u8; 16]| match record.family {
+        AF_INET => Some(IpAddr::from(Ipv4Addr::new(bytes[0], bytes[1], bytes[2], bytes[3]))),
+        AF_INET6 => Some(IpAddr::from(Ipv6Addr::from(*bytes)).to_canonical()),
+        _ => None,
+    };
+    let port = |port: u32| u16::try_from(port).unwrap_or_default();
+    Some((
+        SocketAddr::new(ip(&record.local)?, port(record.local_port)),
+        SocketAddr::new(ip(&record.remote)?, port(record.remote_port)),
+    ))
+}
+
+/// The path a unix socket is bound to; an abstract one starts with `@`, as in ss and lsof.
+fn unix_name(record: &FileRecord) -> Vec<u8> {
+    let length = (record.unix_length as usize).min(record.unix.len());
+    match &record.unix[..length] {
+        [0, name @ ..] => [b"@", name].concat(),
+        path => until_nul(path).to_vec(),
+    }
+}
+
+/// Names of TCP's states (include/net/tcp_states.h), from 1.
+const STATES: [&str; 12] = [
+    "established",
+    "syn-sent",
+    "syn-recv",
+    "fin-wait-1",
+    "fin-wait-2",
+    "time-wait",
+    "close",
+    "close-wait",
+    "last-ack",
+    "listen",
+    "closing",
+    "new-syn-recv",
+];
+
+fn state(record: &FileRecord, kind: Kind) -> Option<&'static str> {
+    let has_state = matches!(kind, Kind::Tcp | Kind::Unix);
+    let index = record.state.checked_sub(1).filter(|_| has_state)?;
+    STATES.get(index as usize).copied()
+}
+
+#[cfg(test)]
+mod tests;

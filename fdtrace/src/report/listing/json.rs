@@ -1,0 +1,108 @@
+//! The objects `fd` and `process`.
+
+use std::{
+    collections::BTreeMap,
+    io::{self, Write},
+};
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use crate::{
+    model::{
+        file::OpenFile,
+        kind::Kind,
+        listing::{Peer, Usage},
+    },
+    report::json::{finite, line, text},
+};
+
+#[derive(Serialize)]
+struct FileFields {
+    pid: u32,
+    tid: u32,
+    comm: String,
+    uid: u32,
+    fd: u32,
+    kind: Kind,
+    target: String,
+    mode: &'static str,
+    flags: Vec<&'static str>,
+    cloexec: bool,
+    inode: u64,
+    dev: String,
+    deleted: bool,
+    peer: Option<PeerFields>,
+}
+
+/// The other end: whose it is, or its address and the connection's state.
+#[derive(Default, Serialize)]
+struct PeerFields {
+    pid: Option<u32>,
+    fd: Option<u32>,
+    address: Option<String>,
+    state: Option<&'static str>,
+}
+
+/// Writes one fd.
+pub fn file(
+    output: &mut impl Write,
+    time: Timestamp,
+    file: &OpenFile,
+    peer: Option<Peer>,
+) -> io::Result<()> {
+    let has_peer = peer.is_some() || file.remote.is_some() || file.state.is_some();
+    let fields = FileFields {
+        pid: file.tgid,
+        tid: file.tid,
+        comm: text(&file.comm),
+        uid: file.uid,
+        fd: file.fd,
+        kind: file.kind,
+        target: text(&file.target),
+        mode: file.mode,
+        flags: file.flags.clone(),
+        cloexec: file.cloexec,
+        inode: file.inode,
+        dev: format!("{}:{}", file.device.0, file.device.1),
+        deleted: file.deleted,
+        peer: has_peer.then(|| PeerFields {
+            pid: peer.map(|peer| peer.pid),
+            fd: peer.map(|peer| peer.fd),
+            address: file.remote.map(|remote| remote.to_string()),
+            state: file.state,
+        }),
+    };
+    line(output, "fd", time, &fields)
+}
+
+#[derive(Serialize)]
+struct UsageFields<'a> {
+    pid: u32,
+    tid: u32,
+    comm: String,
+    used: Option<u32>,
+    open: u32,
+    limit: Option<u64>,
+    percent: Option<u64>,
+    kinds: &'a BTreeMap<Kind, u32>,
+    growth_per_min: Option<f64>,
+    seconds_left: Option<f64>,
+}
+
+/// Writes one table in numbers. One look knows nothing of growth.
+pub fn usage(output: &mut impl Write, time: Timestamp, usage: &Usage) -> io::Result<()> {
+    let fields = UsageFields {
+        pid: usage.pid,
+        tid: usage.tid,
+        comm: text(&usage.comm),
+        used: usage.used,
+        open: usage.open,
+        limit: finite(usage.soft),
+        percent: usage.percent(),
+        kinds: &usage.kinds,
+        growth_per_min: None,
+        seconds_left: None,
+    };
+    line(output, "process", time, &fields)
+}

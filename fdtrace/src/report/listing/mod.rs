@@ -1,0 +1,4 @@
+//! Snapshots as text and JSON.
+
+pub mod json;
+pub mod text;

@@ -1,0 +1,264 @@
+//! `fdtrace ls` against what /proc says, and one fd of every kind that is easily had.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs::{self, File, OpenOptions},
+    net::{TcpListener, TcpStream, UdpSocket},
+    os::{
+        fd::{AsFd, AsRawFd},
+        unix::net::{UnixListener, UnixStream},
+    },
+    path::PathBuf,
+    process::{Output, Stdio},
+};
+
+use libtest_mimic::Trial;
+use rustix::{
+    event::{EventfdFlags, epoll, eventfd},
+    fs::{MemfdFlags, inotify, memfd_create},
+    process::{PidfdFlags, getpid, pidfd_open},
+    time::{TimerfdClockId, TimerfdFlags, timerfd_create},
+};
+use serde_json::Value;
+
+use super::{Setting, ensure, gym, tracer, trial};
+
+pub(crate) fn trials(_: &Setting) -> Vec<Trial> {
+    vec![
+        trial("ls::kinds", kinds),
+        trial("ls::agrees_with_proc", agrees_with_proc),
+        trial("ls::other_ends", other_ends),
+        trial("ls::by_path", by_path),
+        trial("ls::count", count),
+        trial("ls::count_sees_reserved_numbers", count_sees_reserved),
+        trial("ls::nothing_is_status_1", nothing),
+        trial("ls::by_cgroup", by_cgroup),
+    ]
+}
+
+fn ls(arguments: &[&str]) -> Result<Output, String> {
+    let mut command = tracer::command();
+    command.args(["ls", "--json"]).args(arguments).stdin(Stdio::null());
+    command.output().map_err(|error| format!("fdtrace ls: {error}"))
+}
+
+fn objects(arguments: &[&str]) -> Result<Vec<Value>, String> {
+    let output = ls(arguments)?;
+    ensure(output.status.success(), || format!("{output:?}"))?;
+    let lines = String::from_utf8_lossy(&output.stdout);
+    lines.lines().map(|line| serde_json::from_str(line).map_err(|error| error.to_string())).collect()
+}
+
+/// The fds of this very process, by number.
+fn own() -> Result<BTreeMap<u64, Value>, String> {
+    let pid = std::process::id().to_string();
+    let by_number = |object: Value| Some((object["fd"].as_u64()?, object));
+    Ok(objects(&["-p", &pid])?.into_iter().filter_map(by_number).collect())
+}
+
+fn fd(file: &impl AsFd) -> u64 {
+    u64::try_from(file.as_fd().as_raw_fd()).unwrap_or_default()
+}
+
+fn temporary(name: &str) -> PathBuf {
+    std::env::temp_dir().join(format!("fdtrace-ls-{}-{name}", std::process::id()))
+}
+
+fn said(error: impl std::fmt::Display) -> String {
+    error.to_string()
+}
+
+fn kinds() -> Result<(), String> {
+    let path = temporary("deleted");
+    let deleted = File::create(&path).map_err(said)?;
+    fs::remove_file(&path).map_err(said)?;
+    let directory = File::open("/proc").map_err(said)?;
+    let null = File::open("/dev/null").map_err(said)?;
+    let (reader, writer) = std::io::pipe().map_err(said)?;
+    let listener = TcpListener::bind("127.0.0.1:0").map_err(said)?;
+    let connected = TcpStream::connect(listener.local_addr().map_err(said)?).map_err(said)?;
+    let tcp6 = TcpListener::bind("[::1]:0");
+    let udp = UdpSocket::bind("127.0.0.1:0").map_err(said)?;
+    let socket_path = temporary("socket");
+    let unix = UnixListener::bind(&socket_path).map_err(said)?;
+    let event = eventfd(0, EventfdFlags::CLOEXEC).map_err(said)?;
+    let poll = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(said)?;
+    let timer = timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::NONBLOCK).map_err(said)?;
+    let memory = memfd_create("of-a-test", MemfdFlags::CLOEXEC).map_err(said)?;
+    let watch = inotify::init(inotify::CreateFlags::CLOEXEC).map_err(said)?;
+    let pidfd = pidfd_open(getpid(), PidfdFlags::empty()).map_err(said)?;
+    let seen = own()?;
+    let _ = fs::remove_file(&socket_path);
+    let wanted = [
+        (fd(&deleted), "file"),
+        (fd(&directory), "dir"),
+        (fd(&null), "char"),
+        (fd(&reader), "pipe"),
+        (fd(&writer), "pipe"),
+        (fd(&listener), "tcp"),
+        (fd(&connected), "tcp"),
+        (fd(&udp), "udp"),
+        (fd(&unix), "unix"),
+        (fd(&event), "eventfd"),
+        (fd(&poll), "epoll"),
+        (fd(&timer), "timerfd"),
+        (fd(&memory), "memfd"),
+        (fd(&watch), "inotify"),
+        (fd(&pidfd), "pidfd"),
+    ];
+    for (number, kind) in wanted {
+        let object = seen.get(&number).ok_or_else(|| format!("no fd {number} ({kind})"))?;
+        ensure(object["kind"] == kind, || format!("no {kind}: {object}"))?;
+    }
+    let field = |file: u64, name: &str| seen.get(&file).map_or(Value::Null, |object| object[name].clone());
+    let expect = |file: u64, name: &str, wanted: Value| {
+        let is = field(file, name);
+        ensure(is == wanted, || format!("fd {file}: {name} is {is}, not {wanted}"))
+    };
+    expect(fd(&deleted), "deleted", true.into())?;
+    expect(fd(&deleted), "target", path.display().to_string().into())?;
+    expect(fd(&deleted), "mode", "w".into())?;
+    expect(fd(&reader), "mode", "r".into())?;
+    expect(fd(&null), "deleted", false.into())?;
+    expect(fd(&timer), "flags", serde_json::json!(["O_NONBLOCK"]))?;
+    expect(fd(&event), "cloexec", true.into())?;
+    let local = connected.local_addr().map_err(said)?.to_string();
+    let remote = connected.peer_addr().map_err(said)?.to_string();
+    expect(fd(&connected), "target", local.into())?;
+    let peer = field(fd(&connected), "peer");
+    ensure(peer["address"] == remote && peer["state"] == "established", || peer.to_string())?;
+    ensure(field(fd(&listener), "peer")["state"] == "listen", || "no listen".to_owned())?;
+    expect(fd(&unix), "target", socket_path.display().to_string().into())?;
+    if let Ok(tcp6) = tcp6 {
+        let address = tcp6.local_addr().map_err(said)?.to_string();
+        expect(fd(&tcp6), "target", address.into())?;
+    }
+    Ok(())
+}
+
+/// Number by number, target by target, flag by flag, for a process that holds still.
+fn agrees_with_proc() -> Result<(), String> {
+    let mut holder = gym::command("hold");
+    holder.args(["--wait", "--count", "200", "--limit", "256"]);
+    let (mut holder, pid) = gym::Gym::start_waiting(holder)?;
+    holder.release()?;
+    holder.held()?;
+    let pid_text = pid.to_string();
+    let seen = objects(&["-p", &pid_text])?;
+    let mut compared = 0;
+    let mut numbers = BTreeSet::new();
+    for object in &seen {
+        let number = object["fd"].as_u64().ok_or("no number")?;
+        numbers.insert(number);
+        let link = fs::read_link(format!("/proc/{pid}/fd/{number}")).map_err(said)?;
+        let target = object["target"].as_str().unwrap_or_default();
+        ensure(link.as_os_str() == target, || format!("{object}: /proc says {}", link.display()))?;
+        let info = fs::read_to_string(format!("/proc/{pid}/fdinfo/{number}")).map_err(said)?;
+        let flags = info.lines().find_map(|line| line.strip_prefix("flags:")).unwrap_or("0");
+        let flags = u32::from_str_radix(flags.trim(), 8).map_err(said)?;
+        ensure(object["cloexec"] == (flags & 0o2_000_000 != 0), || format!("{object}: {flags:o}"))?;
+        let mode = ["r", "w", "rw"][(flags & 3) as usize % 3];
+        ensure(object["mode"] == mode, || format!("{object}: {flags:o}"))?;
+        compared += 1;
+    }
+    ensure(compared >= 200, || format!("only {compared} fds"))?;
+    let listed = fs::read_dir(format!("/proc/{pid}/fd")).map_err(said)?;
+    let listed: BTreeSet<u64> =
+        listed.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
+    ensure(listed == numbers, || format!("{listed:?} instead of {numbers:?}"))?;
+    holder.end()
+}
+
+fn other_ends() -> Result<(), String> {
+    let (reader, writer) = std::io::pipe().map_err(said)?;
+    let (one, other) = UnixStream::pair().map_err(said)?;
+    let seen = own()?;
+    let peer = |file: u64| seen.get(&file).map(|object| object["peer"]["fd"].clone());
+    let pairs = [(fd(&reader), fd(&writer)), (fd(&one), fd(&other))];
+    for (one, other) in pairs.into_iter().chain(pairs.map(|(one, other)| (other, one))) {
+        ensure(peer(one) == Some(other.into()), || format!("{one}: {:?}", peer(one)))?;
+    }
+    Ok(())
+}
+
+/// Who has this file? And who has anything below this directory?
+fn by_path() -> Result<(), String> {
+    let directory = temporary("directory");
+    fs::create_dir(&directory).map_err(said)?;
+    let path = directory.join("held");
+    let held = OpenOptions::new().create(true).append(true).open(&path).map_err(said)?;
+    for asked in [&path, &directory] {
+        let seen = objects(&[&asked.display().to_string()])?;
+        let [object] = &seen[..] else {
+            return Err(format!("{}: {seen:#?}", asked.display()));
+        };
+        let is_right = object["pid"] == std::process::id()
+            && object["fd"] == fd(&held)
+            && object["flags"].as_array().is_some_and(|flags| flags.contains(&"O_APPEND".into()));
+        ensure(is_right, || object.to_string())?;
+    }
+    fs::remove_dir_all(&directory).map_err(said)
+}
+
+fn count() -> Result<(), String> {
+    let mut holder = gym::command("hold");
+    holder.args(["--wait", "--count", "60", "--limit", "64"]);
+    let (mut holder, pid) = gym::Gym::start_waiting(holder)?;
+    holder.release()?;
+    let facts = holder.held()?;
+    let seen = objects(&["--count", "-p", &pid.to_string()])?;
+    holder.end()?;
+    let [object] = &seen[..] else {
+        return Err(format!("{seen:#?}"));
+    };
+    let is_right = object["type"] == "process"
+        && object["used"] == facts.used
+        && object["open"] == facts.used
+        && object["limit"] == 64
+        && object["percent"] == facts.used * 100 / 64
+        && object["kinds"]["char"].as_u64() >= Some(57);
+    ensure(is_right, || object.to_string())
+}
+
+/// A thread that waits in accept holds a number that is not open.
+fn count_sees_reserved() -> Result<(), String> {
+    let listener = TcpListener::bind("127.0.0.1:0").map_err(said)?;
+    let address = listener.local_addr().map_err(said)?;
+    let waiting = std::thread::spawn(move || listener.accept().map(drop));
+    let pid = std::process::id().to_string();
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    loop {
+        let seen = objects(&["--count", "-p", &pid])?;
+        let object = seen.first().ok_or("no process")?;
+        let (used, open) = (object["used"].as_u64(), object["open"].as_u64());
+        if used == open.map(|open| open + 1) {
+            break;
+        }
+        // When the thread gets to its accept, nothing tells.
+        ensure(std::time::Instant::now() < deadline, || object.to_string())?;
+    }
+    TcpStream::connect(address).map_err(said)?;
+    waiting.join().map_err(|_| "the thread has panicked")?.map_err(said)
+}
+
+fn nothing() -> Result<(), String> {
+    let output = ls(&["/no/such/path"])?;
+    let is_right = output.status.code() == Some(1) && output.stdout.is_empty() && output.stderr.is_empty();
+    ensure(is_right, || format!("{output:?}"))
+}
+
+fn by_cgroup() -> Result<(), String> {
+    let mount = fdtrace::probe::cgroup::mount_point().ok_or("no cgroup v2 hierarchy")?;
+    let name = format!("fdtrace-ls-{}", std::process::id());
+    let directory = mount.join(&name);
+    fs::create_dir(&directory).map_err(said)?;
+    let empty = ls(&["--cgroup", &name])?;
+    let (victim, pid) = gym::Gym::waiting::<&str>("openat", &[])?;
+    fs::write(directory.join("cgroup.procs"), pid.to_string()).map_err(said)?;
+    let seen = objects(&["--cgroup", &name]);
+    victim.finish()?;
+    let _ = fs::remove_dir(&directory);
+    ensure(empty.status.code() == Some(1), || format!("{empty:?}"))?;
+    let pids: BTreeSet<_> = seen?.iter().filter_map(|object| object["pid"].as_u64()).collect();
+    ensure(pids == BTreeSet::from([u64::from(pid)]), || format!("{pids:?}"))
+}
