@@ -181,8 +181,7 @@ pub fn attach(options: &Options<'_>, scope: &Scope) -> Result<(Session, RingBuf<
         match loaded.try_backend(backend) {
             Ok(coverage) => {
                 loaded.follow(scope)?;
-                maps::clear_storms(&mut loaded.ebpf)?;
-                maps::arm(&mut loaded.ebpf, FIRST_TICK)?;
+                maps::start(&mut loaded.ebpf, FIRST_TICK)?;
                 let Loaded {
                     ebpf,
                     ring,
@@ -276,7 +275,11 @@ impl Loaded {
                 self.attach_kretprobe(hook, function)
             };
             attached.map_err(|error| explain(backend, function, &error))?;
-            debug!("{function}: attached in {:?}", start.elapsed());
+            debug!(
+                "{function}: attached in {:?}, {:?} instructions verified so far",
+                start.elapsed(),
+                self.verified_instructions(),
+            );
             return Ok(function);
         }
         bail!("the kernel has no function {}", hook.functions.join(" or "))
@@ -334,6 +337,17 @@ impl Loaded {
             self.attach_raw_tracepoint(program, tracepoint)?;
         }
         scope.add_descendants(&mut self.ebpf)
+    }
+
+    /// What the verifier has looked at for all programs loaded; kernels before 5.16 do not tell.
+    fn verified_instructions(&self) -> u32 {
+        let infos = self
+            .ebpf
+            .programs()
+            .filter_map(|(_, program)| program.info().ok());
+        infos
+            .filter_map(|info| info.verified_instruction_count())
+            .sum()
     }
 
     fn unload(&mut self) {
