@@ -1,7 +1,7 @@
 //! Which kernel functions fdtrace hooks, as data: name, alternatives, programs, what they prove.
 //!
-//! Sources of the table: `fs/file.c`, `fs/file_table.c`, `fs/notify`, `ipc/mqueue.c`, `fs/pipe.c`
-//! and `io_uring`, 5.8 to 7.3. Names are looked for, never derived from a version.
+//! Sources of the table: `fs/file.c`, `fs/file_table.c`, `fs/notify`, `ipc/mqueue.c`, `fs/pipe.c`,
+//! `io_uring`, `fs/super.c` and `fs/fuse`, 5.8 to 7.3. Names are looked for, never derived from a version.
 
 use anyhow::Result;
 use fdtrace_common::alarm::OWN_LIMITS;
@@ -90,6 +90,26 @@ pub const HOOKS: &[Hook] = &[
         "io_uring_register_return",
     ),
     own_limit("pages of pipes", &["do_pipe2"], "pipe_exit", "pipe_return"),
+    own_limit(
+        "numbers for file systems without a device",
+        &["get_anon_bdev"],
+        "anon_bdev_exit",
+        "anon_bdev_return",
+    ),
+    // Files and directories meet here. Of the functions around it, compilers have `fuse_do_open` twice:
+    // as called for directories, and inlined in `fuse_open`.
+    own_limit(
+        "EMFILE of a FUSE server that opens",
+        &["fuse_file_open"],
+        "fuse_open_exit",
+        "fuse_open_return",
+    ),
+    own_limit(
+        "EMFILE of a FUSE server that looks up or creates for open",
+        &["fuse_atomic_open"],
+        "fuse_create_exit",
+        "fuse_create_return",
+    ),
 ];
 
 const fn own_limit(
@@ -108,7 +128,7 @@ const fn own_limit(
     }
 }
 
-/// The calls behind the last rows of [`HOOKS`]: they fail with EMFILE or ENFILE for reasons of their
+/// The calls that [`HOOKS`] sees from end to end: they fail with EMFILE or ENFILE for reasons of their
 /// own as well.
 pub const OWN_LIMIT_CALLS: [&str; OWN_LIMITS / 2] = [
     "inotify_init1",
