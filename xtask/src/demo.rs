@@ -17,8 +17,8 @@ There, `fdtrace` watches everything, and a service begins to leak: leaky-service
 ";
 
 const AFTER: &str = "
-A report has two lines: the call that failed, and the limit that it ran into. REPEATS counts
-further failures of the same kind since the report before, so that no storm floods the terminal.
+A report has two lines: the call that failed, and the limit that it ran into. REPEATS says for
+how many further failures of the same kind it stands, so that no storm floods the terminal.
 `cargo xtask run` does on this machine, as root, what `fdtrace` has done in the guest.
 ";
 
