@@ -16,6 +16,8 @@ pub const HOOK_DUP3: u32 = 4;
 pub const HOOK_OWN_LIMIT: u32 = 5;
 /// Any syscall returned EMFILE or ENFILE, or dup2/dup3 EBADF (the census backend's only source).
 pub const HOOK_SYS_EXIT: u32 = 6;
+/// A file system passed on what its server said: EMFILE or ENFILE, about the server's own fds.
+pub const HOOK_FILE_SERVER: u32 = 7;
 
 /// `StormKey::call`: the call came from `io_uring`; no other bit is set.
 pub const CALL_IO_URING: u32 = 1 << 31;

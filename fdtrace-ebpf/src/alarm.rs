@@ -56,13 +56,15 @@ pub(crate) fn raise(failure: Failure, registers: Address) {
     let task = kernel::current_task();
     let call = call::current(task, registers);
     let thread = bpf_get_current_pid_tgid();
-    let sees_whole_call = failure.hook == HOOK_OWN_LIMIT || failure.hook == HOOK_SYS_EXIT;
-    if !sees_whole_call && call::has_own_limit(call) {
-        // Full or not, the map's answer changes nothing here: at worst a call is told twice.
-        let _ = TOLD.insert(thread, 1, 0);
-    } else if failure.hook == HOOK_OWN_LIMIT && TOLD.get_ptr(thread).is_some() {
-        let _ = TOLD.remove(thread);
-        return;
+    // What a thread left behind in a call whose own hook could not be attached is not for others.
+    if failure.hook != HOOK_SYS_EXIT && call::has_own_limit(call) {
+        if failure.hook != HOOK_OWN_LIMIT {
+            // Full or not, the map's answer changes nothing here: at worst a call is told twice.
+            let _ = TOLD.insert(thread, 1, 0);
+        } else if TOLD.get_ptr(thread).is_some() {
+            let _ = TOLD.remove(thread);
+            return;
+        }
     }
     let signal: Address = member(task, &offset::TASK_SIGNAL);
     let soft: u64 = member(signal, &offset::SIGNAL_NOFILE_SOFT);

@@ -11,7 +11,7 @@ use aya_ebpf::{
 };
 use fdtrace_common::alarm::{
     CALL_COMPAT, CALL_IO_URING, HOOK_ALLOC_FD, HOOK_ALLOC_FILE, HOOK_DUP_FD, HOOK_DUP3,
-    HOOK_OWN_LIMIT, HOOK_SYS_EXIT,
+    HOOK_FILE_SERVER, HOOK_OWN_LIMIT, HOOK_SYS_EXIT,
 };
 
 use crate::{
@@ -204,37 +204,53 @@ fn raise_here(hook: u32, errno: i64, limit: Option<u32>) {
     );
 }
 
-/// Two programs for each function that has a limit of its own, and how many arguments it takes; see
-/// `probe::plan` for which. All of them return an int or a long that holds one.
-macro_rules! own_limit {
-    ($($function:literal $arguments:literal $exit:ident $returns:ident;)*) => {$(
+/// Two programs for each function that fails with these errnos for a reason of its own, its kind,
+/// and how many arguments it takes; see `probe::plan` for which.
+///
+/// All of them return an int, a long that holds one, or a pointer that may hold one. Its lower half
+/// is enough: no structure begins 24 bytes before the end of a page, where `-EMFILE` would be.
+macro_rules! false_lead {
+    ($($function:literal $arguments:literal $hook:ident $exit:ident $returns:ident;)*) => {$(
         #[doc = concat!("The end of `", $function, "`.")]
         #[fexit]
         pub(crate) fn $exit(ctx: FExitContext) -> i32 {
-            own_limit(i64::from(ctx.arg::<i32>($arguments)));
+            false_lead($hook, i64::from(ctx.arg::<i32>($arguments)));
             0
         }
 
         /// The twin.
         #[kretprobe]
         pub(crate) fn $returns(ctx: RetProbeContext) -> u32 {
-            own_limit(i64::from(ctx.ret::<i32>()));
+            false_lead($hook, i64::from(ctx.ret::<i32>()));
             0
         }
     )*};
 }
-own_limit! {
-    "do_inotify_init(flags)" 1 inotify_init_exit inotify_init_return;
-    "__x64_sys_fanotify_init(registers)" 1 fanotify_init_exit fanotify_init_return;
-    "do_mq_open(name, flags, mode, attributes)" 4 mq_open_exit mq_open_return;
-    "__x64_sys_io_uring_register(registers)" 1 io_uring_register_exit io_uring_register_return;
-    "do_pipe2(fds, flags)" 2 pipe_exit pipe_return;
+false_lead! {
+    "do_inotify_init(flags)" 1 HOOK_OWN_LIMIT inotify_init_exit inotify_init_return;
+    "__x64_sys_fanotify_init(registers)" 1 HOOK_OWN_LIMIT fanotify_init_exit fanotify_init_return;
+    "do_mq_open(name, flags, mode, attributes)" 4 HOOK_OWN_LIMIT mq_open_exit mq_open_return;
+    "__x64_sys_io_uring_register(registers)" 1 HOOK_OWN_LIMIT
+        io_uring_register_exit io_uring_register_return;
+    "do_pipe2(fds, flags)" 2 HOOK_OWN_LIMIT pipe_exit pipe_return;
+    "get_anon_bdev(number)" 1 HOOK_OWN_LIMIT anon_bdev_exit anon_bdev_return;
+    "fuse_file_open(mount, node, flags, isdir)" 4 HOOK_FILE_SERVER fuse_open_exit fuse_open_return;
+    "fuse_atomic_open(dir, entry, file, flags, mode)" 5 HOOK_FILE_SERVER
+        fuse_create_exit fuse_create_return;
 }
 
+// The last three lie deep inside calls that also ask for numbers and files, and still no failure is
+// told twice. open takes its number (`alloc_fd`) and its file (`alloc_empty_file`) before it comes to
+// the file system: where one of them fails, FUSE is not asked. Of FUSE's two, `fuse_atomic_open` asks
+// the server to look up and create the last component; only where that went well does the kernel go
+// on to `fuse_file_open`. clone and unshare copy the table (`dup_fd`) before they mount anything. An
+// error of `get_anon_bdev` ends the mount, with nothing asked for afterwards. None of the calls that
+// `call::has_own_limit` knows opens a file of a file system's or mounts one.
+
 #[inline(always)]
-fn own_limit(result: i64) {
+fn false_lead(hook: u32, result: i64) {
     if result == -EMFILE || result == -ENFILE {
-        raise_here(HOOK_OWN_LIMIT, -result, None);
+        raise_here(hook, -result, None);
     }
 }
 

@@ -10,6 +10,9 @@ use crate::{
     workspace::{self, STATIC_TARGET},
 };
 
+/// The profile of what runs in guests.
+const GUEST: &str = "guest";
+
 /// What a guest needs to run the kernel tests.
 #[derive(Debug)]
 pub(crate) struct KernelTests {
@@ -49,7 +52,8 @@ pub(crate) fn kernel_tests() -> Result<KernelTests> {
     cargo.args([
         "test",
         "--no-run",
-        "--release",
+        "--profile",
+        GUEST,
         "--package",
         "fdtrace",
         "--test",
@@ -75,7 +79,8 @@ fn static_binary(package: &str, name: &str) -> Result<PathBuf> {
     cargo.args([
         "build",
         "--quiet",
-        "--release",
+        "--profile",
+        GUEST,
         "--package",
         package,
         "--bin",
@@ -84,7 +89,7 @@ fn static_binary(package: &str, name: &str) -> Result<PathBuf> {
     command::run(cargo.args(["--target", STATIC_TARGET]))?;
     Ok(workspace::target()
         .join(STATIC_TARGET)
-        .join("release")
+        .join(GUEST)
         .join(name))
 }
 

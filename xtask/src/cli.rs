@@ -147,3 +147,24 @@ fn file(argument: &str) -> Result<(PathBuf, PathBuf), String> {
     }
     Ok((host.into(), guest.into()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn readme_names_tasks_that_there_are() {
+        let readme = include_str!("../../README.md");
+        let lines = readme.lines().map(str::trim);
+        let commands: Vec<_> = lines
+            .filter(|line| line.starts_with("cargo xtask "))
+            .filter_map(|line| line.split('#').next())
+            .collect();
+        for command in &commands {
+            // cargo is the name, xtask goes with it.
+            let words = command.split_whitespace().skip(1);
+            Cli::try_parse_from(words).unwrap_or_else(|error| panic!("{command}: {error}"));
+        }
+        assert!(commands.len() >= 6, "{commands:?}");
+    }
+}

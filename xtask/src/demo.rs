@@ -9,26 +9,45 @@ use anyhow::Result;
 
 use crate::{build, kernel::Kernel, vm};
 
-/// Watches first; then the service fills its table, one file every few milliseconds, and goes on.
-const SCRIPT: &str = "fdtrace watch -d 8 & watch=$!
-sleep 2
-gym leak --comm leaky-service --limit 64 --seconds 4 >/dev/null &
-wait $watch";
+const SCRIPT: &str = include_str!("demo/service.sh");
+
+const BEFORE: &str = "\
+There, `fdtrace` watches everything, and a service begins to leak: leaky-service may have
+64 files open, opens one after the other, closes none, and tries again when it fails.
+";
+
+const AFTER: &str = "
+A report has two lines: the call that failed, and the limit that it ran into. REPEATS says for
+how many further failures of the same kind it stands, so that no storm floods the terminal.
+`cargo xtask run` does on this machine, as root, what `fdtrace` has done in the guest.
+";
 
 /// Boots the newest kernel and lets the two run beside each other.
+///
+/// Status 0 if the service was reported.
 pub(crate) fn run() -> Result<u8> {
     let kernel = Kernel::New;
+    say("Building fdtrace and the service, which takes some minutes the first time.\n")?;
+    let (fdtrace, service) = (build::fdtrace()?, build::gym()?);
     let package = kernel.package().unwrap_or_default();
-    println!("Booting {package} in QEMU, where leaky-service may have 64 files open and");
-    println!("never closes one. What follows is printed by `fdtrace watch -d 8`.\n");
-    io::stdout().flush()?;
+    say(&format!("Booting a stock kernel in QEMU: {package}.\n"))?;
+    say(&format!("{BEFORE}\n"))?;
     let command = ["sh", "-c", SCRIPT].map(str::to_owned).to_vec();
     let mut request = vm::Request::new(kernel, command);
-    request
-        .files
-        .push((build::fdtrace()?, "/bin/fdtrace".into()));
-    request.files.push((build::gym()?, "/bin/gym".into()));
-    request.limit = Duration::from_mins(2);
+    request.files.push((fdtrace, "/bin/fdtrace".into()));
+    request.files.push((service, "/bin/leaky-service".into()));
+    request.limit = Duration::from_mins(3);
     request.terminal = io::stdout().is_terminal();
-    vm::run(&request, &mut io::stdout())?.status()
+    let status = vm::run(&request, &mut io::stdout())?.status()?;
+    if status == 0 {
+        say(AFTER)?;
+    }
+    Ok(status)
+}
+
+/// At once, before what a guest or a compiler may have to say.
+fn say(text: &str) -> Result<()> {
+    let mut output = io::stdout().lock();
+    output.write_all(text.as_bytes())?;
+    Ok(output.flush()?)
 }

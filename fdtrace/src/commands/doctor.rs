@@ -239,6 +239,9 @@ fn print_backend(
             for miss in &coverage.misses {
                 writeln!(output, "           does not see {miss}")?;
             }
+            for feature in &coverage.absent {
+                writeln!(output, "           does not look for {feature}")?;
+            }
             for hook in coverage.hooks.iter().filter(|_| in_full) {
                 writeln!(output, "           {}: {}", hook.function, hook.sees)?;
             }

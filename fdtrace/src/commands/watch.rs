@@ -97,6 +97,7 @@ async fn watch(args: &Watch, mut session: Session, ring: RingBuf<MapData>) -> Re
     if !args.run.quiet {
         banner::show(args, &mut stream.session)?;
     }
+    stream.start();
     loop {
         tokio::select! {
             outcome = ring.wait(|record| stream.take(record)) => outcome?,

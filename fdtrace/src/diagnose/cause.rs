@@ -1,8 +1,8 @@
 //! Which limit was hit, and whether the process was told.
 
 use fdtrace_common::alarm::{
-    CALL_IO_URING, HOOK_ALLOC_FD, HOOK_ALLOC_FILE, HOOK_DUP_FD, HOOK_DUP3, HOOK_OWN_LIMIT,
-    HOOK_SYS_EXIT,
+    CALL_IO_URING, HOOK_ALLOC_FD, HOOK_ALLOC_FILE, HOOK_DUP_FD, HOOK_DUP3, HOOK_FILE_SERVER,
+    HOOK_OWN_LIMIT, HOOK_SYS_EXIT,
 };
 use serde::Serialize;
 
@@ -103,6 +103,7 @@ pub fn cause(alarm: &Alarm, host: impl FnOnce() -> Host) -> Cause {
         HOOK_ALLOC_FILE => Cause::FileMax,
         HOOK_DUP3 => target_refused(alarm),
         HOOK_OWN_LIMIT => own_limit(&call::name(alarm.key.call)),
+        HOOK_FILE_SERVER => Cause::FileServer,
         HOOK_SYS_EXIT => from_syscall(alarm, host),
         _ => Cause::Other,
     }
@@ -113,7 +114,9 @@ pub fn cause(alarm: &Alarm, host: impl FnOnce() -> Host) -> Cause {
 pub fn silent(alarm: &Alarm) -> Option<Silent> {
     let name = call::name(alarm.key.call);
     match alarm.key.hook {
-        HOOK_ALLOC_FD | HOOK_ALLOC_FILE if alarm.key.call & CALL_IO_URING != 0 => {
+        HOOK_ALLOC_FD | HOOK_ALLOC_FILE | HOOK_FILE_SERVER
+            if alarm.key.call & CALL_IO_URING != 0 =>
+        {
             Some(Silent::IoUringCqe)
         }
         HOOK_ALLOC_FD if name == "recvmsg" || name.starts_with("recvmmsg") => {
@@ -181,7 +184,6 @@ fn own_limit(name: &str) -> Cause {
         "mq_open" => Cause::MqueueBytes,
         "io_uring_register" => Cause::IoUringFiles,
         "pipe" | "pipe2" => Cause::PipePages,
-        "open" | "openat" | "openat2" | "creat" => Cause::FileServer,
         _ => Cause::Other,
     }
 }
@@ -209,6 +211,7 @@ fn from_syscall(alarm: &Alarm, host: impl FnOnce() -> Host) -> Cause {
         Fullness::Room => match &*name {
             "clone" | "clone3" => Cause::NrOpen,
             "fcntl" | "fcntl64" if least_number(alarm) > 0 => number_refused(alarm),
+            "open" | "openat" | "openat2" | "creat" => Cause::FileServer,
             name => own_limit(name),
         },
     }
@@ -239,7 +242,7 @@ fn fullness(alarm: &Alarm, name: &str) -> Fullness {
     let (soft, size) = (alarm.soft, u64::from(alarm.max_fds));
     let Some(used) = alarm.used.map(u64::from) else {
         // Too large to be counted. A number past its end would have been free, below the limit.
-        let has_own_limit = !matches!(own_limit(name), Cause::Other | Cause::FileServer);
+        let has_own_limit = own_limit(name) != Cause::Other;
         return if size >= soft {
             Fullness::AtLimit
         } else if has_own_limit {
@@ -268,7 +271,7 @@ fn fullness(alarm: &Alarm, name: &str) -> Fullness {
 /// A call that fails for other reasons too is not given the benefit of that doubt.
 fn put_back_since(alarm: &Alarm, name: &str) -> u64 {
     match own_limit(name) {
-        Cause::Other | Cause::FileServer if least_number(alarm) == 0 => (alarm.soft / 16).min(16),
+        Cause::Other if least_number(alarm) == 0 => (alarm.soft / 16).min(16),
         _ => 0,
     }
 }

@@ -16,7 +16,7 @@ use super::{
     btf::{Btf, BtfError},
     globals::Globals,
     maps, plan,
-    plan::{HOOKS, Hook},
+    plan::{HOOKS, Hook, Role},
     scope::Scope,
     self_test,
 };
@@ -73,6 +73,23 @@ pub struct Coverage {
     pub hooks: Vec<AttachedHook>,
     /// What cannot be seen, and why.
     pub misses: Vec<String>,
+    /// False leads whose feature this kernel has not built in.
+    pub absent: Vec<String>,
+}
+
+impl Coverage {
+    /// Takes down that the kernel has none of a hook's functions; an error if there is no backend
+    /// without it.
+    fn lacks(&mut self, hook: &Hook) -> Result<()> {
+        let reason = format!("the kernel has no function {}", hook.functions.join(" or "));
+        let (list, more) = match hook.role {
+            Role::Required => bail!(reason),
+            Role::Exhaustion => (&mut self.misses, ""),
+            Role::FalseLead => (&mut self.absent, " built in"),
+        };
+        list.push(format!("{}: {reason}{more}", hook.sees));
+        Ok(())
+    }
 }
 
 /// A backend that is not used, and why.
@@ -181,8 +198,7 @@ pub fn attach(options: &Options<'_>, scope: &Scope) -> Result<(Session, RingBuf<
         match loaded.try_backend(backend) {
             Ok(coverage) => {
                 loaded.follow(scope)?;
-                maps::clear_storms(&mut loaded.ebpf)?;
-                maps::arm(&mut loaded.ebpf, FIRST_TICK)?;
+                maps::start(&mut loaded.ebpf, FIRST_TICK)?;
                 let Loaded {
                     ebpf,
                     ring,
@@ -257,11 +273,12 @@ impl Loaded {
         let mut coverage = Coverage::default();
         for hook in HOOKS {
             match self.attach_hook(backend, hook) {
-                Ok(function) => coverage.hooks.push(AttachedHook {
+                Ok(Some(function)) => coverage.hooks.push(AttachedHook {
                     function: function.to_owned(),
                     sees: hook.sees,
                 }),
-                Err(error) if hook.required => return Err(error),
+                Ok(None) => coverage.lacks(hook)?,
+                Err(error) if hook.role == Role::Required => return Err(error),
                 Err(error) => {
                     coverage
                         .misses
@@ -272,8 +289,8 @@ impl Loaded {
         Ok(coverage)
     }
 
-    /// Attaches one hook to the first of its functions that is there.
-    fn attach_hook(&mut self, backend: Backend, hook: &Hook) -> Result<&'static str> {
+    /// Attaches one hook to the first of its functions that is there; `None` if none is.
+    fn attach_hook(&mut self, backend: Backend, hook: &Hook) -> Result<Option<&'static str>> {
         for function in hook.functions {
             if self.btf.function(function)?.is_none() {
                 continue;
@@ -285,10 +302,14 @@ impl Loaded {
                 self.attach_kretprobe(hook, function)
             };
             attached.map_err(|error| explain(backend, function, &error))?;
-            debug!("{function}: attached in {:?}", start.elapsed());
-            return Ok(function);
+            debug!(
+                "{function}: attached in {:?}, {:?} instructions verified so far",
+                start.elapsed(),
+                self.verified_instructions(),
+            );
+            return Ok(Some(function));
         }
-        bail!("the kernel has no function {}", hook.functions.join(" or "))
+        Ok(None)
     }
 
     fn attach_fexit(&mut self, program: &str, function: &str) -> Result<(), ProgramError> {
@@ -320,6 +341,7 @@ impl Loaded {
                 .iter()
                 .map(ToString::to_string)
                 .collect(),
+            absent: Vec::new(),
         })
     }
 
@@ -343,6 +365,17 @@ impl Loaded {
             self.attach_raw_tracepoint(program, tracepoint)?;
         }
         scope.add_descendants(&mut self.ebpf)
+    }
+
+    /// What the verifier has looked at for all programs loaded; kernels before 5.16 do not tell.
+    fn verified_instructions(&self) -> u32 {
+        let infos = self
+            .ebpf
+            .programs()
+            .filter_map(|(_, program)| program.info().ok());
+        infos
+            .filter_map(|info| info.verified_instruction_count())
+            .sum()
     }
 
     fn unload(&mut self) {
@@ -449,6 +482,31 @@ mod tests {
         let meaning = "this kernel has no kprobes (CONFIG_KPROBES)";
         assert!(text.starts_with("alloc_fd: attach: No such file"), "{text}");
         assert_eq!(text.contains(meaning), !has_kprobes(), "{text}");
+    }
+
+    #[test]
+    fn the_lack_of_a_function_is_told_to_whom_it_concerns() {
+        let mut coverage = Coverage::default();
+        let mut lacks = |function: &str| {
+            let mut hooks = HOOKS.iter();
+            let hook = hooks.find(|hook| hook.functions.contains(&function));
+            coverage.lacks(hook.expect(function))
+        };
+        let error = lacks("alloc_fd").unwrap_err().to_string();
+        assert_eq!(error, "the kernel has no function __alloc_fd or alloc_fd");
+        lacks("ksys_dup3").unwrap();
+        lacks("fuse_file_open").unwrap();
+        assert_eq!(
+            coverage.misses,
+            ["dup2 and dup3 above the limit (EBADF): the kernel has no function ksys_dup3"]
+        );
+        assert_eq!(
+            coverage.absent,
+            [
+                "EMFILE of a FUSE server that opens: the kernel has no function fuse_file_open \
+                 built in"
+            ]
+        );
     }
 
     #[test]

@@ -10,12 +10,20 @@ use fdtrace_common::{
     control::{COUNTERS, Control, PHASE_ARMED, PHASE_SELF_TEST},
 };
 
-/// Only this process's failures are told from here on.
+/// Only this process's failures are told from here on, and each as if it were the first: another
+/// backend's self-test may have left the same one in the storm map.
 pub fn start_self_test(ebpf: &mut Ebpf) -> Result<()> {
+    clear_storms(ebpf)?;
     set_control(ebpf, 1, PHASE_SELF_TEST)
 }
 
-/// Everything in scope is told from here on; `tick` as in [`Control::tick`].
+/// Forgets the self-test; everything in scope is told from here on.
+pub fn start(ebpf: &mut Ebpf, tick: u64) -> Result<()> {
+    clear_storms(ebpf)?;
+    arm(ebpf, tick)
+}
+
+/// Everything in scope is told; `tick` as in [`Control::tick`].
 pub fn arm(ebpf: &mut Ebpf, tick: u64) -> Result<()> {
     set_control(ebpf, tick, PHASE_ARMED)
 }
@@ -80,8 +88,8 @@ pub fn forget_storm(ebpf: &mut Ebpf, key: &StormKey) -> Result<()> {
     }
 }
 
-/// Empties the storm map: what the self-test has left in it.
-pub fn clear_storms(ebpf: &mut Ebpf) -> Result<()> {
+/// Empties the storm map: what a self-test has left in it.
+fn clear_storms(ebpf: &mut Ebpf) -> Result<()> {
     let keys: Vec<StormKey> = {
         let map = ebpf
             .map("STORMS")

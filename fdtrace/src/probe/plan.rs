@@ -1,7 +1,7 @@
 //! Which kernel functions fdtrace hooks, as data: name, alternatives, programs, what they prove.
 //!
-//! Sources of the table: `fs/file.c`, `fs/file_table.c`, `fs/notify`, `ipc/mqueue.c`, `fs/pipe.c`
-//! and `io_uring`, 5.8 to 7.3. Names are looked for, never derived from a version.
+//! Sources of the table: `fs/file.c`, `fs/file_table.c`, `fs/notify`, `ipc/mqueue.c`, `fs/pipe.c`,
+//! `io_uring`, `fs/super.c` and `fs/fuse`, 5.8 to 7.3. Names are looked for, never derived from a version.
 
 use anyhow::Result;
 use fdtrace_common::alarm::OWN_LIMITS;
@@ -21,8 +21,21 @@ pub struct Hook {
     pub kretprobe: &'static str,
     /// A program for the function's entry that the twin needs where [`dup_fd_has_errorp`] says so.
     pub kprobe: Option<&'static str>,
+    /// What is lost without it.
+    pub role: Role,
+}
+
+/// What a hook is for, and so who is to know where a kernel has none of its functions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
     /// A backend without this hook is none.
-    pub required: bool,
+    Required,
+    /// It sees fds run out in ways that no other hook sees: its lack is told at every start.
+    Exhaustion,
+    /// It tells what only looks like that. A kernel without the function is mostly one without the
+    /// feature, where nothing is lost: only who asks is told. A function that is there and cannot be
+    /// hooked is a gap like any other.
+    FalseLead,
 }
 
 macro_rules! syscall_functions {
@@ -39,7 +52,7 @@ pub const HOOKS: &[Hook] = &[
         fexit: "alloc_fd_exit",
         kretprobe: "alloc_fd_return",
         kprobe: None,
-        required: true,
+        role: Role::Required,
     },
     Hook {
         sees: "EMFILE of fork, unshare and exec",
@@ -47,7 +60,7 @@ pub const HOOKS: &[Hook] = &[
         fexit: "dup_fd_exit",
         kretprobe: "dup_fd_return",
         kprobe: Some("dup_fd_entry"),
-        required: false,
+        role: Role::Exhaustion,
     },
     Hook {
         sees: "ENFILE by fs.file-max",
@@ -55,7 +68,7 @@ pub const HOOKS: &[Hook] = &[
         fexit: "alloc_file_exit",
         kretprobe: "alloc_file_return",
         kprobe: None,
-        required: false,
+        role: Role::Exhaustion,
     },
     Hook {
         sees: "dup2 and dup3 above the limit (EBADF)",
@@ -63,36 +76,56 @@ pub const HOOKS: &[Hook] = &[
         fexit: "dup3_exit",
         kretprobe: "dup3_return",
         kprobe: None,
-        required: false,
+        role: Role::Exhaustion,
     },
-    own_limit(
+    false_lead(
         "inotify instances",
         &["do_inotify_init"],
         "inotify_init_exit",
         "inotify_init_return",
     ),
-    own_limit(
+    false_lead(
         "fanotify groups",
         syscall_functions!("fanotify_init"),
         "fanotify_init_exit",
         "fanotify_init_return",
     ),
-    own_limit(
+    false_lead(
         "bytes of message queues",
         &["do_mq_open"],
         "mq_open_exit",
         "mq_open_return",
     ),
-    own_limit(
+    false_lead(
         "io_uring's registered files",
         syscall_functions!("io_uring_register"),
         "io_uring_register_exit",
         "io_uring_register_return",
     ),
-    own_limit("pages of pipes", &["do_pipe2"], "pipe_exit", "pipe_return"),
+    false_lead("pages of pipes", &["do_pipe2"], "pipe_exit", "pipe_return"),
+    false_lead(
+        "numbers for file systems without a device",
+        &["get_anon_bdev"],
+        "anon_bdev_exit",
+        "anon_bdev_return",
+    ),
+    // Files and directories meet here. Of the functions around it, compilers have `fuse_do_open` twice:
+    // as called for directories, and inlined in `fuse_open`.
+    false_lead(
+        "EMFILE of a FUSE server that opens",
+        &["fuse_file_open"],
+        "fuse_open_exit",
+        "fuse_open_return",
+    ),
+    false_lead(
+        "EMFILE of a FUSE server that looks up or creates for open",
+        &["fuse_atomic_open"],
+        "fuse_create_exit",
+        "fuse_create_return",
+    ),
 ];
 
-const fn own_limit(
+const fn false_lead(
     sees: &'static str,
     functions: &'static [&'static str],
     fexit: &'static str,
@@ -104,11 +137,11 @@ const fn own_limit(
         fexit,
         kretprobe,
         kprobe: None,
-        required: false,
+        role: Role::FalseLead,
     }
 }
 
-/// The calls behind the last rows of [`HOOKS`]: they fail with EMFILE or ENFILE for reasons of their
+/// The calls that [`HOOKS`] sees from end to end: they fail with EMFILE or ENFILE for reasons of their
 /// own as well.
 pub const OWN_LIMIT_CALLS: [&str; OWN_LIMITS / 2] = [
     "inotify_init1",
@@ -168,6 +201,28 @@ mod tests {
         let count = names.len();
         names.dedup();
         assert_eq!(names.len(), count);
+    }
+
+    #[test]
+    fn only_false_leads_may_be_missed_in_silence() {
+        let told: Vec<_> = HOOKS
+            .iter()
+            .filter(|hook| hook.role != Role::FalseLead)
+            .flat_map(|hook| hook.functions)
+            .collect();
+        let exhaustions = [
+            "__alloc_fd",
+            "alloc_fd",
+            "dup_fd",
+            "alloc_empty_file",
+            "ksys_dup3",
+        ];
+        assert_eq!(told, exhaustions.iter().collect::<Vec<_>>());
+        let required: Vec<_> = HOOKS
+            .iter()
+            .filter(|hook| hook.role == Role::Required)
+            .collect();
+        assert!(matches!(required[..], [hook] if hook.fexit == "alloc_fd_exit"));
     }
 
     #[test]

@@ -54,7 +54,7 @@ fn own_path() -> String {
 }
 
 /// Do the kernel and this process number processes alike? The initial pid namespace always has this
-/// inode (`PROC_PID_INIT_INO` in include/linux/proc_ns.h).
+/// inode (`PROC_PID_INIT_INO` in `include/linux/proc_ns.h`).
 fn is_initial_pid_namespace() -> bool {
     let link = std::fs::read_link("/proc/self/ns/pid");
     link.is_ok_and(|link| link.as_os_str() == "pid:[4026531836]")

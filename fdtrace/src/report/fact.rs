@@ -16,6 +16,8 @@ use crate::{
 /// Anything a stream says.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Fact {
+    /// Everything is set up; what comes from here on is seen.
+    Start,
     /// A table ran out, or a call failed as if it had.
     Exhausted(Box<Exhausted>),
     /// Something was not seen.

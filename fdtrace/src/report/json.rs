@@ -17,6 +17,8 @@ const VERSION: u32 = 1;
 /// Writes one line.
 pub fn write(output: &mut impl Write, fact: &Fact) -> io::Result<()> {
     match fact {
+        // The first object of a stream is the first thing that was seen.
+        Fact::Start => Ok(()),
         Fact::Exhausted(exhausted) => line(
             output,
             "exhausted",

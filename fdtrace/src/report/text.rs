@@ -10,28 +10,29 @@ use super::{
 };
 use crate::diagnose::cause::{Cause, Silent};
 
-/// Writes the column names.
-pub fn header(output: &mut impl Write) -> io::Result<()> {
-    writeln!(
-        output,
-        "{:<8} {:>7} {:<15} {:<13} {:<6} {:>7} {:>7} {:>8}",
-        "TIME", "PID", "COMM", "CALL", "ERRNO", "USED", "LIMIT", "REPEATS"
-    )
-}
-
-/// Writes a fact, the summary excepted: it goes to stderr.
+/// Writes a fact; losses and the summary are for stderr.
 pub fn write(output: &mut impl Write, fact: &Fact) -> io::Result<()> {
     match fact {
+        Fact::Start => write_header(output),
         Fact::Exhausted(exhausted) => write_exhausted(output, exhausted),
         Fact::Loss(_) | Fact::Summary(_) => Ok(()),
     }
+}
+
+/// The names of the columns, which together stay below 80.
+fn write_header(output: &mut impl Write) -> io::Result<()> {
+    writeln!(
+        output,
+        "{:<8} {:>7} {:<15} {:<14} {:<6} {:>7} {:>7} {:>8}",
+        "TIME", "PID", "COMM", "CALL", "ERRNO", "USED", "LIMIT", "REPEATS"
+    )
 }
 
 fn write_exhausted(output: &mut impl Write, exhausted: &Exhausted) -> io::Result<()> {
     let time = exhausted.time.to_zoned(TimeZone::system());
     writeln!(
         output,
-        "{:<8} {:>7} {:<15} {:<13} {:<6} {:>7} {:>7} {:>8}",
+        "{:<8} {:>7} {:<15} {:<14} {:<6} {:>7} {:>7} {:>8}",
         time.strftime("%H:%M:%S").to_string(),
         exhausted.pid,
         printable(&exhausted.comm),
@@ -91,6 +92,11 @@ fn silent(silent: Silent) -> &'static str {
     }
 }
 
+/// One thing, or several.
+fn counted(count: u64, thing: &str) -> String {
+    format!("{count} {thing}{}", if count == 1 { "" } else { "s" })
+}
+
 /// A number, or what stands for one that is not known.
 #[must_use]
 pub fn count(count: Option<u64>) -> String {
@@ -129,8 +135,10 @@ pub fn summary(summary: &Summary) -> String {
         format!(", {} lost", summary.lost)
     };
     format!(
-        "{} failures in {} reports in {:.1} s{lost}",
-        summary.failures, summary.exhausted, summary.duration_s
+        "{} in {} in {:.1} s{lost}",
+        counted(summary.failures, "failure"),
+        counted(summary.exhausted, "report"),
+        summary.duration_s
     )
 }
 

@@ -82,10 +82,6 @@ impl Writer {
 
 fn write_all(output: impl Write, format: Format, facts: &Receiver<Fact>) -> io::Result<()> {
     let mut output = BufWriter::new(output);
-    if format == Format::Text {
-        text::header(&mut output)?;
-        output.flush()?;
-    }
     while let Ok(fact) = facts.recv() {
         if let Fact::Loss(loss) = &fact {
             let _ = writeln!(io::stderr(), "fdtrace: {}", text::loss(loss));

@@ -1,8 +1,13 @@
 //! Every way to run out of fds, and every false lead: what is said, and that it is said once.
 
-use std::sync::{Arc, LazyLock, Mutex};
+use std::{
+    fs::File,
+    sync::{Arc, LazyLock, Mutex},
+};
 
+use fdtrace::probe::btf::Btf;
 use libtest_mimic::Trial;
+use rustix::io::Errno;
 use serde_json::{Value, json};
 
 use super::{
@@ -121,6 +126,21 @@ const EXPECTED: &[Expected] = &[
     caused("io_uring_files", "EMFILE", "io_uring_files"),
 ];
 
+/// What is expected of a FUSE file system whose server is out of fds. As far as the kernel's own
+/// limits go all is well: the number is taken when the server is asked.
+const FUSE: &[Expected] = &[
+    server_out("fuse_open"),
+    server_out("fuse_open_directory"),
+    server_out("fuse_open_new"),
+];
+
+const fn server_out(scenario: &'static str) -> Expected {
+    Expected {
+        in_flight: 1,
+        ..caused(scenario, "EMFILE", "file_server")
+    }
+}
+
 /// Scenarios that are no exhaustion at all.
 const UNSEEN: &[&str] = &["dup2_bad_source", "dup2_negative", "hold"];
 
@@ -145,6 +165,7 @@ pub(crate) fn trials(setting: &Setting) -> Vec<Trial> {
             check_unseen(scenario, &setting)
         })
     }));
+    trials.extend(on_fuse(setting));
     let setting = setting.clone();
     trials.push(trial("exhaustion::hostile_name", {
         let setting = setting.clone();
@@ -154,6 +175,62 @@ pub(crate) fn trials(setting: &Setting) -> Vec<Trial> {
         nothing_came_later(&setting)
     }));
     trials
+}
+
+/// A kernel without FUSE has one test in place of three: that nothing much is said of it.
+fn on_fuse(setting: &Setting) -> Vec<Trial> {
+    if !is_fuse_offered() {
+        let setting = setting.clone();
+        let test = move || fuse_is_not_offered(&setting);
+        return vec![trial("exhaustion::fuse_open_is_not_offered", test)];
+    }
+    let is_hidden = setting.sees_inside_calls() && !has_fuse_built_in();
+    let check = |expected: &'static Expected| {
+        let setting = setting.clone();
+        let name = format!("exhaustion::{}", expected.scenario);
+        let test = trial(name, move || check(*expected, &setting));
+        if is_hidden {
+            println!("skipped: {}: FUSE is a module here", test.name());
+        }
+        test.with_ignored_flag(is_hidden)
+    };
+    FUSE.iter().map(check).collect()
+}
+
+/// Opening the device loads the module where there is one.
+fn is_fuse_offered() -> bool {
+    let device = File::options().read(true).write(true).open("/dev/fuse");
+    let missing = [Errno::NOENT, Errno::NODEV, Errno::NXIO];
+    device.map_or_else(
+        |error| Errno::from_io_error(&error).is_none_or(|errno| !missing.contains(&errno)),
+        |_| true,
+    )
+}
+
+fn has_fuse_built_in() -> bool {
+    let btf = Btf::from_sys_fs();
+    btf.is_ok_and(|btf| {
+        btf.function("fuse_file_open")
+            .is_ok_and(|found| found.is_some())
+    })
+}
+
+fn fuse_is_not_offered(setting: &Setting) -> Result<(), String> {
+    for expected in FUSE {
+        let Err(error) = gym::run(expected.scenario, &[]) else {
+            return Err(format!("gym has done {}", expected.scenario));
+        };
+        let is_skipped = error.contains("exit status: 3") && error.contains("/dev/fuse");
+        ensure(is_skipped, || error)?;
+    }
+    let quiet = Tracer::start(&setting.backend, &[])?.stop()?.stderr;
+    ensure(!quiet.contains("fuse"), || quiet)?;
+    let verbose = Tracer::start(&setting.backend, &["-v"])?.stop()?.stderr;
+    let line = "not looked for here: EMFILE of a FUSE server";
+    ensure(
+        verbose.contains(line) == setting.sees_inside_calls(),
+        || verbose,
+    )
 }
 
 fn tracer(setting: &Setting) -> Result<Arc<Tracer>, String> {

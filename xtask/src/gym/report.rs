@@ -92,9 +92,15 @@ impl Error for Skip {}
 /// Makes the scenario one to skip if the kernel does not offer `what` or does not allow it.
 pub(crate) fn offered<T>(what: &str, result: io::Result<T>) -> anyhow::Result<T> {
     result.map_err(|error| match error.raw_os_error() {
-        Some(libc::ENOSYS | libc::EPERM | libc::EACCES | libc::EROFS | libc::ENOENT) => {
-            Skip(format!("{what}: {error}")).into()
-        }
+        Some(
+            libc::ENOSYS
+            | libc::EPERM
+            | libc::EACCES
+            | libc::EROFS
+            | libc::ENOENT
+            | libc::ENODEV
+            | libc::ENXIO,
+        ) => Skip(format!("{what}: {error}")).into(),
         _ => anyhow::Error::from(error).context(what.to_owned()),
     })
 }

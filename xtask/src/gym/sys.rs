@@ -5,6 +5,7 @@
 #![expect(unsafe_code, reason = "a scenario is about one exact system call")]
 
 pub(crate) mod fds;
+pub(crate) mod fuse;
 pub(crate) mod limits;
 pub(crate) mod message;
 pub(crate) mod process;

@@ -32,6 +32,14 @@ pub(super) fn show(args: &Watch, session: &mut Session) -> Result<()> {
     for miss in &session.coverage.misses {
         say(&format!("not seen here: {miss}"));
     }
+    for feature in session
+        .coverage
+        .absent
+        .iter()
+        .filter(|_| args.run.verbose > 0)
+    {
+        say(&format!("not looked for here: {feature}"));
+    }
     if stderr().is_terminal() {
         let tasks = census::read(&mut session.ebpf, &session.btf)?;
         say("fullest tables now:");

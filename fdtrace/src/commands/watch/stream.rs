@@ -64,6 +64,11 @@ impl Stream {
         }
     }
 
+    /// Begins the output, once everything else has been said.
+    pub(super) fn start(&mut self) {
+        self.writer.send(Fact::Start);
+    }
+
     /// Was one report enough, and has it been made?
     pub(super) fn is_done(&self) -> bool {
         self.once && self.reports > 0

@@ -203,6 +203,35 @@ fn own_limits_by_their_hook() {
 }
 
 #[test]
+fn what_a_file_server_said_is_its_own_in_every_call() {
+    for call in [
+        "openat",
+        "openat2",
+        "execve",
+        "open_by_handle_at",
+        "clone",
+        "ioctl",
+    ] {
+        let told = told(&failure(HOOK_FILE_SERVER, call));
+        assert_eq!(told, (Cause::FileServer, None), "{call}");
+    }
+    let in_io_uring = but(HOOK_FILE_SERVER, "openat", |alarm| {
+        alarm.key.call = CALL_IO_URING;
+    });
+    let silent = Some(Silent::IoUringCqe);
+    assert_eq!(told(&in_io_uring), (Cause::FileServer, silent));
+}
+
+/// `get_anon_bdev`: most of all mounts, but btrfs takes a number when a subvolume is first looked at.
+#[test]
+fn numbers_of_file_systems_are_no_file_server() {
+    for call in ["mount", "fsconfig", "unshare", "clone", "openat", "execve"] {
+        let told = told(&failure(HOOK_OWN_LIMIT, call));
+        assert_eq!(told, (Cause::Other, None), "{call}");
+    }
+}
+
+#[test]
 fn dup2_above_what_can_be_had() {
     let dup2 = |hook, call, target: u64, soft| {
         but(hook, call, |alarm| {

@@ -20,7 +20,7 @@ fn shown(change: impl FnOnce(&mut Exhausted)) -> String {
 
 fn with_header(lines: &[String]) -> String {
     let mut output = Vec::new();
-    header(&mut output).unwrap();
+    write(&mut output, &Fact::Start).unwrap();
     String::from_utf8(output).unwrap() + &lines.concat()
 }
 
@@ -44,6 +44,11 @@ fn exhaustions() {
         }),
     ];
     assert_snapshot!(with_header(&lines));
+}
+
+#[test]
+fn the_header_fits_a_terminal() {
+    assert!(with_header(&[]).trim_end().len() < 80);
 }
 
 #[test]
@@ -102,6 +107,12 @@ fn losses_and_the_end() {
         ..samples::summary()
     };
     lines.push(summary(&nothing_lost));
+    let one = Summary {
+        exhausted: 1,
+        failures: 1,
+        ..nothing_lost
+    };
+    lines.push(summary(&one));
     assert_snapshot!(lines.join("\n"));
 }
 

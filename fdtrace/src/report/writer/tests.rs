@@ -4,17 +4,15 @@ use std::sync::{
     mpsc::{Sender, channel},
 };
 
-use jiff::Timestamp;
-
 use super::*;
-use crate::report::fact::{Loss, Place};
+use crate::report::fact::{Exhausted, samples};
 
-fn fact(count: u64) -> Fact {
-    Fact::Loss(Loss {
-        time: Timestamp::UNIX_EPOCH,
-        place: Place::Ring,
-        count,
-    })
+/// One that can be told from the others.
+fn fact(repeats: u64) -> Fact {
+    Fact::Exhausted(Box::new(Exhausted {
+        repeats,
+        ..samples::exhausted()
+    }))
 }
 
 /// Keeps what is written.
@@ -32,18 +30,15 @@ impl Write for Kept {
 }
 
 /// Does not write before it is told to, as a pipe that nobody reads from.
-struct Stuck(Receiver<()>);
-
-impl Stuck {
-    fn new() -> (Sender<()>, Self) {
-        let (release, released) = channel();
-        (release, Self(released))
-    }
+struct Stuck {
+    reached: Sender<()>,
+    released: Receiver<()>,
 }
 
 impl Write for Stuck {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let _ = self.0.recv();
+        let _ = self.reached.send(());
+        let _ = self.released.recv();
         Ok(bytes.len())
     }
 
@@ -69,40 +64,48 @@ impl Write for Failing {
 fn facts_are_written_in_order_and_the_last_one_too() {
     let kept = Kept::default();
     let mut writer = Writer::start(kept.clone(), Format::Json, || ()).unwrap();
-    for count in 1..=3 {
-        writer.send(fact(count));
+    for number in 1..=3 {
+        writer.send(fact(number));
     }
     assert_eq!(writer.dropped(), 0);
     writer.finish(fact(4)).unwrap();
     let text = String::from_utf8(kept.0.lock().unwrap().clone()).unwrap();
-    let counts = text.lines().map(|line| {
+    let numbers = text.lines().map(|line| {
         let object: serde_json::Value = serde_json::from_str(line).unwrap();
-        object["count"].as_u64().unwrap()
+        object["repeats"].as_u64().unwrap()
     });
-    assert_eq!(counts.collect::<Vec<_>>(), [1, 2, 3, 4]);
+    assert_eq!(numbers.collect::<Vec<_>>(), [1, 2, 3, 4]);
 }
 
 #[test]
 fn text_begins_with_one_header() {
     let kept = Kept::default();
-    let writer = Writer::start(kept.clone(), Format::Text, || ()).unwrap();
-    writer.finish(fact(1)).unwrap();
+    let mut writer = Writer::start(kept.clone(), Format::Text, || ()).unwrap();
+    writer.send(Fact::Start);
+    writer.send(fact(1));
+    writer.finish(fact(2)).unwrap();
     let text = String::from_utf8(kept.0.lock().unwrap().clone()).unwrap();
-    assert_eq!(text.lines().count(), 1);
+    // And two lines a report.
+    assert_eq!(text.lines().count(), 5);
     assert!(text.starts_with("TIME"), "{text}");
+    assert_eq!(text.matches("TIME").count(), 1);
 }
 
 #[test]
 fn what_finds_no_room_is_dropped_and_counted() {
-    let (release, stuck) = Stuck::new();
-    // The thread hangs in its header and takes no fact.
+    let (reached, is_reached) = channel();
+    let (release, released) = channel();
+    let stuck = Stuck { reached, released };
     let mut writer = Writer::start(stuck, Format::Text, || ()).unwrap();
-    for count in 0..WAITING as u64 {
-        writer.send(fact(count));
+    writer.send(Fact::Start);
+    // From here on the thread hangs in its header and takes no fact.
+    is_reached.recv().unwrap();
+    for number in 0..WAITING as u64 {
+        writer.send(fact(number));
     }
     assert_eq!(writer.dropped(), 0);
-    for count in 0..7 {
-        writer.send(fact(count));
+    for number in 0..7 {
+        writer.send(fact(number));
     }
     assert_eq!(writer.dropped(), 7);
     drop(release);

@@ -1,6 +1,11 @@
 //! The errno of exhausted descriptors, for want of something else.
 
-use std::{ffi::CString, io, os::fd::OwnedFd};
+use std::{
+    ffi::{CStr, CString},
+    fs::File,
+    io,
+    os::fd::OwnedFd,
+};
 
 use anyhow::{Context as _, Result, bail, ensure};
 
@@ -12,7 +17,7 @@ use crate::{
     keeper::{Keeper, setting},
     report::{Facts, Skip, offered},
     run::{Run, must_fail},
-    sys::{fds, limits, ring::Ring},
+    sys::{fds, fuse, limits, process, ring::Ring},
 };
 
 /// The family.
@@ -41,6 +46,17 @@ pub(super) const ALL: &[Scenario] = &[
         "registers more files than the limit",
         io_uring_files,
     ),
+    Scenario::new(
+        "fuse_open",
+        "the server of a FUSE file system is out of fds",
+        |run| file_server(run, c"/tmp/file", libc::O_RDONLY),
+    ),
+    Scenario::new("fuse_open_directory", "the same for a directory", |run| {
+        file_server(run, MOUNTED, libc::O_DIRECTORY)
+    }),
+    Scenario::new("fuse_open_new", "the same for a file to be made", |run| {
+        file_server(run, c"/tmp/new", libc::O_CREAT | libc::O_WRONLY)
+    }),
 ];
 
 /// As nobody, who has no instances that somebody might miss.
@@ -137,5 +153,35 @@ fn io_uring_files(run: &mut Run) -> Result<Facts> {
     must_fail("io_uring_register", result, libc::EMFILE)?;
     let mut facts = run.facts("io_uring_register", 1, Some(libc::EMFILE))?;
     facts.note = Some(format!("{places} files"));
+    Ok(facts)
+}
+
+/// Where the FUSE file system is mounted, for nobody but this process and the server.
+const MOUNTED: &CStr = c"/tmp";
+
+/// The server's errno is the one that open returns.
+///
+/// The server is a process of its own, with the only descriptor of the file system: should either
+/// side be killed, the other one is not left waiting.
+fn file_server(run: &mut Run, path: &CStr, flags: i32) -> Result<Facts> {
+    const DEVICE: &str = "/dev/fuse";
+    let mut device = offered(DEVICE, File::options().read(true).write(true).open(DEVICE))?;
+    offered("mounts of its own", fuse::unshare_mounts())?;
+    offered("mounting FUSE", fuse::mount(&device, MOUNTED))?;
+    run.gate()?;
+    let server = process::fork_into(|| {
+        let served = process::die_with_parent().and_then(|()| fuse::serve(&mut device));
+        i32::from(served.is_err())
+    })
+    .context("fork")?;
+    drop(device);
+    let result = fds::openat_path(path, flags);
+    fuse::unmount(MOUNTED).context("umount2")?;
+    must_fail("openat", result, libc::EMFILE)?;
+    let mut facts = run.facts("openat", 1, Some(libc::EMFILE))?;
+    ensure!(facts.used < run.soft, "the table was full first");
+    let status = process::wait_for(server).context("waiting for the server")?;
+    ensure!(status == Some(0), "the server did not end well");
+    facts.children = vec![server];
     Ok(facts)
 }

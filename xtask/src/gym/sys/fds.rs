@@ -11,9 +11,13 @@ use super::{check, owned};
 
 /// `openat` of `/dev/null`.
 pub(crate) fn openat() -> io::Result<OwnedFd> {
-    let path = c"/dev/null".as_ptr();
+    openat_path(c"/dev/null", libc::O_RDONLY)
+}
+
+/// `openat` of any path; a file that is made is the owner's.
+pub(crate) fn openat_path(path: &CStr, flags: i32) -> io::Result<OwnedFd> {
     // SAFETY: the path is a string that ends in NUL.
-    owned(unsafe { libc::openat(libc::AT_FDCWD, path, libc::O_RDONLY) })
+    owned(unsafe { libc::openat(libc::AT_FDCWD, path.as_ptr(), flags, 0o600) })
 }
 
 /// `socket` for a Unix stream, which needs no network.
