@@ -57,7 +57,7 @@ pub struct FileRecord {
     pub socket_type: u32,
     /// Protocol number.
     pub protocol: u32,
-    /// State as in include/net/tcp_states.h.
+    /// State as in `include/net/tcp_states.h`.
     pub state: u32,
     /// Local port.
     pub local_port: u32,

@@ -13,7 +13,7 @@ use crate::{
     scope,
 };
 
-/// `struct bpf_iter__task_file` (kernel/bpf/task_iter.c).
+/// `struct bpf_iter__task_file` (`kernel/bpf/task_iter.c`).
 #[repr(C)]
 struct TaskFileContext {
     meta: *const IteratorMeta,
@@ -75,7 +75,7 @@ fn visit(context: *mut TaskFileContext, with_path: bool) -> i32 {
     let mut length = 0;
     if with_path {
         // SAFETY: `file` is a trusted pointer, and its path lies at that offset; the buffer has
-        // PATH_SIZE bytes.
+        // PATH_SIZE bytes. An errno is negative, and no length as a u32.
         let written = unsafe {
             let path = file.cast::<u8>().add(offset::FILE_PATH.load() as usize);
             bpf_d_path(
@@ -84,8 +84,9 @@ fn visit(context: *mut TaskFileContext, with_path: bool) -> i32 {
                 PATH_SIZE as u32,
             )
         };
-        if written > 0 && written <= PATH_SIZE as i64 {
-            length = written as u32;
+        let written = written as u32;
+        if written <= PATH_SIZE as u32 {
+            length = written;
         }
     }
     // SAFETY: as above; `meta` and its `seq` are trusted pointers of the iterator, and the record

@@ -17,12 +17,16 @@ pub(crate) const EXAMPLES: &str = "\
   sudo fdtrace --cgroup system.slice/web.service --json
                                  only one systemd service, for a script
   sudo fdtrace --once -d 5m      wait for the first, at most five minutes
+  sudo fdtrace ls --count        how full every process's table is now
+  sudo fdtrace ls -p 2231        what process 2231 has open
+  sudo fdtrace ls /var/log       who has a file open there
   sudo fdtrace doctor            if it does not work: what this kernel offers, what is missing";
 
 /// Where the output goes, and what the exit status says.
 pub(crate) const OUTCOME: &str = "\
 Reports go to stdout, everything else to stderr.
-Exit status: 0 done, 1 nothing seen (--once with -d) or no way to watch (doctor), 2 error.";
+Exit status: 0 done; 1 nothing seen (--once with -d), nothing to show (ls) or no way to watch
+(doctor); 2 error.";
 
 /// Shows every "too many open files" on this host the moment it happens
 ///

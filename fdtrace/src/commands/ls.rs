@@ -55,13 +55,20 @@ pub(super) fn run(args: &Ls) -> Result<Ended> {
         write_usages(&mut output, &usages, args.run.json)?;
         usages.len()
     } else {
-        let rows = found.iter().zip(peers).filter(|(file, _)| is_wanted(args, file));
+        let rows = found
+            .iter()
+            .zip(peers)
+            .filter(|(file, _)| is_wanted(args, file));
         let rows: Vec<_> = rows.collect();
         write_files(&mut output, &rows, args.run.json)?;
         rows.len()
     };
     output.flush().context("writing to stdout")?;
-    Ok(if shown > 0 { Ended::Done } else { Ended::NothingFound })
+    Ok(if shown > 0 {
+        Ended::Done
+    } else {
+        Ended::NothingFound
+    })
 }
 
 type Row<'a> = (&'a OpenFile, Option<listing::Peer>);
@@ -94,7 +101,10 @@ fn is_in_scope(scope: &Scope, tgid: u32) -> bool {
 
 /// Do filters look at files, and not only at processes?
 fn filters_files(args: &Ls) -> bool {
-    args.path.is_some() || !args.kinds.is_empty() || args.scope.comm.is_some() || args.scope.uid.is_some()
+    args.path.is_some()
+        || !args.kinds.is_empty()
+        || args.scope.comm.is_some()
+        || args.scope.uid.is_some()
 }
 
 fn is_wanted(args: &Ls, file: &OpenFile) -> bool {

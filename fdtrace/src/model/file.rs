@@ -84,7 +84,9 @@ impl OpenFile {
             inode: record.inode,
             device: (record.device >> 20, record.device & 0xf_ffff),
             peer_inode: Some(record.peer_inode).filter(|inode| *inode != 0),
-            remote: addresses.map(|(_, remote)| remote).filter(|remote| remote.port() != 0),
+            remote: addresses
+                .map(|(_, remote)| remote)
+                .filter(|remote| remote.port() != 0),
             state: state(record, kind),
         }
     }
@@ -153,7 +155,9 @@ fn flags(mut bits: u32, cloexec: bool) -> Vec<&'static str> {
 /// Both ends of an internet socket.
 fn addresses(record: &FileRecord) -> Option<(SocketAddr, SocketAddr)> {
     let ip = |bytes: &[u8; 16]| match record.family {
-        AF_INET => Some(IpAddr::from(Ipv4Addr::new(bytes[0], bytes[1], bytes[2], bytes[3]))),
+        AF_INET => Some(IpAddr::from(Ipv4Addr::new(
+            bytes[0], bytes[1], bytes[2], bytes[3],
+        ))),
         AF_INET6 => Some(IpAddr::from(Ipv6Addr::from(*bytes)).to_canonical()),
         _ => None,
     };
@@ -173,7 +177,7 @@ fn unix_name(record: &FileRecord) -> Vec<u8> {
     }
 }
 
-/// Names of TCP's states (include/net/tcp_states.h), from 1.
+/// Names of TCP's states (`include/net/tcp_states.h`), from 1.
 const STATES: [&str; 12] = [
     "established",
     "syn-sent",

@@ -5,7 +5,16 @@ use serde::Serialize;
 
 /// The kinds that reports tell apart.
 #[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, strum::EnumString,
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    strum::EnumString,
     strum::Display,
 )]
 #[serde(rename_all = "snake_case")]

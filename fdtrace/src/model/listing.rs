@@ -65,7 +65,9 @@ impl Usage {
     /// Of the limit, rounded down.
     #[must_use]
     pub fn percent(&self) -> Option<u64> {
-        u64::from(self.used?).saturating_mul(100).checked_div(self.soft)
+        u64::from(self.used?)
+            .saturating_mul(100)
+            .checked_div(self.soft)
     }
 }
 
@@ -74,7 +76,11 @@ impl Usage {
 pub fn usage(tasks: &[Task], files: &[OpenFile]) -> Vec<Usage> {
     let mut kinds: HashMap<u32, BTreeMap<Kind, u32>> = HashMap::new();
     for file in files {
-        *kinds.entry(file.tid).or_default().entry(file.kind).or_default() += 1;
+        *kinds
+            .entry(file.tid)
+            .or_default()
+            .entry(file.kind)
+            .or_default() += 1;
     }
     let mut usages: Vec<_> = tasks
         .iter()
@@ -92,9 +98,12 @@ pub fn usage(tasks: &[Task], files: &[OpenFile]) -> Vec<Usage> {
         })
         .collect();
     usages.sort_by(|one, other| {
-        let share = |usage: &Usage, limit: u64| u128::from(usage.used.unwrap_or(0)) * u128::from(limit);
+        let share =
+            |usage: &Usage, limit: u64| u128::from(usage.used.unwrap_or(0)) * u128::from(limit);
         let order = share(other, one.soft).cmp(&share(one, other.soft));
-        order.then(one.pid.cmp(&other.pid)).then(one.tid.cmp(&other.tid))
+        order
+            .then(one.pid.cmp(&other.pid))
+            .then(one.tid.cmp(&other.tid))
     });
     usages
 }

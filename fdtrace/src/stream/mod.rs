@@ -2,4 +2,5 @@
 
 pub mod clock;
 pub mod decode;
+pub mod files;
 pub mod ring;

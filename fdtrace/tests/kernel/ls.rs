@@ -38,22 +38,33 @@ pub(crate) fn trials(_: &Setting) -> Vec<Trial> {
 
 fn ls(arguments: &[&str]) -> Result<Output, String> {
     let mut command = tracer::command();
-    command.args(["ls", "--json"]).args(arguments).stdin(Stdio::null());
-    command.output().map_err(|error| format!("fdtrace ls: {error}"))
+    command
+        .args(["ls", "--json"])
+        .args(arguments)
+        .stdin(Stdio::null());
+    command
+        .output()
+        .map_err(|error| format!("fdtrace ls: {error}"))
 }
 
 fn objects(arguments: &[&str]) -> Result<Vec<Value>, String> {
     let output = ls(arguments)?;
     ensure(output.status.success(), || format!("{output:?}"))?;
     let lines = String::from_utf8_lossy(&output.stdout);
-    lines.lines().map(|line| serde_json::from_str(line).map_err(|error| error.to_string())).collect()
+    lines
+        .lines()
+        .map(|line| serde_json::from_str(line).map_err(|error| error.to_string()))
+        .collect()
 }
 
 /// The fds of this very process, by number.
 fn own() -> Result<BTreeMap<u64, Value>, String> {
     let pid = std::process::id().to_string();
     let by_number = |object: Value| Some((object["fd"].as_u64()?, object));
-    Ok(objects(&["-p", &pid])?.into_iter().filter_map(by_number).collect())
+    Ok(objects(&["-p", &pid])?
+        .into_iter()
+        .filter_map(by_number)
+        .collect())
 }
 
 fn fd(file: &impl AsFd) -> u64 {
@@ -107,13 +118,20 @@ fn kinds() -> Result<(), String> {
         (fd(&pidfd), "pidfd"),
     ];
     for (number, kind) in wanted {
-        let object = seen.get(&number).ok_or_else(|| format!("no fd {number} ({kind})"))?;
+        let object = seen
+            .get(&number)
+            .ok_or_else(|| format!("no fd {number} ({kind})"))?;
         ensure(object["kind"] == kind, || format!("no {kind}: {object}"))?;
     }
-    let field = |file: u64, name: &str| seen.get(&file).map_or(Value::Null, |object| object[name].clone());
+    let field = |file: u64, name: &str| {
+        seen.get(&file)
+            .map_or(Value::Null, |object| object[name].clone())
+    };
     let expect = |file: u64, name: &str, wanted: Value| {
         let is = field(file, name);
-        ensure(is == wanted, || format!("fd {file}: {name} is {is}, not {wanted}"))
+        ensure(is == wanted, || {
+            format!("fd {file}: {name} is {is}, not {wanted}")
+        })
     };
     expect(fd(&deleted), "deleted", true.into())?;
     expect(fd(&deleted), "target", path.display().to_string().into())?;
@@ -126,9 +144,18 @@ fn kinds() -> Result<(), String> {
     let remote = connected.peer_addr().map_err(said)?.to_string();
     expect(fd(&connected), "target", local.into())?;
     let peer = field(fd(&connected), "peer");
-    ensure(peer["address"] == remote && peer["state"] == "established", || peer.to_string())?;
-    ensure(field(fd(&listener), "peer")["state"] == "listen", || "no listen".to_owned())?;
-    expect(fd(&unix), "target", socket_path.display().to_string().into())?;
+    ensure(
+        peer["address"] == remote && peer["state"] == "established",
+        || peer.to_string(),
+    )?;
+    ensure(field(fd(&listener), "peer")["state"] == "listen", || {
+        "no listen".to_owned()
+    })?;
+    expect(
+        fd(&unix),
+        "target",
+        socket_path.display().to_string().into(),
+    )?;
     if let Ok(tcp6) = tcp6 {
         let address = tcp6.local_addr().map_err(said)?.to_string();
         expect(fd(&tcp6), "target", address.into())?;
@@ -152,20 +179,31 @@ fn agrees_with_proc() -> Result<(), String> {
         numbers.insert(number);
         let link = fs::read_link(format!("/proc/{pid}/fd/{number}")).map_err(said)?;
         let target = object["target"].as_str().unwrap_or_default();
-        ensure(link.as_os_str() == target, || format!("{object}: /proc says {}", link.display()))?;
+        ensure(link.as_os_str() == target, || {
+            format!("{object}: /proc says {}", link.display())
+        })?;
         let info = fs::read_to_string(format!("/proc/{pid}/fdinfo/{number}")).map_err(said)?;
-        let flags = info.lines().find_map(|line| line.strip_prefix("flags:")).unwrap_or("0");
+        let flags = info
+            .lines()
+            .find_map(|line| line.strip_prefix("flags:"))
+            .unwrap_or("0");
         let flags = u32::from_str_radix(flags.trim(), 8).map_err(said)?;
-        ensure(object["cloexec"] == (flags & 0o2_000_000 != 0), || format!("{object}: {flags:o}"))?;
+        ensure(object["cloexec"] == (flags & 0o2_000_000 != 0), || {
+            format!("{object}: {flags:o}")
+        })?;
         let mode = ["r", "w", "rw"][(flags & 3) as usize % 3];
         ensure(object["mode"] == mode, || format!("{object}: {flags:o}"))?;
         compared += 1;
     }
     ensure(compared >= 200, || format!("only {compared} fds"))?;
     let listed = fs::read_dir(format!("/proc/{pid}/fd")).map_err(said)?;
-    let listed: BTreeSet<u64> =
-        listed.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
-    ensure(listed == numbers, || format!("{listed:?} instead of {numbers:?}"))?;
+    let listed: BTreeSet<u64> = listed
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .collect();
+    ensure(listed == numbers, || {
+        format!("{listed:?} instead of {numbers:?}")
+    })?;
     holder.end()
 }
 
@@ -175,8 +213,13 @@ fn other_ends() -> Result<(), String> {
     let seen = own()?;
     let peer = |file: u64| seen.get(&file).map(|object| object["peer"]["fd"].clone());
     let pairs = [(fd(&reader), fd(&writer)), (fd(&one), fd(&other))];
-    for (one, other) in pairs.into_iter().chain(pairs.map(|(one, other)| (other, one))) {
-        ensure(peer(one) == Some(other.into()), || format!("{one}: {:?}", peer(one)))?;
+    for (one, other) in pairs
+        .into_iter()
+        .chain(pairs.map(|(one, other)| (other, one)))
+    {
+        ensure(peer(one) == Some(other.into()), || {
+            format!("{one}: {:?}", peer(one))
+        })?;
     }
     Ok(())
 }
@@ -186,7 +229,11 @@ fn by_path() -> Result<(), String> {
     let directory = temporary("directory");
     fs::create_dir(&directory).map_err(said)?;
     let path = directory.join("held");
-    let held = OpenOptions::new().create(true).append(true).open(&path).map_err(said)?;
+    let held = OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(&path)
+        .map_err(said)?;
     for asked in [&path, &directory] {
         let seen = objects(&[&asked.display().to_string()])?;
         let [object] = &seen[..] else {
@@ -194,7 +241,9 @@ fn by_path() -> Result<(), String> {
         };
         let is_right = object["pid"] == std::process::id()
             && object["fd"] == fd(&held)
-            && object["flags"].as_array().is_some_and(|flags| flags.contains(&"O_APPEND".into()));
+            && object["flags"]
+                .as_array()
+                .is_some_and(|flags| flags.contains(&"O_APPEND".into()));
         ensure(is_right, || object.to_string())?;
     }
     fs::remove_dir_all(&directory).map_err(said)
@@ -238,12 +287,16 @@ fn count_sees_reserved() -> Result<(), String> {
         ensure(std::time::Instant::now() < deadline, || object.to_string())?;
     }
     TcpStream::connect(address).map_err(said)?;
-    waiting.join().map_err(|_| "the thread has panicked")?.map_err(said)
+    waiting
+        .join()
+        .map_err(|_| "the thread has panicked")?
+        .map_err(said)
 }
 
 fn nothing() -> Result<(), String> {
     let output = ls(&["/no/such/path"])?;
-    let is_right = output.status.code() == Some(1) && output.stdout.is_empty() && output.stderr.is_empty();
+    let is_right =
+        output.status.code() == Some(1) && output.stdout.is_empty() && output.stderr.is_empty();
     ensure(is_right, || format!("{output:?}"))
 }
 
@@ -259,6 +312,11 @@ fn by_cgroup() -> Result<(), String> {
     victim.finish()?;
     let _ = fs::remove_dir(&directory);
     ensure(empty.status.code() == Some(1), || format!("{empty:?}"))?;
-    let pids: BTreeSet<_> = seen?.iter().filter_map(|object| object["pid"].as_u64()).collect();
-    ensure(pids == BTreeSet::from([u64::from(pid)]), || format!("{pids:?}"))
+    let pids: BTreeSet<_> = seen?
+        .iter()
+        .filter_map(|object| object["pid"].as_u64())
+        .collect();
+    ensure(pids == BTreeSet::from([u64::from(pid)]), || {
+        format!("{pids:?}")
+    })
 }

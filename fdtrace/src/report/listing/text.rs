@@ -56,23 +56,15 @@ fn letter(flag: &str) -> char {
 }
 
 fn target(file: &OpenFile, peer: Option<Peer>) -> String {
-    let mut text = printable(&file.target);
-    if let Some(remote) = file.remote {
-        text += &format!(" -> {remote}");
-    }
-    if let Some(state) = file.state {
-        text += &format!(" ({state})");
-    }
-    if let Some(peer) = peer {
-        text += &format!(" <-> {}/{}", peer.pid, peer.fd);
-    }
-    if file.deleted {
-        text += " (deleted)";
-    }
-    if file.tid != file.tgid {
-        text += &format!(" [thread {}]", file.tid);
-    }
-    text
+    let parts = [
+        Some(printable(&file.target)),
+        file.remote.map(|remote| format!("-> {remote}")),
+        file.state.map(|state| format!("({state})")),
+        peer.map(|peer| format!("<-> {}/{}", peer.pid, peer.fd)),
+        file.deleted.then(|| "(deleted)".to_owned()),
+        (file.tid != file.tgid).then(|| format!("[thread {}]", file.tid)),
+    ];
+    parts.into_iter().flatten().collect::<Vec<_>>().join(" ")
 }
 
 /// Writes tables in numbers, a line each.
@@ -88,7 +80,10 @@ pub fn usages(output: &mut impl Write, usages: &[Usage]) -> io::Result<()> {
     for usage in usages {
         let mut kinds: Vec<_> = usage.kinds.iter().collect();
         kinds.sort_by_key(|(_, count)| std::cmp::Reverse(**count));
-        let kinds: Vec<_> = kinds.iter().map(|(kind, count)| format!("{kind} {count}")).collect();
+        let kinds: Vec<_> = kinds
+            .iter()
+            .map(|(kind, count)| format!("{kind} {count}"))
+            .collect();
         writeln!(
             output,
             "{:>7} {:<15} {:>7} {:>7} {:>9} {:>4} {}",
