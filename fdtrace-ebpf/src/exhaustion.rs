@@ -204,38 +204,47 @@ fn raise_here(hook: u32, errno: i64, limit: Option<u32>) {
     );
 }
 
-/// Two programs for each function that fails with these errnos for a reason of its own, its kind,
-/// and how many arguments it takes; see `probe::plan` for which.
+/// Two programs for each function that fails with these errnos for a reason of its own, how many
+/// arguments it takes, and its kind; see `probe::plan` for which.
 ///
-/// All of them return an int, a long that holds one, or a pointer that may hold one. Its lower half
-/// is enough: no structure begins 24 bytes before the end of a page, where `-EMFILE` would be.
+/// All of them return an int or a long that holds one (`i32`), or a pointer that may be an errno
+/// (`i64`). The result is read as memory, not by `ctx.arg`: verifiers know a pointer as such and
+/// refuse the arithmetic that compilers make of two comparisons ("bitwise operator &= on pointer
+/// prohibited").
 macro_rules! false_lead {
-    ($($function:literal $arguments:literal $hook:ident $exit:ident $returns:ident;)*) => {$(
+    ($($function:literal $arguments:literal $result:ty, $hook:ident $exit:ident $returns:ident;)*) => {$(
         #[doc = concat!("The end of `", $function, "`.")]
         #[fexit]
         pub(crate) fn $exit(ctx: FExitContext) -> i32 {
-            false_lead($hook, i64::from(ctx.arg::<i32>($arguments)));
+            let result: $result = read(ctx.as_ptr() as Address + $arguments * 8);
+            false_lead($hook, i64::from(result));
             0
         }
 
         /// The twin.
         #[kretprobe]
         pub(crate) fn $returns(ctx: RetProbeContext) -> u32 {
-            false_lead($hook, i64::from(ctx.ret::<i32>()));
+            false_lead($hook, i64::from(ctx.ret::<$result>()));
             0
         }
     )*};
 }
 false_lead! {
-    "do_inotify_init(flags)" 1 HOOK_OWN_LIMIT inotify_init_exit inotify_init_return;
-    "__x64_sys_fanotify_init(registers)" 1 HOOK_OWN_LIMIT fanotify_init_exit fanotify_init_return;
-    "do_mq_open(name, flags, mode, attributes)" 4 HOOK_OWN_LIMIT mq_open_exit mq_open_return;
-    "__x64_sys_io_uring_register(registers)" 1 HOOK_OWN_LIMIT
+    "do_inotify_init(flags)" 1 i32, HOOK_OWN_LIMIT
+        inotify_init_exit inotify_init_return;
+    "__x64_sys_fanotify_init(registers)" 1 i32, HOOK_OWN_LIMIT
+        fanotify_init_exit fanotify_init_return;
+    "do_mq_open(name, flags, mode, attributes)" 4 i32, HOOK_OWN_LIMIT
+        mq_open_exit mq_open_return;
+    "__x64_sys_io_uring_register(registers)" 1 i32, HOOK_OWN_LIMIT
         io_uring_register_exit io_uring_register_return;
-    "do_pipe2(fds, flags)" 2 HOOK_OWN_LIMIT pipe_exit pipe_return;
-    "get_anon_bdev(number)" 1 HOOK_OWN_LIMIT anon_bdev_exit anon_bdev_return;
-    "fuse_file_open(mount, node, flags, isdir)" 4 HOOK_FILE_SERVER fuse_open_exit fuse_open_return;
-    "fuse_atomic_open(dir, entry, file, flags, mode)" 5 HOOK_FILE_SERVER
+    "do_pipe2(fds, flags)" 2 i32, HOOK_OWN_LIMIT
+        pipe_exit pipe_return;
+    "get_anon_bdev(number)" 1 i32, HOOK_OWN_LIMIT
+        anon_bdev_exit anon_bdev_return;
+    "fuse_file_open(mount, node, flags, isdir)" 4 i64, HOOK_FILE_SERVER
+        fuse_open_exit fuse_open_return;
+    "fuse_atomic_open(dir, entry, file, flags, mode)" 5 i32, HOOK_FILE_SERVER
         fuse_create_exit fuse_create_return;
 }
 

@@ -257,6 +257,7 @@ fn prototypes_that_stayed() {
                 "int flags, struct cred * cred -> struct file *",
             ),
             ("exit_files", "struct task_struct * tsk -> void"),
+            ("get_anon_bdev", "dev_t * p -> int"),
             (
                 "inc_ucount",
                 "struct user_namespace * ns, kuid_t uid, enum ucount_type type -> struct ucounts *",
@@ -283,6 +284,8 @@ fn prototypes_that_changed() {
     let sized = "struct file * file, int * ufd, unsigned int o_flags -> int";
     let close = "struct files_struct * files, unsigned int fd -> struct file *";
     let issue = "struct io_kiocb * req, unsigned int issue_flags -> int";
+    let fuse = "struct fuse_mount * fm, u64 nodeid, unsigned int open_flags, bool isdir \
+                -> struct fuse_file *";
     for (function, expected) in [
         (
             "dup_fd",
@@ -304,6 +307,11 @@ fn prototypes_that_changed() {
         (
             "io_install_fixed_fd",
             [None, None, Some(issue), Some(issue), Some(issue)],
+        ),
+        // A module on the older ones.
+        (
+            "fuse_file_open",
+            [None, None, Some(fuse), Some(fuse), Some(fuse)],
         ),
         ("__alloc_fd", [None; 5]),
     ] {

@@ -1,7 +1,8 @@
 //! Which kernel functions fdtrace hooks, as data: name, alternatives, programs, what they prove.
 //!
 //! Sources of the table: `fs/file.c`, `fs/file_table.c`, `fs/notify`, `ipc/mqueue.c`, `fs/pipe.c`,
-//! `io_uring`, `fs/super.c` and `fs/fuse`, 5.8 to 7.3. Names are looked for, never derived from a version.
+//! `io_uring`, `fs/super.c` and `fs/fuse`, 5.8 to 7.3. Names are looked for, never derived from a
+//! version.
 
 use anyhow::Result;
 use fdtrace_common::alarm::OWN_LIMITS;
