@@ -32,6 +32,7 @@ pub(crate) fn trials(setting: &Setting) -> Vec<Trial> {
     let mut trials = vec![
         test("killed_leaves_nothing", killed_leaves_nothing),
         test("at_its_own_fd_limit", at_its_own_fd_limit),
+        test("kernel_log_lines", kernel_log_lines),
     ];
     // Once on each kernel will do for what has nothing to do with the backend.
     if setting.backend != "kprobe" {
@@ -109,6 +110,18 @@ fn at_its_own_fd_limit(setting: &Setting) -> Result<(), String> {
     ensure(object["used"] == facts.used, || object.to_string())?;
     let ended = tracer.stop()?;
     ensure(ended.status.success(), || ended.stderr)
+}
+
+/// With -vv the programs carry their log lines, and the verifier still takes them.
+fn kernel_log_lines(setting: &Setting) -> Result<(), String> {
+    let tracer = Tracer::start(&setting.backend, &["-vv", "-n", "gym"])?;
+    let facts = gym::run("openat", &[])?;
+    tracer.wait_for(|object| object["pid"] == facts.pid)?;
+    let ended = tracer.stop()?;
+    let wanted = format!("process {} failure 1", facts.pid);
+    ensure(ended.stderr.contains(&wanted), || {
+        format!("no {wanted:?} in {}", ended.stderr)
+    })
 }
 
 fn once_ends_with_the_first(setting: &Setting) -> Result<(), String> {
