@@ -1,8 +1,9 @@
 //! `fdtrace ls`: every open fd at this moment, or the tables in numbers.
 
 use std::{
+    collections::HashSet,
     io::{self, BufWriter, Write},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use anyhow::{Context, Result};
@@ -27,14 +28,19 @@ pub(super) fn run(args: &Ls) -> Result<Ended> {
     let mut request = Request::from(&args.scope);
     request.check()?;
     requirements::check()?;
-    for path in std::mem::take(&mut request.cgroups) {
-        // An iterator runs in its reader's cgroup: the members are asked for by number.
-        request.pids.extend(cgroup::members(&path)?);
-        if request.pids.is_empty() {
-            return Ok(Ended::NothingFound);
-        }
+    let members = members(&std::mem::take(&mut request.cgroups))?;
+    let mut scope = Scope::new(&request)?;
+    match &members {
+        Some(members) if members.is_empty() => return Ok(Ended::NothingFound),
+        // They are told to the kernel for speed; what counts is looked at below.
+        Some(members) if scope.pids.is_empty() => scope.pids.extend(members),
+        _ => {}
     }
-    let scope = Scope::new(&request)?;
+    let is_member = |tgid| {
+        members
+            .as_ref()
+            .is_none_or(|members| members.contains(&tgid))
+    };
     let options = attach::Options {
         backend: None,
         btf: args.run.btf.as_deref(),
@@ -42,14 +48,17 @@ pub(super) fn run(args: &Ls) -> Result<Ended> {
     };
     let (mut ebpf, btf) = attach::load(&options, &scope)?.for_snapshot(&scope)?;
     let mut found = files::read(&mut ebpf, &btf, !args.count || args.path.is_some())?;
+    found.retain(|file| is_member(file.tgid));
     let peers = listing::peers(&found);
     let mut output = BufWriter::new(io::stdout().lock());
     let shown = if args.count {
         let mut tasks = census::read(&mut ebpf, &btf)?;
         found.retain(|file| is_wanted(args, file));
+        let with_files: HashSet<u32> = found.iter().map(|file| file.tid).collect();
         tasks.retain(|task| {
-            let of_task = |file: &OpenFile| file.tid == task.tid;
-            found.iter().any(of_task) || (!filters_files(args) && is_in_scope(&scope, task.tgid))
+            // A table may be empty; then its process must have been asked for as such.
+            let is_asked_for = !filters_files(args) && is_in_scope(&scope, task.tgid);
+            is_member(task.tgid) && (is_asked_for || with_files.contains(&task.tid))
         });
         let usages = listing::usage(&tasks, &found);
         write_usages(&mut output, &usages, args.run.json)?;
@@ -69,6 +78,20 @@ pub(super) fn run(args: &Ls) -> Result<Ended> {
     } else {
         Ended::NothingFound
     })
+}
+
+/// The processes in any of these cgroups; `None` where none was given.
+///
+/// Asked for by number, because an iterator runs in its reader's cgroup.
+fn members(cgroups: &[PathBuf]) -> Result<Option<HashSet<u32>>> {
+    if cgroups.is_empty() {
+        return Ok(None);
+    }
+    let mut all = HashSet::new();
+    for path in cgroups {
+        all.extend(cgroup::members(path)?);
+    }
+    Ok(Some(all))
 }
 
 type Row<'a> = (&'a OpenFile, Option<listing::Peer>);

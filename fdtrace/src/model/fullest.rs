@@ -34,7 +34,10 @@ impl Fullness {
 pub fn fullest(tasks: &[Task], count: usize) -> Vec<Fullness> {
     let mut tables: HashMap<u64, Fullness> = HashMap::new();
     for task in tasks {
-        let Some(used) = task.used else { continue };
+        // Kernel threads have tables too, and nothing in them.
+        let Some(used) = task.used.filter(|used| *used > 0) else {
+            continue;
+        };
         let seen = Fullness {
             tgid: task.tgid,
             comm: task.comm.clone(),
@@ -93,6 +96,11 @@ mod tests {
         let tables = fullest(&tasks, 5);
         assert_eq!(tables.len(), 1);
         assert_eq!((tables[0].tgid, tables[0].percent()), (11, 78));
+    }
+
+    #[test]
+    fn empty_tables_are_nobodys_worry() {
+        assert_eq!(fullest(&[task(1, 2, 0, 1024)], 5), []);
     }
 
     #[test]

@@ -309,9 +309,15 @@ fn by_cgroup() -> Result<(), String> {
     let (victim, pid) = gym::Gym::waiting::<&str>("openat", &[])?;
     fs::write(directory.join("cgroup.procs"), pid.to_string()).map_err(said)?;
     let seen = objects(&["--cgroup", &name]);
+    let own = std::process::id().to_string();
+    let nobody = ls(&["--cgroup", &name, "-p", &own]);
     victim.finish()?;
     let _ = fs::remove_dir(&directory);
     ensure(empty.status.code() == Some(1), || format!("{empty:?}"))?;
+    let nobody = nobody?;
+    ensure(nobody.status.code() == Some(1), || {
+        format!("both filters must match: {nobody:?}")
+    })?;
     let pids: BTreeSet<_> = seen?
         .iter()
         .filter_map(|object| object["pid"].as_u64())
