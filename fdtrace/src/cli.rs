@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum, builder::NonEmptyStringValuePars
 
 use crate::{
     model::kind::Kind,
-    probe::{attach::Backend, scope::Request},
+    probe::{backend::Backend, scope::Request},
 };
 
 /// What people type, and what for.

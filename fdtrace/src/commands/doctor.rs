@@ -10,10 +10,11 @@ use super::{Ended, kernel_log_level, print_all};
 use crate::{
     cli::Doctor,
     probe::{
-        attach::{self, Backend, Coverage},
+        attach,
+        backend::{Backend, Coverage},
         cgroup,
         globals::{self, ResolvedField},
-        host, requirements,
+        host, load, requirements,
     },
     report::json,
 };
@@ -81,7 +82,7 @@ pub(super) fn run(args: &Doctor) -> Result<Ended> {
 fn examine(args: &Doctor) -> Findings {
     let uname = rustix::system::uname();
     let mut problems = Vec::new();
-    let btf = attach::kernel_types(args.run.btf.as_deref());
+    let btf = load::kernel_types(args.run.btf.as_deref());
     let fields = match &btf {
         Ok(btf) => globals::resolve_fields(btf).unwrap_or_else(|error| {
             problems.push(format!("{error:#}"));
@@ -121,7 +122,7 @@ fn examine(args: &Doctor) -> Findings {
 }
 
 fn survey(args: &Doctor, problems: &mut Vec<String>) -> Vec<BackendFinding> {
-    let options = attach::Options {
+    let options = load::Options {
         backend: None,
         btf: args.run.btf.as_deref(),
         log_level: kernel_log_level(&args.run),

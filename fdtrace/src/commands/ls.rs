@@ -17,7 +17,7 @@ use crate::{
         listing::{self, Usage},
     },
     probe::{
-        attach, census, cgroup, files, requirements,
+        census, cgroup, files, load, requirements,
         scope::{Request, Scope},
     },
     report::listing::{json, text},
@@ -41,12 +41,12 @@ pub(super) fn run(args: &Ls) -> Result<Ended> {
             .as_ref()
             .is_none_or(|members| members.contains(&tgid))
     };
-    let options = attach::Options {
+    let options = load::Options {
         backend: None,
         btf: args.run.btf.as_deref(),
         log_level: kernel_log_level(&args.run),
     };
-    let (mut ebpf, btf) = attach::load(&options, &scope)?.for_snapshot(&scope)?;
+    let (mut ebpf, btf) = load::load(&options, &scope)?.for_snapshot(&scope)?;
     let mut found = files::read(&mut ebpf, &btf, !args.count || args.path.is_some())?;
     found.retain(|file| is_member(file.tgid));
     let peers = listing::peers(&found);

@@ -24,7 +24,7 @@ use crate::{
     cli::Watch,
     probe::{
         attach::{self, Session},
-        requirements,
+        load, requirements,
         scope::{Request, Scope},
     },
     report::{
@@ -45,7 +45,7 @@ pub(super) fn run(args: &Watch) -> Result<Ended> {
     requirements::check()?;
     let scope = Scope::new(&request)?;
     raise_own_limit();
-    let options = attach::Options {
+    let options = load::Options {
         backend: args.run.backend.forced(),
         btf: args.run.btf.as_deref(),
         log_level: kernel_log_level(&args.run),

@@ -4,7 +4,9 @@
 //! * [`globals`]: the constants that programs are loaded with.
 //! * [`maps`], [`misses`]: what running programs share, and what they did not see.
 //! * [`plan`]: which hooks a backend has, as data.
-//! * [`attach`]: loading them, and choosing a backend by trying.
+//! * [`load`]: the object in the kernel, nothing attached.
+//! * `hooks`, `refusal`: attaching a backend's programs, and what it means where the kernel refuses.
+//! * [`backend`], [`attach`]: the ways to watch, and choosing one by trying.
 //! * [`self_test`]: proof that the alarm works, in fdtrace's own process.
 //! * [`scope`]: which processes are watched.
 //! * [`census`]: every table on the host at this moment.
@@ -13,15 +15,19 @@
 //! * [`requirements`]: what must be there before any of this can work.
 
 pub mod attach;
+pub mod backend;
 pub mod btf;
 pub mod census;
 pub mod cgroup;
 pub mod files;
 pub mod globals;
+mod hooks;
 pub mod host;
+pub mod load;
 pub mod maps;
 pub mod misses;
 pub mod plan;
+mod refusal;
 pub mod requirements;
 pub mod scope;
 pub mod self_test;

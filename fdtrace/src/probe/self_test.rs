@@ -10,7 +10,7 @@ use rustix::{
     process::{Resource, Rlimit, getrlimit, setrlimit},
 };
 
-use super::attach::Backend;
+use super::backend::Backend;
 use crate::{
     diagnose::call,
     stream::{decode::Alarm, ring::drain},

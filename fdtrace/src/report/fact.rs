@@ -9,7 +9,7 @@ use crate::{
         cause::{self, Cause, Host, Silent},
     },
     model::storms::Report,
-    probe::attach::Backend,
+    probe::backend::Backend,
     stream::clock,
 };
 

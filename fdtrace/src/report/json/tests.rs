@@ -4,7 +4,7 @@ use serde_json::Value;
 use super::*;
 use crate::{
     diagnose::cause::{Cause, Silent},
-    probe::attach::Backend,
+    probe::backend::Backend,
     report::fact::samples,
 };
 

@@ -1,0 +1,116 @@
+//! The ways to watch, and what each turned out to see.
+
+use std::fmt;
+
+use anyhow::{Result, bail};
+use serde::Serialize;
+
+use super::plan::{Hook, Role};
+
+/// A way to watch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Backend {
+    /// Programs at the exit of kernel functions, through trampolines.
+    Fentry,
+    /// The same on kretprobes.
+    Kprobe,
+    /// The end of every system call, and the kernel's iterators.
+    Census,
+}
+
+impl Backend {
+    /// All, the best first.
+    pub const ALL: [Self; 3] = [Self::Fentry, Self::Kprobe, Self::Census];
+
+    /// Its name on the command line and in JSON.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Fentry => "fentry",
+            Self::Kprobe => "kprobe",
+            Self::Census => "census",
+        }
+    }
+}
+
+impl fmt::Display for Backend {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.name())
+    }
+}
+
+/// A hook that is attached.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct AttachedHook {
+    /// The kernel function or tracepoint.
+    pub function: String,
+    /// What is seen there.
+    pub sees: &'static str,
+}
+
+/// What one backend turned out to see.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Coverage {
+    /// Hooks that are attached.
+    pub hooks: Vec<AttachedHook>,
+    /// What cannot be seen, and why.
+    pub misses: Vec<String>,
+    /// False leads whose feature this kernel has not built in.
+    pub absent: Vec<String>,
+}
+
+impl Coverage {
+    /// Takes down that the kernel has none of a hook's functions; an error if there is no backend
+    /// without it.
+    pub(super) fn lacks(&mut self, hook: &Hook) -> Result<()> {
+        let reason = format!("the kernel has no function {}", hook.functions.join(" or "));
+        let (list, more) = match hook.role {
+            Role::Required => bail!(reason),
+            Role::Exhaustion => (&mut self.misses, ""),
+            Role::FalseLead => (&mut self.absent, " built in"),
+        };
+        list.push(format!("{}: {reason}{more}", hook.sees));
+        Ok(())
+    }
+}
+
+/// A backend that is not used, and why.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Rejected {
+    /// The backend.
+    pub backend: Backend,
+    /// In one line.
+    pub reason: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::probe::plan::HOOKS;
+
+    #[test]
+    fn the_lack_of_a_function_is_told_to_whom_it_concerns() {
+        let mut coverage = Coverage::default();
+        let mut lacks = |function: &str| {
+            let mut hooks = HOOKS.iter();
+            let hook = hooks.find(|hook| hook.functions.contains(&function));
+            coverage.lacks(hook.expect(function))
+        };
+        let error = lacks("alloc_fd").unwrap_err().to_string();
+        assert_eq!(error, "the kernel has no function __alloc_fd or alloc_fd");
+        lacks("ksys_dup3").unwrap();
+        lacks("fuse_file_open").unwrap();
+        assert_eq!(
+            coverage.misses,
+            ["dup2 and dup3 above the limit (EBADF): the kernel has no function ksys_dup3"]
+        );
+        assert_eq!(
+            coverage.absent,
+            [
+                "EMFILE of a FUSE server that opens: the kernel has no function fuse_file_open \
+                 built in"
+            ]
+        );
+    }
+}

@@ -1,0 +1,127 @@
+//! Loading the object: its maps made, its globals told, nothing attached.
+
+use std::{path::Path, time::Instant};
+
+use anyhow::{Context, Result, anyhow, bail};
+use aya::{
+    Btf as AyaBtf, Ebpf, EbpfLoader, Endianness, include_bytes_aligned,
+    maps::{MapData, RingBuf},
+    programs::{Program, ProgramError},
+};
+use log::debug;
+
+use super::{
+    backend::Backend,
+    btf::{Btf, BtfError},
+    globals::Globals,
+    scope::Scope,
+};
+
+/// The kernel programs, compiled and stripped by build.rs.
+static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/fdtrace.bpf.o"));
+
+/// How to load.
+pub struct Options<'a> {
+    /// Only this backend; the best that works where it is `None`.
+    pub backend: Option<Backend>,
+    /// A BTF file in place of the kernel's own.
+    pub btf: Option<&'a Path>,
+    /// Kernel-side log lines up to this level of aya-log's; 0 for none.
+    pub log_level: u8,
+}
+
+/// The object loaded, nothing attached.
+pub struct Loaded {
+    pub(super) ebpf: Ebpf,
+    pub(super) ring: RingBuf<MapData>,
+    pub(super) aya_btf: AyaBtf,
+    pub(super) btf: Btf,
+}
+
+/// The kernel's types: its own BTF, or that of a file.
+pub fn kernel_types(file: Option<&Path>) -> Result<Btf> {
+    let Some(file) = file else {
+        return Ok(Btf::from_sys_fs()?);
+    };
+    Btf::from_file(file).map_err(|error| match error {
+        BtfError::Read { .. } | BtfError::Elf { .. } => error.into(),
+        nameless => anyhow!(nameless).context(format!("--btf {}", file.display())),
+    })
+}
+
+/// Creates the maps, with everything that the programs will be told.
+pub fn load(options: &Options<'_>, scope: &Scope) -> Result<Loaded> {
+    if OBJECT.is_empty() {
+        bail!("this fdtrace was built without its kernel programs (AYA_BUILD_SKIP): build it anew");
+    }
+    let start = Instant::now();
+    let btf = kernel_types(options.btf)?;
+    let aya_btf = match options.btf {
+        Some(path) => AyaBtf::parse_file(path, Endianness::default())
+            .with_context(|| format!("reading the BTF file {}", path.display()))?,
+        None => AyaBtf::from_sys_fs().context("reading the kernel's BTF")?,
+    };
+    debug!("kernel types read in {:?}", start.elapsed());
+    let globals = Globals::new(&btf, scope, options.log_level)?;
+    let mut loader = EbpfLoader::new();
+    loader.btf(Some(&aya_btf));
+    globals.write(&mut loader);
+    if options.log_level == 0 {
+        loader.map_max_entries("AYA_LOGS", u32::try_from(rustix::param::page_size())?);
+    }
+    let mut ebpf = loader.load(OBJECT).map_err(explain_load)?;
+    debug!("maps made after {:?}", start.elapsed());
+    scope.fill(&mut ebpf)?;
+    let ring = ebpf
+        .take_map("RECORDS")
+        .context("no map RECORDS in the kernel object")?;
+    Ok(Loaded {
+        ebpf,
+        ring: RingBuf::try_from(ring)?,
+        aya_btf,
+        btf,
+    })
+}
+
+fn explain_load(error: aya::EbpfError) -> anyhow::Error {
+    anyhow!(error).context("the kernel refused fdtrace's maps")
+}
+
+impl Loaded {
+    /// For a snapshot: the programs and maps, with the processes asked for in scope.
+    pub fn for_snapshot(self, scope: &Scope) -> Result<(Ebpf, AyaBtf)> {
+        let Self {
+            mut ebpf, aya_btf, ..
+        } = self;
+        scope.add_descendants(&mut ebpf)?;
+        Ok((ebpf, aya_btf))
+    }
+
+    /// What the verifier has looked at for all programs loaded; kernels before 5.16 do not tell.
+    pub(super) fn verified_instructions(&self) -> u32 {
+        let infos = self
+            .ebpf
+            .programs()
+            .filter_map(|(_, program)| program.info().ok());
+        infos
+            .filter_map(|info| info.verified_instruction_count())
+            .sum()
+    }
+
+    /// Takes every program out of the kernel again.
+    pub(super) fn unload(&mut self) {
+        for (name, program) in self.ebpf.programs_mut() {
+            let outcome = match program {
+                Program::FExit(program) => program.unload(),
+                Program::KProbe(program) => program.unload(),
+                Program::RawTracePoint(program) => program.unload(),
+                Program::Iter(program) => program.unload(),
+                _ => Ok(()),
+            };
+            match outcome {
+                Ok(()) | Err(ProgramError::NotLoaded) => {}
+                Err(error) => debug!("unloading {name}: {error}"),
+            }
+        }
+    }
+}
