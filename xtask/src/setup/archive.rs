@@ -16,9 +16,6 @@ use crate::{command, kernel::Kernel, workspace};
 /// Holds the keys of all releases, the development one included.
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
-/// Asked where apt's own configuration names no mirror of Debian's.
-const DEFAULT_MIRROR: &str = "file:/srv/debian";
-
 /// Depends on the newest kernel of its release.
 const META_PACKAGE: &str = "linux-image-cloud-amd64";
 
@@ -165,7 +162,7 @@ fn mirror() -> Result<String> {
     }
     // Apt only knows where lists are from once it has them.
     apt::update()?;
-    Ok(known_mirror()?.unwrap_or_else(|| DEFAULT_MIRROR.to_owned()))
+    known_mirror()?.context("apt's sources name no mirror of Debian's main archive: add one")
 }
 
 fn known_mirror() -> Result<Option<String>> {
