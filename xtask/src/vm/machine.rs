@@ -46,6 +46,17 @@ pub(crate) enum End {
     Died(String),
 }
 
+impl End {
+    pub(super) fn in_words(&self) -> String {
+        match self {
+            Self::Exited(status) => format!("the command ended with status {status}"),
+            Self::Fault(line) => format!("the guest's kernel complained: {line}"),
+            Self::TimedOut(limit) => format!("the guest was not done after {} s", limit.as_secs()),
+            Self::Died(qemu) => format!("the guest ended without an exit status. {qemu}"),
+        }
+    }
+}
+
 /// Boots, hands the command's output on, and waits for an end of one kind or another.
 pub(super) fn run(
     request: &Request,
@@ -69,7 +80,17 @@ pub(super) fn run(
         Some(line) => End::Fault(line),
         None => end,
     };
-    Ok(Outcome { end, console })
+    let has_booted = has_booted(&text(folder, "status"));
+    Ok(Outcome {
+        end,
+        console,
+        has_booted,
+    })
+}
+
+/// Has the guest's first process got as far as the command?
+fn has_booted(status: &str) -> bool {
+    status.lines().any(|line| line.trim_end() == "ready")
 }
 
 fn qemu(request: &Request, accelerator: Accelerator, image: &Path, folder: &Path) -> Result<Child> {
@@ -194,6 +215,12 @@ mod tests {
         assert_eq!(exit_status("ready\nexit 12\n"), Some(12));
         assert_eq!(exit_status("ready\nexit 1"), None);
         assert_eq!(exit_status("ready\n"), None);
+    }
+
+    #[test]
+    fn a_guest_has_booted_when_it_says_so() {
+        assert!(has_booted("ready\r\n"));
+        assert!(!has_booted(""));
     }
 
     #[test]
