@@ -89,6 +89,10 @@ pub type Path<const DEPTH: usize> = [[u8; COMPONENT_SIZE]; DEPTH];
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct AlarmRecord {
+    /// [`crate::record::RECORD_ALARM`].
+    pub kind: u32,
+    /// Always 0.
+    pub padding: u32,
     /// Nanoseconds since boot, suspend included.
     pub time_ns: u64,
     /// Which failure.
@@ -135,7 +139,7 @@ pub const OPEN_COUNTED: u32 = 4_096;
 
 const _: () = assert!(size_of::<StormKey>() == 40);
 const _: () = assert!(size_of::<StormCell>() == 16);
-const _: () = assert!(size_of::<AlarmRecord>() == 4248);
+const _: () = assert!(size_of::<AlarmRecord>() == 4256);
 
 #[cfg(feature = "user")]
 #[expect(

@@ -24,8 +24,10 @@ pub const COUNTER_RING_FULL: u32 = 0;
 pub const COUNTER_STORMS_FULL: u32 = 1;
 /// Children that could not be added to the followed set.
 pub const COUNTER_FOLLOW_FULL: u32 = 2;
+/// Closes whose arguments could not be kept from a function's entry to its exit.
+pub const COUNTER_PENDING_FULL: u32 = 3;
 /// How many counters there are.
-pub const COUNTERS: u32 = 3;
+pub const COUNTERS: u32 = 4;
 
 /// cgroups that one run can be limited to.
 pub const CGROUPS_MAX: u32 = 64;

@@ -28,6 +28,7 @@ macro_rules! kernel_fields {
             // x86 only: TS_COMPAT tells a 32-bit syscall.
             optional TASK_STATUS: "task_struct", "thread_info.status";
             optional TASK_CGROUPS: "task_struct", "cgroups";
+            required TASK_PARENT: "task_struct", "real_parent";
             required SIGNAL_LIVE: "signal_struct", "live";
             required SIGNAL_NOFILE_SOFT: "signal_struct", "rlim[7].rlim_cur";
             required SIGNAL_NOFILE_HARD: "signal_struct", "rlim[7].rlim_max";

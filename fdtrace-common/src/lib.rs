@@ -1,6 +1,8 @@
 //! What the kernel programs and the user side share: wire records and constants, nothing else.
 //!
 //! * [`alarm`]: one failed call that asked for an fd, and the cells that count its repetitions.
+//! * [`change`]: every change of a table, a record each.
+//! * [`record`]: the kinds of records.
 //! * [`census`]: one task's fd table as an iterator finds it.
 //! * [`control`]: what the user side tells running programs, and the counters they keep.
 //! * [`file`]: one open fd as the file iterator finds it.
@@ -9,9 +11,11 @@
 
 pub mod alarm;
 pub mod census;
+pub mod change;
 pub mod control;
 pub mod fields;
 pub mod file;
+pub mod record;
 
 /// A number the kernel could not give: a count too long to take there, a field that is absent.
 pub const UNKNOWN: u32 = u32::MAX;

@@ -16,6 +16,7 @@ use aya_log_ebpf::debug;
 use fdtrace_common::{
     alarm::{AlarmRecord, HOOK_OWN_LIMIT, HOOK_SYS_EXIT, StormCell, StormKey},
     control::COUNTER_STORMS_FULL,
+    record::RECORD_ALARM,
 };
 
 use crate::{
@@ -148,6 +149,8 @@ fn tell(key: &StormKey, failures: u64, registers: Address) {
     unsafe {
         // The components serve as room for counting before they are filled.
         let scratch = (&raw mut (*record).exe).cast::<[u64; 64]>();
+        (&raw mut (*record).kind).write(RECORD_ALARM);
+        (&raw mut (*record).padding).write(0);
         (&raw mut (*record).time_ns).write(bpf_ktime_get_boot_ns());
         (&raw mut (*record).key).write(*key);
         (&raw mut (*record).failures).write(failures);

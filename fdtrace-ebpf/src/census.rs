@@ -1,7 +1,7 @@
 //! The census: every fd table on the host, by the kernel's own task iterator.
 
 use aya_ebpf::helpers::generated::bpf_seq_write;
-use fdtrace_common::census::TaskRecord;
+use fdtrace_common::{census::TaskRecord, change::ThreadRecord, record::RECORD_BOUND};
 
 use crate::kernel::{self, Address, member, offset};
 
@@ -16,6 +16,42 @@ pub(crate) struct TaskContext {
 #[repr(C)]
 pub(crate) struct IteratorMeta {
     pub(crate) seq: *mut aya_ebpf::bindings::seq_file,
+}
+
+/// Writes a [`ThreadRecord`] for each thread that has a table.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "iter/task")]
+pub(crate) extern "C" fn census_threads(context: *mut TaskContext) -> i32 {
+    // SAFETY: the kernel passes a whole context; `task` is NULL after the last one.
+    let (meta, task) = unsafe { ((*context).meta, (*context).task as Address) };
+    if task == 0 {
+        return 0;
+    }
+    let leader: Address = member(task, &offset::TASK_GROUP_LEADER);
+    let record = ThreadRecord {
+        kind: RECORD_BOUND,
+        flags: 0,
+        time_ns: 0,
+        files: member(task, &offset::TASK_FILES),
+        started_ns: member(leader, &offset::TASK_START),
+        tgid: member(task, &offset::TASK_TGID),
+        tid: member(task, &offset::TASK_PID),
+        creator: 0,
+        uid: 0,
+        comm: member(task, &offset::TASK_COMM),
+    };
+    if record.files == 0 {
+        return 0;
+    }
+    // SAFETY: `meta` and its `seq` are trusted pointers of the iterator; the record is whole.
+    unsafe {
+        bpf_seq_write(
+            (*meta).seq,
+            (&raw const record).cast(),
+            size_of::<ThreadRecord>() as u32,
+        )
+    };
+    0
 }
 
 /// Writes a [`TaskRecord`] for each group leader, and for each thread with a table of its own.

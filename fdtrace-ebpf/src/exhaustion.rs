@@ -18,6 +18,7 @@ use crate::{
     alarm::{Failure, raise},
     call,
     kernel::{self, Address, member, offset, read},
+    tables,
 };
 
 /// Errnos, as everywhere in Linux (include/uapi/asm-generic/errno-base.h).
@@ -31,6 +32,9 @@ static ALLOC_FD_HAS_FILES: Global<u32> = Global::new(0);
 /// 1 where `dup_fd` returns NULL and stores the errno (`dup_fd(files, max_fds, &error)`).
 #[unsafe(no_mangle)]
 static DUP_FD_HAS_ERRORP: Global<u32> = Global::new(0);
+/// 1: tables are followed, and copies of them are told.
+#[unsafe(no_mangle)]
+static TRACK: Global<u32> = Global::new(0);
 /// Numbers of dup2 and dup3.
 #[unsafe(no_mangle)]
 static NR_DUP2: Global<u32> = Global::new(u32::MAX);
@@ -73,11 +77,10 @@ pub(crate) fn dup_fd_exit(ctx: FExitContext) -> i32 {
         let arguments = ctx.as_ptr() as Address;
         let errorp: Address = read(arguments + 2 * 8);
         let copy: Address = read(arguments + 3 * 8);
-        if copy == 0 {
-            dup_fd(i64::from(read::<i32>(errorp)));
-        }
+        dup_fd(copy, errorp);
     } else {
-        dup_fd(ctx.arg::<i64>(2));
+        let copy: Address = read(ctx.as_ptr() as Address + 2 * 8);
+        dup_fd(copy, 0);
     }
     0
 }
@@ -86,7 +89,8 @@ pub(crate) fn dup_fd_exit(ctx: FExitContext) -> i32 {
 #[map]
 static DUP_FD_ERRORP: LruHashMap<u64, u64> = LruHashMap::with_max_entries(1_024, 0);
 
-/// Remembers the third argument for [`dup_fd_return`]; loaded only where there is one.
+/// Remembers the third argument for [`dup_fd_return`], which asks for it where it is a place for an
+/// errno.
 #[kprobe]
 pub(crate) fn dup_fd_entry(ctx: ProbeContext) -> u32 {
     let errorp: u64 = ctx.arg(2).unwrap_or(0);
@@ -97,25 +101,34 @@ pub(crate) fn dup_fd_entry(ctx: ProbeContext) -> u32 {
 /// The twin of [`dup_fd_exit`].
 #[kretprobe]
 pub(crate) fn dup_fd_return(ctx: RetProbeContext) -> u32 {
-    let result: i64 = ctx.ret();
+    let copy: Address = ctx.ret();
+    let mut place = 0;
     if DUP_FD_HAS_ERRORP.load() == 1 {
         let thread = bpf_get_current_pid_tgid();
         if let Some(errorp) = DUP_FD_ERRORP.get_ptr(thread) {
             // SAFETY: an entry of this thread's own.
-            let errorp = unsafe { *errorp };
+            place = unsafe { *errorp };
             let _ = DUP_FD_ERRORP.remove(thread);
-            if result == 0 {
-                dup_fd(i64::from(read::<i32>(errorp)));
-            }
         }
-    } else {
-        dup_fd(result);
     }
+    dup_fd(copy, place);
     0
 }
 
+/// `errorp` is where the errno lies if there is no copy; elsewhere the copy's pointer tells it.
 #[inline(always)]
-fn dup_fd(error: i64) {
+fn dup_fd(copy: Address, errorp: Address) {
+    if !kernel::is_error_or_null(copy) {
+        if TRACK.load() == 1 {
+            tables::copied(copy);
+        }
+        return;
+    }
+    let error = if copy == 0 {
+        i64::from(read::<i32>(errorp))
+    } else {
+        copy.cast_signed()
+    };
     if error == -EMFILE {
         raise_here(HOOK_DUP_FD, EMFILE, None);
     }

@@ -5,12 +5,17 @@ use aya_ebpf::{
     macros::map,
     maps::Array,
 };
-use fdtrace_common::file::{FileRecord, NAME_SIZE, PATH_SIZE, UNIX_SIZE};
+use fdtrace_common::{
+    change::{MarkRecord, OpenRecord},
+    file::{FileRecord, NAME_SIZE, PATH_SIZE, UNIX_SIZE},
+    record::{RECORD_MARK, RECORD_SEEN},
+};
 
 use crate::{
     census::IteratorMeta,
+    identity,
     kernel::{self, Address, Table, member, offset},
-    scope,
+    ring, scope,
 };
 
 /// `struct bpf_iter__task_file` (`kernel/bpf/task_iter.c`).
@@ -46,6 +51,61 @@ extern "C" fn files_with_paths(context: *mut TaskFileContext) -> i32 {
 #[unsafe(link_section = "iter/task_file")]
 extern "C" fn files_without_paths(context: *mut TaskFileContext) -> i32 {
     visit(context, false)
+}
+
+/// A record for a slot, too large for a program's stack.
+#[map]
+static SLOT_ROOM: Array<OpenRecord> = Array::with_max_entries(1, 0);
+
+/// All open fds with no more than the model of tables wants, and a mark in the ring behind the last
+/// one: whatever was told before it had happened before, or while, the iterator looked.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "iter/task_file")]
+extern "C" fn slots_seen(context: *mut TaskFileContext) -> i32 {
+    // SAFETY: as in `visit`.
+    let (meta, task, fd, file) = unsafe {
+        (
+            (*context).meta,
+            (*context).task as Address,
+            (*context).fd,
+            (*context).file as Address,
+        )
+    };
+    if task == 0 || file == 0 {
+        if let Some(mut entry) = ring::reserve::<MarkRecord>() {
+            entry.write(MarkRecord {
+                kind: RECORD_MARK,
+                padding: 0,
+            });
+            ring::submit_now(entry);
+        }
+        return 0;
+    }
+    let Some(record) = SLOT_ROOM.get_ptr_mut(0) else {
+        return 0;
+    };
+    // SAFETY: the map's one value, which nobody else uses while this iterator runs; each member is
+    // written. `meta` and its `seq` are trusted pointers of the iterator.
+    unsafe {
+        (&raw mut (*record).kind).write(RECORD_SEEN);
+        (&raw mut (*record).fd).write(fd);
+        (&raw mut (*record).time_ns).write(0);
+        (&raw mut (*record).files).write(member(task, &offset::TASK_FILES));
+        (&raw mut (*record).file).write(file);
+        (&raw mut (*record).replaced).write(0);
+        (&raw mut (*record).tgid).write(member(task, &offset::TASK_TGID));
+        (&raw mut (*record).tid).write(member(task, &offset::TASK_PID));
+        (&raw mut (*record).uid).write(0);
+        (&raw mut (*record).call).write(0);
+        (&raw mut (*record).flags).write(0);
+        identity::fill(record, file);
+        bpf_seq_write(
+            (*meta).seq,
+            record.cast_const().cast(),
+            size_of::<OpenRecord>() as u32,
+        );
+    }
+    0
 }
 
 #[inline(always)]

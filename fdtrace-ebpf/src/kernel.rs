@@ -79,6 +79,12 @@ pub(crate) unsafe fn copy(to: *mut u8, size: u32, address: Address) {
     unsafe { bpf_probe_read_kernel(to.cast(), size, address as *const core::ffi::c_void) };
 }
 
+/// Is a returned pointer an errno, or none (`IS_ERR_OR_NULL` in include/linux/err.h)?
+#[inline(always)]
+pub(crate) fn is_error_or_null(pointer: Address) -> bool {
+    pointer == 0 || pointer >= 0_u64.wrapping_sub(4095)
+}
+
 /// The `task_struct` that runs this program.
 #[inline(always)]
 pub(crate) fn current_task() -> Address {
@@ -149,6 +155,24 @@ impl Table {
             used += read::<u64>(bits + u64::from(index) * 8).count_ones();
         }
         used
+    }
+
+    /// The file in a slot; 0 for a free or reserved one, and beyond the table's end.
+    #[inline(always)]
+    pub(crate) fn file(self, fd: u32) -> Address {
+        if fd >= self.max_fds() {
+            return 0;
+        }
+        let pointers: Address = member(self.fdt, &offset::FDT_FD);
+        read(pointers + u64::from(fd) * 8)
+    }
+
+    /// Is the number taken, with or without a file? It must lie within the table.
+    #[inline(always)]
+    pub(crate) fn is_taken(self, fd: u32) -> bool {
+        let bits: Address = member(self.fdt, &offset::FDT_OPEN_FDS);
+        let word: u64 = read(bits + u64::from(fd / 64) * 8);
+        (word >> (fd % 64)) & 1 == 1
     }
 
     /// 1 where exec closes `fd`.

@@ -30,16 +30,20 @@
     reason = "the attach macros hand the context over by value"
 )]
 
+mod actor;
 mod alarm;
 mod call;
 mod census;
 mod control;
 mod exhaustion;
 mod files;
+mod identity;
 mod kernel;
 mod paths;
 mod ring;
 mod scope;
+mod slots;
+mod tables;
 
 #[cfg(not(test))]
 #[panic_handler]

@@ -1,7 +1,8 @@
 //! The ring buffer that records travel in.
 
 use aya_ebpf::{
-    bindings::BPF_RB_FORCE_WAKEUP,
+    Global,
+    bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP},
     macros::map,
     maps::{RingBuf, ring_buf::RingBufEntry},
 };
@@ -21,6 +22,22 @@ pub(crate) fn reserve<T: 'static>() -> Option<RingBufEntry<T>> {
         control::count(COUNTER_RING_FULL);
     }
     entry
+}
+
+/// Bytes that may wait in the ring before the reader is woken up.
+#[unsafe(no_mangle)]
+static RING_PATIENCE: Global<u64> = Global::new(u64::MAX);
+
+/// Hands a record over that can wait for the reader's next look: the wake-up would cost more than
+/// everything else.
+#[inline(always)]
+pub(crate) fn submit<T: 'static>(entry: RingBufEntry<T>) {
+    let flags = if RECORDS.query(u64::from(BPF_RB_AVAIL_DATA)) > RING_PATIENCE.load() {
+        BPF_RB_FORCE_WAKEUP
+    } else {
+        BPF_RB_NO_WAKEUP
+    };
+    entry.submit(u64::from(flags));
 }
 
 /// Hands a record over that somebody is waiting for.

@@ -61,6 +61,25 @@ pub(crate) fn watches_current() -> bool {
     if control::phase() == PHASE_SELF_TEST {
         return tgid == SELF_TGID.load();
     }
+    is_asked_for()
+}
+
+/// Are the current thread's changes of tables followed? Everybody's are, but for the self-test.
+#[inline(always)]
+pub(crate) fn tracks(task: Address) -> bool {
+    if control::phase() != PHASE_SELF_TEST {
+        return true;
+    }
+    let own = SELF_TGID.load();
+    let parent: Address = member(task, &offset::TASK_PARENT);
+    member::<u32>(task, &offset::TASK_TGID) == own
+        || member::<u32>(parent, &offset::TASK_TGID) == own
+}
+
+/// Do the filters let the current thread through?
+#[inline(always)]
+pub(crate) fn is_asked_for() -> bool {
+    let tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
     if FILTER_PIDS.load() == 1 && PIDS.get_ptr(tgid).is_none() {
         return false;
     }

@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum, builder::NonEmptyStringValuePars
 
 use crate::{
     model::kind::Kind,
-    probe::{backend::Backend, scope::Request},
+    probe::{backend::Backend, load, scope::Request},
 };
 
 /// What people type, and what for.
@@ -20,13 +20,14 @@ pub(crate) const EXAMPLES: &str = "\
   sudo fdtrace ls --count        how full every process's table is now
   sudo fdtrace ls -p 2231        what process 2231 has open
   sudo fdtrace ls /var/log       who has a file open there
+  sudo fdtrace audit -d 10       follow every fd for ten seconds, prove that none was missed
   sudo fdtrace doctor            if it does not work: what this kernel offers, what is missing";
 
 /// Where the output goes, and what the exit status says.
 pub(crate) const OUTCOME: &str = "\
 Reports go to stdout, everything else to stderr.
-Exit status: 0 done; 1 nothing seen (--once with -d), nothing to show (ls) or no way to watch
-(doctor); 2 error.";
+Exit status: 0 done; 1 nothing seen (--once with -d), nothing to show (ls), differences (audit) or
+no way to watch (doctor); 2 error.";
 
 /// Shows every "too many open files" on this host the moment it happens
 ///
@@ -57,6 +58,8 @@ pub enum Command {
     Watch(Watch),
     /// Show every open fd now: what it leads to, who has it, how full the tables are
     Ls(Ls),
+    /// Follow every fd for a while, then compare what was followed with the kernel's own tables
+    Audit(Audit),
     /// Say how fdtrace can watch on this kernel, what is missing, and the limits in force
     Doctor(Doctor),
 }
@@ -96,6 +99,42 @@ pub struct Ls {
     /// How to run.
     #[command(flatten)]
     pub run: RunArgs,
+}
+
+/// `fdtrace audit`.
+#[derive(Args, Clone, Debug)]
+pub struct Audit {
+    /// Whose tables are compared; those of all processes are followed.
+    #[command(flatten)]
+    pub scope: ScopeArgs,
+    /// Compare after this time: seconds, or with units (10, 10s, 5m) [default: at Ctrl-C]
+    #[arg(short, long, value_name = "TIME", value_parser = duration)]
+    pub duration: Option<Duration>,
+    /// Show every table that was compared, not only what differs
+    #[arg(short, long)]
+    pub all: bool,
+    /// How to follow.
+    #[command(flatten)]
+    pub tracking: TrackingArgs,
+    /// How to run.
+    #[command(flatten)]
+    pub run: RunArgs,
+}
+
+/// Flags of the commands that follow every table.
+#[derive(Args, Clone, Debug, Default)]
+pub struct TrackingArgs {
+    /// Kernel memory for records that wait to be read: a power of two from 4K to 1G [default: 8M]
+    #[arg(long, value_name = "SIZE", value_parser = ring_size)]
+    pub ring_size: Option<u32>,
+}
+
+impl TrackingArgs {
+    /// Bytes of the ring buffer.
+    #[must_use]
+    pub fn ring_bytes(&self) -> u32 {
+        self.ring_size.unwrap_or(load::RING_BYTES)
+    }
 }
 
 /// `fdtrace doctor`.
@@ -206,6 +245,26 @@ fn duration(text: &str) -> Result<Duration, String> {
         return Err("must be longer than 0".to_owned());
     }
     Ok(duration)
+}
+
+/// Bytes, or with K, M or G.
+fn ring_size(text: &str) -> Result<u32, String> {
+    let digits = text.trim_end_matches(['K', 'M', 'G', 'k', 'm', 'g']);
+    let shift = match &text[digits.len()..] {
+        "" => 0,
+        "K" | "k" => 10,
+        "M" | "m" => 20,
+        "G" | "g" => 30,
+        _ => 64,
+    };
+    let size = digits
+        .parse::<u32>()
+        .ok()
+        .filter(|number| number.is_power_of_two())
+        .and_then(|number| u64::from(number).checked_shl(shift))
+        .filter(|size| (4096..=1 << 30).contains(size));
+    let size = size.and_then(|size| u32::try_from(size).ok());
+    size.ok_or_else(|| "not a power of two from 4K to 1G".to_owned())
 }
 
 /// The number of a process.

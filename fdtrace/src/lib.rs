@@ -9,6 +9,7 @@
 //! * [`probe`] finds out what this kernel offers, loads the programs and attaches them.
 //! * [`stream`] reads their records.
 //! * [`model`] and [`diagnose`] are pure: facts in, facts out.
+//! * [`tracker`] keeps the model of all tables alive.
 //! * [`report`] writes facts as text or JSON.
 //! * [`commands`] puts these together, one file a subcommand.
 
@@ -19,3 +20,4 @@ pub mod model;
 pub mod probe;
 pub mod report;
 pub mod stream;
+pub mod tracker;

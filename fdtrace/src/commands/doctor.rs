@@ -126,6 +126,8 @@ fn survey(args: &Doctor, problems: &mut Vec<String>) -> Vec<BackendFinding> {
         backend: None,
         btf: args.run.btf.as_deref(),
         log_level: kernel_log_level(&args.run),
+        tables: None,
+        ring_bytes: load::SMALL_RING,
     };
     match attach::survey(&options) {
         Ok(outcomes) => outcomes.into_iter().map(BackendFinding::from).collect(),

@@ -3,7 +3,7 @@
 use std::{
     collections::HashSet,
     io::{self, BufWriter, Write},
-    path::{Path, PathBuf},
+    path::Path,
 };
 
 use anyhow::{Context, Result};
@@ -28,7 +28,8 @@ pub(super) fn run(args: &Ls) -> Result<Ended> {
     let mut request = Request::from(&args.scope);
     request.check()?;
     requirements::check()?;
-    let members = members(&std::mem::take(&mut request.cgroups))?;
+    // Asked for by number, because an iterator runs in its reader's cgroup.
+    let members = cgroup::all_members(&std::mem::take(&mut request.cgroups))?;
     let mut scope = Scope::new(&request)?;
     match &members {
         Some(members) if members.is_empty() => return Ok(Ended::NothingFound),
@@ -45,6 +46,8 @@ pub(super) fn run(args: &Ls) -> Result<Ended> {
         backend: None,
         btf: args.run.btf.as_deref(),
         log_level: kernel_log_level(&args.run),
+        tables: None,
+        ring_bytes: load::SMALL_RING,
     };
     let (mut ebpf, btf) = load::load(&options, &scope)?.for_snapshot(&scope)?;
     let mut found = files::read(&mut ebpf, &btf, !args.count || args.path.is_some())?;
@@ -78,20 +81,6 @@ pub(super) fn run(args: &Ls) -> Result<Ended> {
     } else {
         Ended::NothingFound
     })
-}
-
-/// The processes in any of these cgroups; `None` where none was given.
-///
-/// Asked for by number, because an iterator runs in its reader's cgroup.
-fn members(cgroups: &[PathBuf]) -> Result<Option<HashSet<u32>>> {
-    if cgroups.is_empty() {
-        return Ok(None);
-    }
-    let mut all = HashSet::new();
-    for path in cgroups {
-        all.extend(cgroup::members(path)?);
-    }
-    Ok(Some(all))
 }
 
 type Row<'a> = (&'a OpenFile, Option<listing::Peer>);

@@ -1,8 +1,11 @@
 //! The subcommands, one file each, and what surrounds them: parsing, logging, exit status.
 
+mod audit;
 mod doctor;
+mod follow;
 mod ls;
 mod man;
+mod own_limit;
 mod stdout;
 mod watch;
 
@@ -56,6 +59,10 @@ fn run(cli: Cli) -> Result<Ended> {
         Command::Watch(args) => {
             start_logging(&args.run);
             watch::run(&args)
+        }
+        Command::Audit(args) => {
+            start_logging(&args.run);
+            audit::run(&args)
         }
         Command::Ls(args) => {
             start_logging(&args.run);

@@ -8,8 +8,6 @@ use std::{io::stdout, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result};
 use aya::maps::{MapData, RingBuf};
-use log::debug;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::{
     runtime,
     signal::unix::{SignalKind, signal},
@@ -19,7 +17,7 @@ use tokio::{
 };
 
 use self::stream::Stream;
-use super::{Ended, kernel_log_level, say};
+use super::{Ended, kernel_log_level, own_limit, say};
 use crate::{
     cli::Watch,
     probe::{
@@ -44,29 +42,19 @@ pub(super) fn run(args: &Watch) -> Result<Ended> {
     request.check()?;
     requirements::check()?;
     let scope = Scope::new(&request)?;
-    raise_own_limit();
+    own_limit::raise();
     let options = load::Options {
         backend: args.run.backend.forced(),
         btf: args.run.btf.as_deref(),
         log_level: kernel_log_level(&args.run),
+        tables: None,
+        ring_bytes: load::SMALL_RING,
     };
     let (session, ring) = attach::attach(&options, &scope)?;
     let runtime = runtime::Builder::new_current_thread().enable_all().build();
     runtime
         .context("starting the runtime")?
         .block_on(watch(args, session, ring))
-}
-
-/// fdtrace must not run out of fds itself while it reports that somebody else did.
-fn raise_own_limit() {
-    let limit = getrlimit(Resource::Nofile);
-    let raised = Rlimit {
-        current: limit.maximum,
-        maximum: limit.maximum,
-    };
-    if let Err(error) = setrlimit(Resource::Nofile, raised) {
-        debug!("raising the own fd limit: {error}");
-    }
 }
 
 /// Reads, reports, until it is time to end.

@@ -8,6 +8,7 @@ use serde::Serialize;
     Clone,
     Copy,
     Debug,
+    Default,
     PartialEq,
     Eq,
     PartialOrd,
@@ -46,6 +47,7 @@ pub enum Kind {
     Perf,
     IoUring,
     Anon,
+    #[default]
     Unknown,
 }
 
@@ -72,29 +74,13 @@ impl Kind {
     /// file's, and none, depending on the kernel.
     #[must_use]
     pub fn of(record: &FileRecord, name: &[u8]) -> Self {
-        match record.magic {
-            ANON_INODE_FS => return Self::anonymous(name),
-            PID_FS => return Self::Pidfd,
-            SECRETMEM => return Self::Memfd,
-            _ => {}
-        }
-        match record.mode & 0o170_000 {
-            0o140_000 => Self::socket(record),
-            0o010_000 if record.magic == PIPE_FS => Self::Pipe,
-            0o010_000 => Self::Fifo,
-            0o020_000 => Self::Char,
-            0o040_000 => Self::Dir,
-            0o060_000 => Self::Block,
-            0o100_000
-                if matches!(record.magic, TMPFS | HUGETLBFS) && name.starts_with(b"memfd:") =>
-            {
-                Self::Memfd
-            }
-            // A symbolic link can only be open as a place (O_PATH).
-            0o100_000 | 0o120_000 => Self::File,
-            0 => Self::Anon,
-            _ => Self::Unknown,
-        }
+        let inode = Inode {
+            magic: record.magic,
+            mode: record.mode,
+            family: record.family,
+            socket_type: record.socket_type,
+        };
+        inode.kind(name)
     }
 
     /// By the name that the kernel gave it; only names in brackets cannot be a user's.
@@ -114,16 +100,57 @@ impl Kind {
             _ => Self::Anon,
         }
     }
+}
 
-    fn socket(record: &FileRecord) -> Self {
-        match (record.family, record.socket_type) {
-            (AF_UNIX, _) => Self::Unix,
-            (AF_INET | AF_INET6, SOCK_STREAM) => Self::Tcp,
-            (AF_INET | AF_INET6, SOCK_DGRAM) => Self::Udp,
-            (AF_NETLINK, _) => Self::Netlink,
-            (AF_PACKET, _) => Self::Packet,
-            (AF_VSOCK, _) => Self::Vsock,
-            _ => Self::Socket,
+/// What tells the kind.
+#[derive(Clone, Copy, Debug)]
+pub struct Inode {
+    /// Magic number of the file system.
+    pub magic: u32,
+    /// `st_mode`.
+    pub mode: u32,
+    /// Address family of a socket.
+    pub family: u32,
+    /// `SOCK_STREAM` and so on.
+    pub socket_type: u32,
+}
+
+impl Inode {
+    /// The kind of a file whose name, given by the kernel or by a user, is this one.
+    #[must_use]
+    pub fn kind(self, name: &[u8]) -> Kind {
+        match self.magic {
+            ANON_INODE_FS => return Kind::anonymous(name),
+            PID_FS => return Kind::Pidfd,
+            SECRETMEM => return Kind::Memfd,
+            _ => {}
+        }
+        match self.mode & 0o170_000 {
+            0o140_000 => self.socket(),
+            0o010_000 if self.magic == PIPE_FS => Kind::Pipe,
+            0o010_000 => Kind::Fifo,
+            0o020_000 => Kind::Char,
+            0o040_000 => Kind::Dir,
+            0o060_000 => Kind::Block,
+            0o100_000 if matches!(self.magic, TMPFS | HUGETLBFS) && name.starts_with(b"memfd:") => {
+                Kind::Memfd
+            }
+            // A symbolic link can only be open as a place (O_PATH).
+            0o100_000 | 0o120_000 => Kind::File,
+            0 => Kind::Anon,
+            _ => Kind::Unknown,
+        }
+    }
+
+    fn socket(self) -> Kind {
+        match (self.family, self.socket_type) {
+            (AF_UNIX, _) => Kind::Unix,
+            (AF_INET | AF_INET6, SOCK_STREAM) => Kind::Tcp,
+            (AF_INET | AF_INET6, SOCK_DGRAM) => Kind::Udp,
+            (AF_NETLINK, _) => Kind::Netlink,
+            (AF_PACKET, _) => Kind::Packet,
+            (AF_VSOCK, _) => Kind::Vsock,
+            _ => Kind::Socket,
         }
     }
 }

@@ -2,6 +2,9 @@
 
 pub mod file;
 pub mod fullest;
+pub mod history;
 pub mod kind;
 pub mod listing;
+pub mod names;
 pub mod storms;
+pub mod tables;

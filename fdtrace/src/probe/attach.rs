@@ -42,7 +42,7 @@ pub fn attach(options: &Options<'_>, scope: &Scope) -> Result<(Session, RingBuf<
     };
     let mut rejected = Vec::new();
     for backend in candidates {
-        match loaded.try_backend(backend) {
+        match loaded.try_backend(backend, options.tables.is_some()) {
             Ok(coverage) => {
                 loaded.follow(scope)?;
                 maps::start(&mut loaded.ebpf, FIRST_TICK)?;
@@ -81,7 +81,7 @@ pub fn survey(options: &Options<'_>) -> Result<Vec<(Backend, Result<Coverage, St
     let mut loaded = load(options, &Scope::default())?;
     let mut try_one = |backend| {
         let outcome = loaded
-            .try_backend(backend)
+            .try_backend(backend, options.tables.is_some())
             .map_err(|error| one_line(&error));
         loaded.unload();
         (backend, outcome)
@@ -91,10 +91,10 @@ pub fn survey(options: &Options<'_>) -> Result<Vec<(Backend, Result<Coverage, St
 
 impl Loaded {
     /// Attaches one backend and has it prove itself; leaves nothing attached where it fails.
-    fn try_backend(&mut self, backend: Backend) -> Result<Coverage> {
+    fn try_backend(&mut self, backend: Backend, tables: bool) -> Result<Coverage> {
         maps::start_self_test(&mut self.ebpf)?;
         let attached = match backend {
-            Backend::Fentry | Backend::Kprobe => self.attach_hooks(backend),
+            Backend::Fentry | Backend::Kprobe => self.attach_hooks(backend, tables),
             Backend::Census => self.attach_census(),
         };
         let outcome = attached.and_then(|coverage| {

@@ -25,6 +25,12 @@ pub fn read(ebpf: &mut Ebpf, btf: &AyaBtf) -> Result<Vec<Task>> {
 
 /// Runs an iterator program over all there is of `iterated`; what it wrote.
 pub(super) fn run(ebpf: &mut Ebpf, btf: &AyaBtf, name: &str, iterated: &str) -> Result<Vec<u8>> {
+    let mut output = open(ebpf, btf, name, iterated)?;
+    read_to_end(&mut output).with_context(|| format!("reading the {iterated} iterator"))
+}
+
+/// Starts an iterator program: it runs as its output is read.
+pub(super) fn open(ebpf: &mut Ebpf, btf: &AyaBtf, name: &str, iterated: &str) -> Result<File> {
     let program: &mut Iter = ebpf
         .program_mut(name)
         .with_context(|| format!("no program {name} in the kernel object"))?
@@ -37,8 +43,7 @@ pub(super) fn run(ebpf: &mut Ebpf, btf: &AyaBtf, name: &str, iterated: &str) -> 
     }
     let attached = program.attach();
     let link = attached.with_context(|| format!("attaching the {iterated} iterator"))?;
-    let mut output = program.take_link(link)?.into_file()?;
-    read_to_end(&mut output).with_context(|| format!("reading the {iterated} iterator"))
+    Ok(program.take_link(link)?.into_file()?)
 }
 
 /// Reads on where the kernel stops after a million silent objects with EAGAIN

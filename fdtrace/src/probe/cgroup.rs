@@ -1,6 +1,7 @@
 //! Finding cgroups of the v2 hierarchy by the paths that people type.
 
 use std::{
+    collections::HashSet,
     fs::File,
     os::fd::AsRawFd,
     path::{Path, PathBuf},
@@ -71,6 +72,18 @@ pub fn members(path: &Path) -> Result<Vec<u32>> {
         waiting.extend(below.map(|entry| entry.path()));
     }
     Ok(members)
+}
+
+/// The processes in any of these cgroups; `None` where none was given.
+pub fn all_members(paths: &[PathBuf]) -> Result<Option<HashSet<u32>>> {
+    if paths.is_empty() {
+        return Ok(None);
+    }
+    let mut all = HashSet::new();
+    for path in paths {
+        all.extend(members(path)?);
+    }
+    Ok(Some(all))
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 use aya::EbpfLoader;
 use fdtrace_common::{alarm::OWN_LIMITS, fields::ABSENT};
 
-use super::{btf::Btf, plan, scope::Scope};
+use super::{btf::Btf, load::Options, plan, scope::Scope};
 use crate::diagnose::call;
 
 /// One struct member that a program reads.
@@ -104,8 +104,8 @@ pub struct Globals {
 
 impl Globals {
     /// Collects what the programs are told: layout and abilities of this kernel, numbers of system
-    /// calls, and whom to watch. `log_level` 0 takes the log lines out.
-    pub fn new(btf: &Btf, scope: &Scope, log_level: u8) -> Result<Self> {
+    /// calls, whom to watch, and what for.
+    pub fn new(btf: &Btf, scope: &Scope, options: &Options<'_>) -> Result<Self> {
         let fields = resolve_fields(btf)?;
         let offset = |field: &ResolvedField| (field.global, field.offset.unwrap_or(ABSENT));
         let mut words: Vec<_> = fields.iter().map(offset).collect();
@@ -126,6 +126,15 @@ impl Globals {
                 "DUP_FD_HAS_ERRORP",
                 u32::from(plan::dup_fd_has_errorp(btf)?),
             ),
+            (
+                "INSTALL_HAS_FILES",
+                u32::from(plan::install_has_files(btf)?),
+            ),
+            ("TRACK", u32::from(options.tables.is_some())),
+            (
+                "DETAILS",
+                u32::from(options.tables.is_some_and(|tables| tables.details)),
+            ),
             ("SELF_TGID", std::process::id()),
             ("FILTER_PIDS", u32::from(!scope.pids.is_empty())),
             ("FOLLOW", u32::from(scope.follow)),
@@ -139,12 +148,13 @@ impl Globals {
             ("COMM_HIGH", comm[1]),
             ("COMM_MASK_LOW", mask[0]),
             ("COMM_MASK_HIGH", mask[1]),
+            ("RING_PATIENCE", u64::from(options.ring_bytes / 4)),
         ];
         Ok(Self {
             words,
             long_words,
             own_limits: own_limit_numbers(),
-            log_level,
+            log_level: options.log_level,
         })
     }
 

@@ -12,15 +12,16 @@ use log::debug;
 use super::{
     backend::{AttachedHook, Backend, Coverage},
     load::Loaded,
-    plan::{self, HOOKS, Hook, Role},
+    plan::{self, HOOKS, Hook, Place, Role, TABLE_HOOKS, TABLE_TRACEPOINTS},
     refusal::{explain, one_line},
 };
 
 impl Loaded {
-    /// All hooks of fentry or kprobe.
-    pub(super) fn attach_hooks(&mut self, backend: Backend) -> Result<Coverage> {
+    /// All hooks of fentry or kprobe; with `tables` those that follow tables too.
+    pub(super) fn attach_hooks(&mut self, backend: Backend, tables: bool) -> Result<Coverage> {
         let mut coverage = Coverage::default();
-        for hook in HOOKS {
+        let table_hooks = if tables { TABLE_HOOKS } else { &[] };
+        for hook in HOOKS.iter().chain(table_hooks) {
             match self.attach_hook(backend, hook) {
                 Ok(Some(function)) => coverage.hooks.push(AttachedHook {
                     function: function.to_owned(),
@@ -35,46 +36,58 @@ impl Loaded {
                 }
             }
         }
+        if tables {
+            for (program, tracepoint) in TABLE_TRACEPOINTS {
+                self.attach_raw_tracepoint(program, tracepoint)?;
+            }
+        }
         Ok(coverage)
     }
 
     /// Attaches one hook to the first of its functions that is there; `None` if none is.
     fn attach_hook(&mut self, backend: Backend, hook: &Hook) -> Result<Option<&'static str>> {
-        for function in hook.functions {
-            if self.btf.function(function)?.is_none() {
+        for place in hook.places {
+            if self.btf.function(place.function)?.is_none() {
                 continue;
             }
             let start = Instant::now();
             let attached = if backend == Backend::Fentry {
-                self.attach_fexit(hook.fexit, function)
+                self.attach_trampoline(place)
             } else {
-                self.attach_kretprobe(hook, function)
+                self.attach_probes(place)
             };
-            attached.map_err(|error| explain(backend, function, &error))?;
+            attached.map_err(|error| explain(backend, place.function, &error))?;
             debug!(
-                "{function}: attached in {:?}, {:?} instructions verified so far",
+                "{}: attached in {:?}, {:?} instructions verified so far",
+                place.function,
                 start.elapsed(),
                 self.verified_instructions(),
             );
-            return Ok(Some(function));
+            return Ok(Some(place.function));
         }
         Ok(None)
     }
 
-    fn attach_fexit(&mut self, program: &str, function: &str) -> Result<(), ProgramError> {
-        let program: &mut FExit = find(&mut self.ebpf, program)?.try_into()?;
-        program.load(function, &self.aya_btf)?;
-        program.attach()?;
+    fn attach_trampoline(&mut self, place: &Place) -> Result<(), ProgramError> {
+        match find(&mut self.ebpf, place.trampoline)? {
+            Program::FEntry(program) => {
+                program.load(place.function, &self.aya_btf)?;
+                program.attach()?;
+            }
+            program => {
+                let program: &mut FExit = program.try_into()?;
+                program.load(place.function, &self.aya_btf)?;
+                program.attach()?;
+            }
+        }
         Ok(())
     }
 
-    fn attach_kretprobe(&mut self, hook: &Hook, function: &str) -> Result<(), ProgramError> {
-        let needs_entry = plan::dup_fd_has_errorp(&self.btf).unwrap_or(false);
-        let entry = hook.kprobe.filter(|_| needs_entry);
-        for program in entry.into_iter().chain([hook.kretprobe]) {
+    fn attach_probes(&mut self, place: &Place) -> Result<(), ProgramError> {
+        for program in place.probes {
             let program: &mut KProbe = find(&mut self.ebpf, program)?.try_into()?;
             program.load()?;
-            program.attach(function, 0)?;
+            program.attach(place.function, 0)?;
         }
         Ok(())
     }

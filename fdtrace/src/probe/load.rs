@@ -28,7 +28,25 @@ pub struct Options<'a> {
     pub btf: Option<&'a Path>,
     /// Kernel-side log lines up to this level of aya-log's; 0 for none.
     pub log_level: u8,
+    /// Follow every fd table of the host, and how.
+    pub tables: Option<Tables>,
+    /// Bytes of the ring buffer: a power of two, at least a page.
+    pub ring_bytes: u32,
 }
+
+/// How tables are followed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tables {
+    /// Each change is shown: records tell the user and the call behind it, and whether the filters let
+    /// it through.
+    pub details: bool,
+}
+
+/// Room for the records of 50 ms in which two CPUs do nothing but open and close: the reader looks
+/// that often, and at once where a quarter is full.
+pub const RING_BYTES: u32 = 8 << 20;
+/// Room for alarms alone.
+pub const SMALL_RING: u32 = 1 << 20;
 
 /// The object loaded, nothing attached.
 pub struct Loaded {
@@ -62,9 +80,10 @@ pub fn load(options: &Options<'_>, scope: &Scope) -> Result<Loaded> {
         None => AyaBtf::from_sys_fs().context("reading the kernel's BTF")?,
     };
     debug!("kernel types read in {:?}", start.elapsed());
-    let globals = Globals::new(&btf, scope, options.log_level)?;
+    let globals = Globals::new(&btf, scope, options)?;
     let mut loader = EbpfLoader::new();
     loader.btf(Some(&aya_btf));
+    loader.map_max_entries("RECORDS", options.ring_bytes);
     globals.write(&mut loader);
     if options.log_level == 0 {
         loader.map_max_entries("AYA_LOGS", u32::try_from(rustix::param::page_size())?);
@@ -112,6 +131,7 @@ impl Loaded {
     pub(super) fn unload(&mut self) {
         for (name, program) in self.ebpf.programs_mut() {
             let outcome = match program {
+                Program::FEntry(program) => program.unload(),
                 Program::FExit(program) => program.unload(),
                 Program::KProbe(program) => program.unload(),
                 Program::RawTracePoint(program) => program.unload(),

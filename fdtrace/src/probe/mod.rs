@@ -11,6 +11,7 @@
 //! * [`scope`]: which processes are watched.
 //! * [`census`]: every table on the host at this moment.
 //! * [`files`]: every open fd at this moment.
+//! * [`tables`]: every slot of every table, for the model.
 //! * [`host`]: the limits of the host.
 //! * [`requirements`]: what must be there before any of this can work.
 
@@ -31,3 +32,4 @@ mod refusal;
 pub mod requirements;
 pub mod scope;
 pub mod self_test;
+pub mod tables;

@@ -1,6 +1,6 @@
 //! Which kernel functions fdtrace hooks, as data: name, alternatives, programs, what they prove.
 //!
-//! Sources of the table: `fs/file.c`, `fs/file_table.c`, `fs/notify`, `ipc/mqueue.c`, `fs/pipe.c`,
+//! Sources of the tables: `fs/file.c`, `fs/file_table.c`, `fs/notify`, `ipc/mqueue.c`, `fs/pipe.c`,
 //! `io_uring`, `fs/super.c` and `fs/fuse`, 5.8 to 7.3. Names are looked for, never derived from a
 //! version.
 
@@ -9,21 +9,35 @@ use fdtrace_common::alarm::OWN_LIMITS;
 
 use super::btf::Btf;
 
-/// A place in the kernel that sees a failure, and the programs that can sit there.
+/// A place in the kernel that sees something, and the programs that can sit there.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Hook {
     /// What is seen there; what is missed where it cannot be attached.
     pub sees: &'static str,
-    /// Names of the function, newest or most telling first; the first that is there is taken.
-    pub functions: &'static [&'static str],
-    /// The program for the function's exit.
-    pub fexit: &'static str,
-    /// Its twin for kernels without trampolines.
-    pub kretprobe: &'static str,
-    /// A program for the function's entry that the twin needs where [`dup_fd_has_errorp`] says so.
-    pub kprobe: Option<&'static str>,
+    /// The functions it can be, newest or most telling first; the first that is there is taken.
+    pub places: &'static [Place],
     /// What is lost without it.
     pub role: Role,
+}
+
+/// One function, and how to sit there.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The kernel function.
+    pub function: &'static str,
+    /// The program for its trampoline, at the function's entry or exit.
+    pub trampoline: &'static str,
+    /// The twins for kernels without trampolines, on its entry, its return or both.
+    pub probes: &'static [&'static str],
+}
+
+impl Hook {
+    /// The functions' names, as one reads them.
+    #[must_use]
+    pub fn functions(&self) -> String {
+        let names: Vec<_> = self.places.iter().map(|place| place.function).collect();
+        names.join(" or ")
+    }
 }
 
 /// What a hook is for, and so who is to know where a kernel has none of its functions.
@@ -37,110 +51,200 @@ pub enum Role {
     /// feature, where nothing is lost: only who asks is told. A function that is there and cannot be
     /// hooked is a gap like any other.
     FalseLead,
+    /// What it sees, newer kernels do through a function that has a hook of its own.
+    OlderKernels,
 }
 
-macro_rules! syscall_functions {
-    ($name:literal) => {
-        &[concat!("__x64_sys_", $name), concat!("__arm64_sys_", $name)]
-    };
+const fn place(
+    function: &'static str,
+    trampoline: &'static str,
+    probes: &'static [&'static str],
+) -> Place {
+    Place {
+        function,
+        trampoline,
+        probes,
+    }
 }
 
-/// The hooks of the fentry and kprobe backends.
+/// The hooks of the fentry and kprobe backends that see fds run out.
 pub const HOOKS: &[Hook] = &[
     Hook {
         sees: "EMFILE of every call that asks for a number",
-        functions: &["__alloc_fd", "alloc_fd"],
-        fexit: "alloc_fd_exit",
-        kretprobe: "alloc_fd_return",
-        kprobe: None,
+        places: &[
+            place("__alloc_fd", "alloc_fd_exit", &["alloc_fd_return"]),
+            place("alloc_fd", "alloc_fd_exit", &["alloc_fd_return"]),
+        ],
         role: Role::Required,
     },
     Hook {
-        sees: "EMFILE of fork, unshare and exec",
-        functions: &["dup_fd"],
-        fexit: "dup_fd_exit",
-        kretprobe: "dup_fd_return",
-        kprobe: Some("dup_fd_entry"),
+        sees: "fork, unshare and exec: the table they copy, and EMFILE",
+        places: &[place(
+            "dup_fd",
+            "dup_fd_exit",
+            &["dup_fd_entry", "dup_fd_return"],
+        )],
         role: Role::Exhaustion,
     },
     Hook {
         sees: "ENFILE by fs.file-max",
-        functions: &["alloc_empty_file"],
-        fexit: "alloc_file_exit",
-        kretprobe: "alloc_file_return",
-        kprobe: None,
+        places: &[place(
+            "alloc_empty_file",
+            "alloc_file_exit",
+            &["alloc_file_return"],
+        )],
         role: Role::Exhaustion,
     },
     Hook {
         sees: "dup2 and dup3 above the limit (EBADF)",
-        functions: &["ksys_dup3"],
-        fexit: "dup3_exit",
-        kretprobe: "dup3_return",
-        kprobe: None,
+        places: &[place("ksys_dup3", "dup3_exit", &["dup3_return"])],
         role: Role::Exhaustion,
     },
-    false_lead(
-        "inotify instances",
-        &["do_inotify_init"],
-        "inotify_init_exit",
-        "inotify_init_return",
-    ),
-    false_lead(
-        "fanotify groups",
-        syscall_functions!("fanotify_init"),
-        "fanotify_init_exit",
-        "fanotify_init_return",
-    ),
-    false_lead(
-        "bytes of message queues",
-        &["do_mq_open"],
-        "mq_open_exit",
-        "mq_open_return",
-    ),
-    false_lead(
-        "io_uring's registered files",
-        syscall_functions!("io_uring_register"),
-        "io_uring_register_exit",
-        "io_uring_register_return",
-    ),
-    false_lead("pages of pipes", &["do_pipe2"], "pipe_exit", "pipe_return"),
-    false_lead(
-        "numbers for file systems without a device",
-        &["get_anon_bdev"],
-        "anon_bdev_exit",
-        "anon_bdev_return",
-    ),
+    Hook {
+        sees: "inotify instances",
+        places: &[place(
+            "do_inotify_init",
+            "inotify_init_exit",
+            &["inotify_init_return"],
+        )],
+        role: Role::FalseLead,
+    },
+    Hook {
+        sees: "fanotify groups",
+        places: &[
+            place(
+                "__x64_sys_fanotify_init",
+                "fanotify_init_exit",
+                &["fanotify_init_return"],
+            ),
+            place(
+                "__arm64_sys_fanotify_init",
+                "fanotify_init_exit",
+                &["fanotify_init_return"],
+            ),
+        ],
+        role: Role::FalseLead,
+    },
+    Hook {
+        sees: "bytes of message queues",
+        places: &[place("do_mq_open", "mq_open_exit", &["mq_open_return"])],
+        role: Role::FalseLead,
+    },
+    Hook {
+        sees: "io_uring's registered files",
+        places: &[
+            place(
+                "__x64_sys_io_uring_register",
+                "io_uring_register_exit",
+                &["io_uring_register_return"],
+            ),
+            place(
+                "__arm64_sys_io_uring_register",
+                "io_uring_register_exit",
+                &["io_uring_register_return"],
+            ),
+        ],
+        role: Role::FalseLead,
+    },
+    Hook {
+        sees: "pages of pipes",
+        places: &[place("do_pipe2", "pipe_exit", &["pipe_return"])],
+        role: Role::FalseLead,
+    },
+    Hook {
+        sees: "numbers for file systems without a device",
+        places: &[place(
+            "get_anon_bdev",
+            "anon_bdev_exit",
+            &["anon_bdev_return"],
+        )],
+        role: Role::FalseLead,
+    },
     // Files and directories meet here. Of the functions around it, compilers have `fuse_do_open` twice:
     // as called for directories, and inlined in `fuse_open`.
-    false_lead(
-        "EMFILE of a FUSE server that opens",
-        &["fuse_file_open"],
-        "fuse_open_exit",
-        "fuse_open_return",
-    ),
-    false_lead(
-        "EMFILE of a FUSE server that looks up or creates for open",
-        &["fuse_atomic_open"],
-        "fuse_create_exit",
-        "fuse_create_return",
-    ),
+    Hook {
+        sees: "EMFILE of a FUSE server that opens",
+        places: &[place(
+            "fuse_file_open",
+            "fuse_open_exit",
+            &["fuse_open_return"],
+        )],
+        role: Role::FalseLead,
+    },
+    Hook {
+        sees: "EMFILE of a FUSE server that looks up or creates for open",
+        places: &[place(
+            "fuse_atomic_open",
+            "fuse_create_exit",
+            &["fuse_create_return"],
+        )],
+        role: Role::FalseLead,
+    },
 ];
 
-const fn false_lead(
-    sees: &'static str,
-    functions: &'static [&'static str],
-    fexit: &'static str,
-    kretprobe: &'static str,
-) -> Hook {
+/// The hooks through which every file comes into a slot, and leaves it.
+///
+/// Why the order of their records is the order of changes, in each slot (fs/file.c, 5.8 to 7.3):
+///
+/// * A file is installed after its number was taken under the table's lock, and the record is written
+///   before the file is in the slot (`fd_install`).
+/// * It is replaced, and from 6.8 on removed, with the lock held, and the record is written then
+///   (`do_dup2`, `file_close_fd_locked`). Both need a file in the slot, so they come after the record of
+///   its installing; the next installing needs the lock to get the number, so it comes after theirs.
+/// * Before, the function that empties a slot may give the lock up before its end (`pick_file`): then
+///   the next file's record can come first. The model keeps both until the first one's closing is told.
+///
+/// `close_fd` is no hook: from 6.6 on close(2) does not call it.
+pub const TABLE_HOOKS: &[Hook] = &[
     Hook {
-        sees,
-        functions,
-        fexit,
-        kretprobe,
-        kprobe: None,
-        role: Role::FalseLead,
-    }
-}
+        sees: "every file that comes into a free slot",
+        places: &[
+            // Before 5.11 `fd_install` is inlined into its callers in fs/file.c.
+            place("__fd_install", "install_entry", &["install_probe"]),
+            place("fd_install", "install_entry", &["install_probe"]),
+        ],
+        role: Role::Required,
+    },
+    Hook {
+        sees: "dup2 and whoever else replaces a file",
+        places: &[place("do_dup2", "replace_entry", &["replace_probe"])],
+        role: Role::Required,
+    },
+    Hook {
+        sees: "every file that leaves its slot",
+        places: &[
+            place(
+                "file_close_fd_locked",
+                "close_locked_entry",
+                &["close_locked_probe"],
+            ),
+            place(
+                "pick_file",
+                "pick_file_exit",
+                &["pick_file_probe", "pick_file_return"],
+            ),
+        ],
+        role: Role::Required,
+    },
+    // Until 5.18 it empties the slot itself, until 6.7 it calls `pick_file`. Nothing tells which.
+    Hook {
+        sees: "io_uring and binder closing an fd",
+        places: &[place(
+            "__close_fd_get_file",
+            "close_get_file_exit",
+            &["close_get_file_probe", "close_get_file_return"],
+        )],
+        role: Role::OlderKernels,
+    },
+];
+
+/// Programs that follow threads and their tables, with the tracepoint each sits on.
+pub const TABLE_TRACEPOINTS: [(&str, &str); 4] = [
+    ("bound", "task_newtask"),
+    ("exited", "sched_process_exit"),
+    ("executed", "sched_process_exec"),
+    ("renamed", "task_rename"),
+];
 
 /// The calls that [`HOOKS`] sees from end to end: they fail with EMFILE or ENFILE for reasons of their
 /// own as well.
@@ -177,6 +281,13 @@ pub fn alloc_fd_has_files(btf: &Btf) -> Result<bool> {
     Ok(btf.function("__alloc_fd")?.is_some())
 }
 
+/// Does the function that installs a file take the table as its first argument?
+///
+/// `__fd_install(files, fd, file)` until 5.10, `fd_install(fd, file)` since.
+pub fn install_has_files(btf: &Btf) -> Result<bool> {
+    Ok(btf.function("__fd_install")?.is_some())
+}
+
 /// Does `dup_fd` store its errno through its last argument, and return NULL?
 ///
 /// `dup_fd(oldf, max_fds, errorp)` in 5.9 to 6.1's first releases, `dup_fd(oldf, punch_hole)` since.
@@ -191,13 +302,21 @@ pub fn dup_fd_has_errorp(btf: &Btf) -> Result<bool> {
 mod tests {
     use super::*;
 
+    fn all() -> impl Iterator<Item = &'static Hook> {
+        HOOKS.iter().chain(TABLE_HOOKS)
+    }
+
     #[test]
-    fn each_program_is_named_once() {
-        let programs = HOOKS
-            .iter()
-            .flat_map(|hook| [Some(hook.fexit), Some(hook.kretprobe), hook.kprobe])
-            .flatten();
-        let mut names: Vec<_> = programs.collect();
+    fn each_program_belongs_to_one_hook() {
+        let mut names: Vec<&str> = Vec::new();
+        for hook in all() {
+            let places = hook.places.iter();
+            let programs = places.flat_map(|place| place.probes.iter().chain([&place.trampoline]));
+            let mut programs: Vec<_> = programs.collect();
+            programs.sort_unstable();
+            programs.dedup();
+            names.extend(programs);
+        }
         names.sort_unstable();
         let count = names.len();
         names.dedup();
@@ -205,25 +324,29 @@ mod tests {
     }
 
     #[test]
-    fn only_false_leads_may_be_missed_in_silence() {
-        let told: Vec<_> = HOOKS
-            .iter()
-            .filter(|hook| hook.role != Role::FalseLead)
-            .flat_map(|hook| hook.functions)
-            .collect();
-        let exhaustions = [
-            "__alloc_fd",
-            "alloc_fd",
-            "dup_fd",
-            "alloc_empty_file",
-            "ksys_dup3",
-        ];
-        assert_eq!(told, exhaustions.iter().collect::<Vec<_>>());
-        let required: Vec<_> = HOOKS
-            .iter()
-            .filter(|hook| hook.role == Role::Required)
-            .collect();
-        assert!(matches!(required[..], [hook] if hook.fexit == "alloc_fd_exit"));
+    fn only_false_leads_and_old_functions_may_be_missed_in_silence() {
+        let functions = |role: Role| {
+            let hooks = all().filter(move |hook| hook.role == role);
+            let places = hooks.flat_map(|hook| hook.places);
+            places.map(|place| place.function).collect::<Vec<_>>()
+        };
+        assert_eq!(
+            functions(Role::Required),
+            [
+                "__alloc_fd",
+                "alloc_fd",
+                "__fd_install",
+                "fd_install",
+                "do_dup2",
+                "file_close_fd_locked",
+                "pick_file",
+            ]
+        );
+        assert_eq!(
+            functions(Role::Exhaustion),
+            ["dup_fd", "alloc_empty_file", "ksys_dup3"]
+        );
+        assert_eq!(functions(Role::OlderKernels), ["__close_fd_get_file"]);
     }
 
     #[test]
@@ -231,13 +354,8 @@ mod tests {
         for call in OWN_LIMIT_CALLS {
             // pipe2 and inotify_init1 share a function with their elders.
             let name = call.trim_end_matches(['1', '2']);
-            let is_hooked = |function: &&str| function.contains(name);
-            assert!(
-                HOOKS
-                    .iter()
-                    .any(|hook| hook.functions.iter().any(is_hooked)),
-                "{call}"
-            );
+            let is_hooked = |hook: &Hook| hook.functions().contains(name);
+            assert!(HOOKS.iter().any(is_hooked), "{call}");
         }
     }
 }

@@ -120,6 +120,21 @@ impl Scope {
         Ok(())
     }
 
+    /// The processes asked for, with `follow` their descendants of now. Empty: any.
+    pub fn family(&self) -> Result<std::collections::HashSet<u32>> {
+        let mut family: std::collections::HashSet<u32> = self.pids.iter().copied().collect();
+        let parents = if self.follow { parents()? } else { Vec::new() };
+        let mut wave = self.pids.clone();
+        while let Some(parent) = wave.pop() {
+            for (child, _) in parents.iter().filter(|(_, of)| *of == parent) {
+                if family.insert(*child) {
+                    wave.push(*child);
+                }
+            }
+        }
+        Ok(family)
+    }
+
     /// Adds the descendants that watched processes have already. Called once new ones are followed,
     /// so that none is missed in between.
     pub fn add_descendants(&self, ebpf: &mut Ebpf) -> Result<()> {

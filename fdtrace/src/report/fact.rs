@@ -105,6 +105,8 @@ pub enum Place {
     Follow,
     /// Calls for which the kernel did not enter a program, because it was running already.
     Skipped,
+    /// Records that do not fit what the ones before them have said.
+    Model,
     /// Lines that stdout did not take in time.
     Output,
 }
@@ -118,6 +120,8 @@ pub struct Loss {
     pub place: Place,
     /// How many.
     pub count: u64,
+    /// Slots of the model put right since the start.
+    pub repaired: u64,
 }
 
 /// The end of a stream.

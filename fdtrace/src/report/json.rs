@@ -159,7 +159,7 @@ impl From<&Loss> for LossFields {
         Self {
             place: loss.place,
             count: loss.count,
-            repaired: 0,
+            repaired: loss.repaired,
         }
     }
 }

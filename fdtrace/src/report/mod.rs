@@ -1,5 +1,6 @@
 //! Facts as text or JSON: one file a format, and what both need.
 
+pub mod audit;
 pub mod fact;
 pub mod json;
 pub mod listing;

@@ -93,7 +93,8 @@ fn silent(silent: Silent) -> &'static str {
 }
 
 /// One thing, or several.
-fn counted(count: u64, thing: &str) -> String {
+#[must_use]
+pub fn counted(count: u64, thing: &str) -> String {
     format!("{count} {thing}{}", if count == 1 { "" } else { "s" })
 }
 
@@ -121,6 +122,7 @@ pub fn loss(loss: &Loss) -> String {
         Place::Storms => "failures: too many processes fail at once to count them all",
         Place::Follow => "child processes: there are too many to follow them all",
         Place::Skipped => "calls: a program was interrupted and the kernel did not enter it anew",
+        Place::Model => "records: they do not fit the ones before, of which some must be missing",
         Place::Output => "lines: stdout is not being read fast enough",
     };
     format!("lost {} {what}", loss.count)

@@ -3,4 +3,5 @@
 pub mod clock;
 pub mod decode;
 pub mod files;
+pub mod record;
 pub mod ring;

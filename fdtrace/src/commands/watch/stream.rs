@@ -147,9 +147,15 @@ impl Stream {
     }
 
     pub(super) fn tell_losses(&mut self) -> Result<()> {
-        let [ring, storms, follow] = maps::counters(&self.session.ebpf)?;
+        let [ring, storms, follow, pending] = maps::counters(&self.session.ebpf)?;
         let skipped = self.misses.count();
-        let now = [ring, storms, follow, skipped, self.writer.dropped()];
+        let now = [
+            ring,
+            storms,
+            follow,
+            skipped + pending,
+            self.writer.dropped(),
+        ];
         for ((place, now), told) in PLACES.into_iter().zip(now).zip(&mut self.lost) {
             let count = now.saturating_sub(*told);
             if count > 0 {
@@ -158,6 +164,7 @@ impl Stream {
                     time: Timestamp::now(),
                     place,
                     count,
+                    repaired: 0,
                 };
                 self.writer.send(Fact::Loss(loss));
             }

@@ -42,6 +42,7 @@ pub(crate) fn loss(place: Place) -> Loss {
         time: "2026-11-22T08:15:31Z".parse().unwrap(),
         place,
         count: 3,
+        repaired: 0,
     }
 }
 

@@ -8,6 +8,8 @@ const SIZE: usize = size_of::<AlarmRecord>();
 
 fn record() -> AlarmRecord {
     AlarmRecord {
+        kind: 1,
+        padding: 0,
         time_ns: 1,
         key: StormKey {
             files: 2,
@@ -90,7 +92,7 @@ fn any_other_size_is_refused() {
     let text = Alarm::decode(&[]).unwrap_err().to_string();
     assert_eq!(
         text,
-        "a record of 0 bytes where 4248 were expected: kernel programs and fdtrace differ"
+        "a record of 0 bytes where 4256 were expected: kernel programs and fdtrace differ"
     );
 }
 

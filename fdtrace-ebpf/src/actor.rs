@@ -1,0 +1,54 @@
+//! Who makes a change: the current thread.
+
+use aya_ebpf::{
+    Global,
+    helpers::{bpf_get_current_pid_tgid, bpf_get_current_uid_gid},
+};
+use fdtrace_common::change::IN_SCOPE;
+
+use crate::{
+    call,
+    kernel::{self, Address},
+    scope,
+};
+
+/// 1: single changes are shown, with the user and the call behind each.
+#[unsafe(no_mangle)]
+static DETAILS: Global<u32> = Global::new(0);
+
+/// What a record says of the thread that caused it.
+pub(crate) struct Actor {
+    pub(crate) tgid: u32,
+    pub(crate) tid: u32,
+    /// 0 unless single changes are shown.
+    pub(crate) uid: u32,
+    /// 0 unless single changes are shown.
+    pub(crate) call: u32,
+    /// [`IN_SCOPE`] or 0.
+    pub(crate) flags: u32,
+}
+
+impl Actor {
+    /// `task` is the current one.
+    #[inline(always)]
+    pub(crate) fn current(task: Address) -> Self {
+        let thread = bpf_get_current_pid_tgid();
+        let mut actor = Self {
+            tgid: (thread >> 32) as u32,
+            tid: thread as u32,
+            uid: 0,
+            call: 0,
+            flags: IN_SCOPE,
+        };
+        if DETAILS.load() == 1 {
+            actor.uid = bpf_get_current_uid_gid() as u32;
+            actor.call = call::current(task, kernel::entry_registers(task)).code;
+            // The tables of all processes are followed, whoever is shown: what a process has may come
+            // from any other one.
+            if !scope::is_asked_for() {
+                actor.flags = 0;
+            }
+        }
+        actor
+    }
+}

@@ -1,0 +1,283 @@
+//! Slots: the hooks through which every file comes into one, and leaves it.
+//!
+//! Sources: `fd_install`, `do_dup2`, `file_close_fd_locked`, `pick_file` and `__close_fd_get_file` in
+//! fs/file.c. That the order of the records is the order of the changes is told in `probe::plan`.
+
+use aya_ebpf::{
+    EbpfContext, Global,
+    helpers::{bpf_get_current_pid_tgid, generated::bpf_ktime_get_boot_ns},
+    macros::{fentry, fexit, kprobe, kretprobe, map},
+    maps::LruHashMap,
+    programs::{FEntryContext, FExitContext, ProbeContext, RetProbeContext},
+};
+use fdtrace_common::{
+    change::{CloseRecord, MAYBE_TOLD, OpenRecord},
+    control::COUNTER_PENDING_FULL,
+    record::{RECORD_CLOSED, RECORD_OPENED, RECORD_REPLACED},
+};
+
+use crate::{
+    actor::Actor,
+    control, identity,
+    kernel::{self, Address, Table, member, offset, read},
+    ring, scope,
+};
+
+/// 1 where a file is installed by `__fd_install(files, fd, file)` (before 5.11).
+#[unsafe(no_mangle)]
+static INSTALL_HAS_FILES: Global<u32> = Global::new(0);
+
+/// `void fd_install(unsigned fd, struct file *file)`, before the file is in its slot.
+#[fentry]
+pub(crate) fn install_entry(ctx: FEntryContext) -> i32 {
+    let arguments = ctx.as_ptr() as Address;
+    if INSTALL_HAS_FILES.load() == 1 {
+        installed(
+            read(arguments),
+            read::<u64>(arguments + 8) as u32,
+            read(arguments + 16),
+        );
+    } else {
+        installed(0, read::<u64>(arguments) as u32, read(arguments + 8));
+    }
+    0
+}
+
+/// The twin of [`install_entry`].
+#[kprobe]
+pub(crate) fn install_probe(ctx: ProbeContext) -> u32 {
+    let argument = |index| ctx.arg::<u64>(index).unwrap_or(0);
+    if INSTALL_HAS_FILES.load() == 1 {
+        installed(argument(0), argument(1) as u32, argument(2));
+    } else {
+        installed(0, argument(0) as u32, argument(1));
+    }
+    0
+}
+
+/// `files` is 0 where it is the current thread's.
+#[inline(always)]
+fn installed(files: Address, fd: u32, file: Address) {
+    let task = kernel::current_task();
+    if !scope::tracks(task) {
+        return;
+    }
+    let files = if files == 0 {
+        member(task, &offset::TASK_FILES)
+    } else {
+        files
+    };
+    opened(task, RECORD_OPENED, files, fd, file, 0);
+}
+
+/// `int do_dup2(files, file, fd, flags)`, with the table's lock held.
+#[fentry]
+pub(crate) fn replace_entry(ctx: FEntryContext) -> i32 {
+    let arguments = ctx.as_ptr() as Address;
+    replaced(
+        read(arguments),
+        read(arguments + 8),
+        read::<u64>(arguments + 16) as u32,
+    );
+    0
+}
+
+/// The twin of [`replace_entry`].
+#[kprobe]
+pub(crate) fn replace_probe(ctx: ProbeContext) -> u32 {
+    let argument = |index| ctx.arg::<u64>(index).unwrap_or(0);
+    replaced(argument(0), argument(1), argument(2) as u32);
+    0
+}
+
+/// Does what the function is about to do: a number that is taken and has no file yet is refused
+/// (EBUSY), everything else succeeds.
+#[inline(always)]
+fn replaced(files: Address, file: Address, fd: u32) {
+    let task = kernel::current_task();
+    if !scope::tracks(task) {
+        return;
+    }
+    let table = Table::of(files);
+    let old = table.file(fd);
+    if old != 0 {
+        opened(task, RECORD_REPLACED, files, fd, file, old);
+    } else if !table.is_taken(fd) {
+        opened(task, RECORD_OPENED, files, fd, file, 0);
+    }
+}
+
+#[inline(always)]
+fn opened(task: Address, kind: u32, files: Address, fd: u32, file: Address, replaced: Address) {
+    let Some(mut entry) = ring::reserve::<OpenRecord>() else {
+        return;
+    };
+    let actor = Actor::current(task);
+    let record = entry.as_mut_ptr();
+    // SAFETY: `record` points to a whole reserved record; each member is written once.
+    unsafe {
+        (&raw mut (*record).kind).write(kind);
+        (&raw mut (*record).fd).write(fd);
+        (&raw mut (*record).time_ns).write(bpf_ktime_get_boot_ns());
+        (&raw mut (*record).files).write(files);
+        (&raw mut (*record).file).write(file);
+        (&raw mut (*record).replaced).write(replaced);
+        (&raw mut (*record).tgid).write(actor.tgid);
+        (&raw mut (*record).tid).write(actor.tid);
+        (&raw mut (*record).uid).write(actor.uid);
+        (&raw mut (*record).call).write(actor.call);
+        (&raw mut (*record).flags).write(actor.flags);
+        identity::fill(record, file);
+    }
+    ring::submit(entry);
+}
+
+/// `struct file *file_close_fd_locked(files, fd)`, with the table's lock held.
+#[fentry]
+pub(crate) fn close_locked_entry(ctx: FEntryContext) -> i32 {
+    let arguments = ctx.as_ptr() as Address;
+    close_locked(read(arguments), read::<u64>(arguments + 8) as u32);
+    0
+}
+
+/// The twin of [`close_locked_entry`].
+#[kprobe]
+pub(crate) fn close_locked_probe(ctx: ProbeContext) -> u32 {
+    let argument = |index| ctx.arg::<u64>(index).unwrap_or(0);
+    close_locked(argument(0), argument(1) as u32);
+    0
+}
+
+/// Does what the function is about to do: a slot without a file is left alone.
+#[inline(always)]
+fn close_locked(files: Address, fd: u32) {
+    let file = Table::of(files).file(fd);
+    if file != 0 {
+        closed(files, fd, file, 0);
+    }
+}
+
+/// `struct file *pick_file(files, fd)`: kernels differ in who takes the lock, so the file counts that
+/// it returns.
+#[fexit]
+pub(crate) fn pick_file_exit(ctx: FExitContext) -> i32 {
+    let arguments = ctx.as_ptr() as Address;
+    picked(
+        read(arguments),
+        read::<u64>(arguments + 8) as u32,
+        read(arguments + 16),
+    );
+    0
+}
+
+#[inline(always)]
+fn picked(files: Address, fd: u32, file: Address) {
+    if !kernel::is_error_or_null(file) {
+        closed(files, fd, file, 0);
+    }
+}
+
+/// `int __close_fd_get_file(fd, struct file **file)`, on kernels where that empties the slot itself.
+#[fexit]
+pub(crate) fn close_get_file_exit(ctx: FExitContext) -> i32 {
+    let arguments = ctx.as_ptr() as Address;
+    let result: i32 = read(arguments + 16);
+    if result == 0 {
+        got_file(read::<u64>(arguments) as u32, read(arguments + 8));
+    }
+    0
+}
+
+#[inline(always)]
+fn got_file(fd: u32, place: Address) {
+    let files: Address = member(kernel::current_task(), &offset::TASK_FILES);
+    let file: Address = read(place);
+    if !kernel::is_error_or_null(file) {
+        closed(files, fd, file, MAYBE_TOLD);
+    }
+}
+
+/// The first two arguments of a thread's call to one of the functions above, for its kretprobe.
+#[map]
+static PENDING: LruHashMap<u64, [u64; 2]> = LruHashMap::with_max_entries(4_096, 0);
+
+/// The first half of the twin of [`pick_file_exit`].
+#[kprobe]
+pub(crate) fn pick_file_probe(ctx: ProbeContext) -> u32 {
+    keep_arguments(&ctx);
+    0
+}
+
+/// The first half of the twin of [`close_get_file_exit`].
+#[kprobe]
+pub(crate) fn close_get_file_probe(ctx: ProbeContext) -> u32 {
+    keep_arguments(&ctx);
+    0
+}
+
+#[inline(always)]
+fn keep_arguments(ctx: &ProbeContext) {
+    let arguments = [ctx.arg(0).unwrap_or(0), ctx.arg(1).unwrap_or(0)];
+    let thread = bpf_get_current_pid_tgid();
+    if PENDING.insert(thread, arguments, 0).is_err() {
+        control::count(COUNTER_PENDING_FULL);
+    }
+}
+
+/// The second half of the twin of [`pick_file_exit`].
+#[kretprobe]
+pub(crate) fn pick_file_return(ctx: RetProbeContext) -> u32 {
+    if let Some([files, fd]) = pending() {
+        picked(files, fd as u32, ctx.ret::<u64>());
+    }
+    0
+}
+
+/// The second half of the twin of [`close_get_file_exit`].
+#[kretprobe]
+pub(crate) fn close_get_file_return(ctx: RetProbeContext) -> u32 {
+    if let Some([fd, place]) = pending()
+        && ctx.ret::<i32>() == 0
+    {
+        got_file(fd as u32, place);
+    }
+    0
+}
+
+#[inline(always)]
+fn pending() -> Option<[u64; 2]> {
+    let thread = bpf_get_current_pid_tgid();
+    let arguments = PENDING.get_ptr(thread)?;
+    // SAFETY: an entry of this thread's own.
+    let arguments = unsafe { *arguments };
+    let _ = PENDING.remove(thread);
+    Some(arguments)
+}
+
+#[inline(always)]
+fn closed(files: Address, fd: u32, file: Address, flags: u32) {
+    let task = kernel::current_task();
+    if !scope::tracks(task) {
+        return;
+    }
+    let Some(mut entry) = ring::reserve::<CloseRecord>() else {
+        return;
+    };
+    let actor = Actor::current(task);
+    let record = entry.as_mut_ptr();
+    // SAFETY: `record` points to a whole reserved record; each member is written once.
+    unsafe {
+        (&raw mut (*record).kind).write(RECORD_CLOSED);
+        (&raw mut (*record).fd).write(fd);
+        (&raw mut (*record).time_ns).write(bpf_ktime_get_boot_ns());
+        (&raw mut (*record).files).write(files);
+        (&raw mut (*record).file).write(file);
+        (&raw mut (*record).tgid).write(actor.tgid);
+        (&raw mut (*record).tid).write(actor.tid);
+        (&raw mut (*record).uid).write(actor.uid);
+        (&raw mut (*record).call).write(actor.call);
+        (&raw mut (*record).flags).write(actor.flags | flags);
+        (&raw mut (*record).padding).write(0);
+    }
+    ring::submit(entry);
+}

@@ -1,0 +1,227 @@
+//! Tables: copied, executed, and the threads that use them.
+//!
+//! Sources: `dup_fd` in fs/file.c, the tracepoints `task_newtask`, `task_rename`, `sched_process_exec`
+//! and `sched_process_exit`.
+
+use aya_ebpf::{
+    helpers::generated::bpf_ktime_get_boot_ns, macros::raw_tracepoint,
+    programs::RawTracePointContext,
+};
+use fdtrace_common::{
+    change::{
+        BitsRecord, CHUNK, COPY_MAX, CopyRecord, EXEC_MAX, LAST_THREAD, SlotsRecord, ThreadRecord,
+        UNREAD, WORDS,
+    },
+    record::{
+        RECORD_BOUND, RECORD_COPIED, RECORD_COPIED_SLOTS, RECORD_EXECUTED, RECORD_EXITED,
+        RECORD_RENAMED,
+    },
+};
+
+use crate::{
+    actor::Actor,
+    call, kernel,
+    kernel::{Address, Table, member, offset},
+    ring, scope,
+};
+
+/// Bytes of the slots in one record.
+const CHUNK_BYTES: u32 = (CHUNK * 8) as u32;
+/// Records that a copied table takes at most.
+const CHUNKS: u32 = COPY_MAX / CHUNK as u32;
+/// Bytes of the bits in one record.
+const BITS_BYTES: u32 = (WORDS * 8) as u32;
+/// Slots that they stand for.
+const BITS: u32 = (WORDS * 64) as u32;
+/// Records that an executing process's table takes at most.
+const BIT_RECORDS: u32 = EXEC_MAX / BITS;
+
+/// The end of `dup_fd`: `files` is a copy of the current thread's table that nobody else can reach
+/// yet, so that what it holds now is what it was made with.
+#[inline(always)]
+pub(crate) fn copied(files: Address) {
+    let task = kernel::current_task();
+    if !scope::tracks(task) {
+        return;
+    }
+    tell_copied(task, files);
+    tell_slots(files);
+}
+
+#[inline(always)]
+fn tell_copied(task: Address, files: Address) {
+    let Some(mut entry) = ring::reserve::<CopyRecord>() else {
+        return;
+    };
+    let actor = Actor::current(task);
+    let unread = if Table::of(files).max_fds() > COPY_MAX {
+        UNREAD
+    } else {
+        0
+    };
+    let record = entry.as_mut_ptr();
+    // SAFETY: `record` points to a whole reserved record; each member is written once.
+    unsafe {
+        (&raw mut (*record).kind).write(RECORD_COPIED);
+        (&raw mut (*record).flags).write(actor.flags | unread);
+        (&raw mut (*record).time_ns).write(bpf_ktime_get_boot_ns());
+        (&raw mut (*record).from).write(member(task, &offset::TASK_FILES));
+        (&raw mut (*record).files).write(files);
+        (&raw mut (*record).tgid).write(actor.tgid);
+        (&raw mut (*record).tid).write(actor.tid);
+        let call = call::current(task, kernel::entry_registers(task));
+        (&raw mut (*record).call).write(call.code);
+        (&raw mut (*record).uid).write(actor.uid);
+    }
+    ring::submit(entry);
+}
+
+/// The copy's slots, those that are all free left out.
+#[inline(never)]
+fn tell_slots(files: Address) -> i32 {
+    let fdt: Address = member(files, &offset::FILES_FDT);
+    let chunks = member::<u32>(fdt, &offset::FDT_MAX_FDS) / CHUNK as u32;
+    if chunks > CHUNKS {
+        return 0;
+    }
+    let pointers: Address = member(fdt, &offset::FDT_FD);
+    let bits: Address = member(fdt, &offset::FDT_OPEN_FDS);
+    for index in 0..CHUNKS {
+        if index >= chunks {
+            break;
+        }
+        if kernel::read::<u64>(bits + u64::from(index) * 8) == 0 {
+            continue;
+        }
+        let Some(mut entry) = ring::reserve::<SlotsRecord>() else {
+            continue;
+        };
+        let record = entry.as_mut_ptr();
+        // SAFETY: `record` points to a whole reserved record; each member is written once, the slots
+        // by the helper, which writes zeroes where it fails.
+        unsafe {
+            (&raw mut (*record).kind).write(RECORD_COPIED_SLOTS);
+            (&raw mut (*record).first).write(index * CHUNK as u32);
+            (&raw mut (*record).files).write(files);
+            let from = pointers + u64::from(index) * u64::from(CHUNK_BYTES);
+            kernel::copy((&raw mut (*record).slots).cast(), CHUNK_BYTES, from);
+        }
+        ring::submit(entry);
+    }
+    0
+}
+
+/// `sched_process_exec(task, old_pid, bprm)`: the last step of a successful exec. The process has one
+/// thread, its table no other user, and everything that exec closes is closed.
+#[raw_tracepoint]
+pub(crate) fn executed(ctx: RawTracePointContext) -> u32 {
+    let task = ctx.arg::<*const u8>(0) as Address;
+    if scope::tracks(task) {
+        tell_bits(task, ctx.arg::<i32>(1) as u32);
+    }
+    0
+}
+
+#[inline(never)]
+fn tell_bits(task: Address, old_tid: u32) -> i32 {
+    let files: Address = member(task, &offset::TASK_FILES);
+    let fdt: Address = member(files, &offset::FILES_FDT);
+    let words = member::<u32>(fdt, &offset::FDT_MAX_FDS) / 64;
+    let bits: Address = member(fdt, &offset::FDT_OPEN_FDS);
+    for index in 0..BIT_RECORDS {
+        let first = index * WORDS as u32;
+        if first >= words {
+            break;
+        }
+        let Some(mut entry) = ring::reserve::<BitsRecord>() else {
+            continue;
+        };
+        let actor = Actor::current(task);
+        let left = words - first;
+        let here = if left < WORDS as u32 {
+            left
+        } else {
+            WORDS as u32
+        };
+        let record = entry.as_mut_ptr();
+        // SAFETY: as in `tell_slots`; what is read behind a smaller bitmap does not count.
+        unsafe {
+            (&raw mut (*record).kind).write(RECORD_EXECUTED);
+            (&raw mut (*record).first).write(first * 64);
+            (&raw mut (*record).time_ns).write(bpf_ktime_get_boot_ns());
+            (&raw mut (*record).files).write(files);
+            (&raw mut (*record).tgid).write(actor.tgid);
+            (&raw mut (*record).tid).write(actor.tid);
+            (&raw mut (*record).uid).write(actor.uid);
+            (&raw mut (*record).flags).write(actor.flags);
+            (&raw mut (*record).words).write(here);
+            (&raw mut (*record).old_tid).write(old_tid);
+            let from = bits + u64::from(first) * 8;
+            kernel::copy((&raw mut (*record).bits).cast(), BITS_BYTES, from);
+        }
+        ring::submit(entry);
+    }
+    0
+}
+
+/// `task_newtask(task, clone_flags)`: a thread or process has been made, by the current thread, and
+/// cannot run yet.
+#[raw_tracepoint]
+pub(crate) fn bound(ctx: RawTracePointContext) -> u32 {
+    thread(RECORD_BOUND, ctx.arg::<*const u8>(0) as Address);
+    0
+}
+
+/// `sched_process_exit(task)`: a thread ends, and still has its table.
+#[raw_tracepoint]
+pub(crate) fn exited(ctx: RawTracePointContext) -> u32 {
+    thread(RECORD_EXITED, ctx.arg::<*const u8>(0) as Address);
+    0
+}
+
+/// `task_rename(task, comm)`, before the name is changed.
+#[raw_tracepoint]
+pub(crate) fn renamed(ctx: RawTracePointContext) -> u32 {
+    let name = ctx.arg::<*const u8>(1) as Address;
+    tell_thread(RECORD_RENAMED, ctx.arg::<*const u8>(0) as Address, name);
+    0
+}
+
+#[inline(always)]
+fn thread(kind: u32, task: Address) {
+    tell_thread(kind, task, task + u64::from(offset::TASK_COMM.load()));
+}
+
+#[inline(always)]
+fn tell_thread(kind: u32, task: Address, name: Address) {
+    let current = kernel::current_task();
+    if !scope::tracks(current) {
+        return;
+    }
+    let Some(mut entry) = ring::reserve::<ThreadRecord>() else {
+        return;
+    };
+    let actor = Actor::current(current);
+    let signal: Address = member(task, &offset::TASK_SIGNAL);
+    let leader: Address = member(task, &offset::TASK_GROUP_LEADER);
+    let last = if kind == RECORD_EXITED && member::<u32>(signal, &offset::SIGNAL_LIVE) == 0 {
+        LAST_THREAD
+    } else {
+        0
+    };
+    let record = entry.as_mut_ptr();
+    // SAFETY: `record` points to a whole reserved record; each member is written once.
+    unsafe {
+        (&raw mut (*record).kind).write(kind);
+        (&raw mut (*record).flags).write(actor.flags | last);
+        (&raw mut (*record).time_ns).write(bpf_ktime_get_boot_ns());
+        (&raw mut (*record).files).write(member(task, &offset::TASK_FILES));
+        (&raw mut (*record).started_ns).write(member(leader, &offset::TASK_START));
+        (&raw mut (*record).tgid).write(member(task, &offset::TASK_TGID));
+        (&raw mut (*record).tid).write(member(task, &offset::TASK_PID));
+        (&raw mut (*record).creator).write(actor.tid);
+        (&raw mut (*record).uid).write(actor.uid);
+        kernel::copy((&raw mut (*record).comm).cast(), 16, name);
+    }
+    ring::submit(entry);
+}

@@ -1,0 +1,230 @@
+//! Following every table for a while: what `audit` and `trace` have in common.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use aya::maps::{MapData, RingBuf};
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    time::{MissedTickBehavior, interval, sleep},
+};
+
+use crate::{
+    model::tables::reconcile::{Outcome, Purpose},
+    probe::{
+        attach::{self, Session},
+        backend::Backend,
+        maps,
+        misses::Misses,
+    },
+    report::fact::Place,
+    stream::ring::Ring,
+    tracker::{CONFIRM, Handler, LOOK, Tracker},
+};
+
+/// Losses are looked for this often; it is the kernel's clock for storms as well.
+const SECOND: Duration = Duration::from_secs(1);
+/// The model is compared with the kernel this often although nothing was lost.
+const ROUTINE: Duration = Duration::from_mins(5);
+
+/// Everything that following takes.
+pub(super) struct Follow {
+    pub(super) session: Session,
+    pub(super) tracker: Tracker,
+    ring: Ring,
+    misses: Misses,
+    interrupt: Signal,
+    terminate: Signal,
+    tick: u64,
+    /// Records and calls that nobody has seen, by [`PLACES`].
+    lost: [u64; PLACES.len()],
+    next_pass: Option<Instant>,
+    last_pass: Instant,
+}
+
+/// Where something can be lost on the way into the model.
+pub(super) const PLACES: [Place; 3] = [Place::Ring, Place::Skipped, Place::Model];
+
+/// Something was lost since it was last asked for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Lost {
+    pub(super) place: Place,
+    pub(super) count: u64,
+    /// Slots put right in the meantime.
+    pub(super) repaired: u64,
+}
+
+/// Why following has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// The time is over, or somebody has pressed Ctrl-C.
+    Wanted,
+    /// The handler has had enough.
+    Enough,
+}
+
+/// A handler that hears of losses as well.
+pub(super) trait Listener: Handler {
+    /// Something was lost.
+    fn lost(&mut self, lost: Lost);
+
+    /// Has it had enough?
+    fn is_done(&self) -> bool {
+        false
+    }
+}
+
+impl Follow {
+    /// Within a runtime. The tables are not known yet.
+    pub(super) fn new(session: Session, ring: RingBuf<MapData>) -> Result<Self> {
+        Ok(Self {
+            misses: Misses::of(&session.ebpf),
+            session,
+            tracker: Tracker::default(),
+            ring: Ring::new(ring)?,
+            interrupt: signal(SignalKind::interrupt()).context("waiting for signals")?,
+            terminate: signal(SignalKind::terminate()).context("waiting for signals")?,
+            tick: attach::FIRST_TICK,
+            lost: [0; PLACES.len()],
+            next_pass: None,
+            last_pass: Instant::now(),
+        })
+    }
+
+    /// Records that nobody has seen, all places together.
+    pub(super) fn lost(&self) -> u64 {
+        self.lost.iter().sum()
+    }
+
+    /// Takes in the tables that there are. Two looks: a thread that was in the middle of a change when
+    /// the hooks were armed has finished it by the second.
+    pub(super) async fn learn(&mut self, handler: &mut impl Listener) -> Result<()> {
+        for _ in 0..2 {
+            sleep(LOOK * 2).await;
+            self.pass(Purpose::Baseline, handler)?;
+        }
+        Ok(())
+    }
+
+    fn pass(&mut self, purpose: Purpose, handler: &mut impl Listener) -> Result<Option<Outcome>> {
+        self.last_pass = Instant::now();
+        self.tracker
+            .pass(&mut self.session, &mut self.ring, purpose, handler)
+    }
+
+    /// Follows until `duration` is over, somebody presses Ctrl-C, or the handler is done.
+    pub(super) async fn run(
+        &mut self,
+        duration: Option<Duration>,
+        handler: &mut impl Listener,
+    ) -> Result<End> {
+        let mut looks = interval(LOOK);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        let mut seconds = interval(SECOND);
+        seconds.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        let deadline = sleep(duration.unwrap_or(Duration::MAX));
+        tokio::pin!(deadline);
+        while !handler.is_done() {
+            let tracker = &mut self.tracker;
+            tokio::select! {
+                outcome = self.ring.wait(|record| tracker.take(record, handler)) => outcome?,
+                _ = looks.tick() => self.ring.drain(|record| tracker.take(record, handler)),
+                _ = seconds.tick() => self.on_second(handler)?,
+                () = &mut deadline => return Ok(End::Wanted),
+                _ = self.interrupt.recv() => return Ok(End::Wanted),
+                _ = self.terminate.recv() => return Ok(End::Wanted),
+            }
+            if self.next_pass.is_some_and(|time| time <= Instant::now()) {
+                self.heal(handler)?;
+            }
+        }
+        Ok(End::Enough)
+    }
+
+    fn on_second(&mut self, handler: &mut impl Listener) -> Result<()> {
+        self.tick += 1;
+        maps::arm(&mut self.session.ebpf, self.tick)?;
+        if self.session.backend == Backend::Census {
+            // There is nothing but what the iterators show.
+            self.pass(Purpose::Baseline, handler)?;
+            return Ok(());
+        }
+        let is_due = self.last_pass.elapsed() > ROUTINE || self.tracker.tables.has_unread();
+        if (self.count_losses(handler)? || is_due) && self.next_pass.is_none() {
+            self.next_pass = Some(Instant::now());
+        }
+        Ok(())
+    }
+
+    /// Looks for losses; true if there are new ones.
+    fn count_losses(&mut self, handler: &mut impl Listener) -> Result<bool> {
+        let [ring, _, _, pending] = maps::counters(&self.session.ebpf)?;
+        let now = [
+            ring,
+            self.misses.count() + pending,
+            self.tracker.tables.contradictions(),
+        ];
+        let mut is_new = false;
+        for ((place, now), told) in PLACES.into_iter().zip(now).zip(&mut self.lost) {
+            let count = now.saturating_sub(*told);
+            if count > 0 {
+                *told = now;
+                is_new = true;
+                handler.lost(Lost {
+                    place,
+                    count,
+                    repaired: self.tracker.repaired,
+                });
+            }
+        }
+        Ok(is_new)
+    }
+
+    /// One pass, and a next one for as long as something is suspected or lost.
+    fn heal(&mut self, handler: &mut impl Listener) -> Result<()> {
+        let outcome = self.pass(Purpose::Reconcile, handler)?;
+        let is_clean = outcome.is_some_and(|outcome| outcome.suspects == 0);
+        let is_lost = self.count_losses(handler)?;
+        self.next_pass = (!is_clean || is_lost).then(|| Instant::now() + CONFIRM);
+        Ok(())
+    }
+
+    /// Heals what is suspected now, if anything. On a host that keeps losing records this ends too.
+    pub(super) async fn settle(&mut self, handler: &mut impl Listener) -> Result<()> {
+        const AT_MOST: usize = 20;
+        let tracker = &mut self.tracker;
+        self.ring.drain(|record| tracker.take(record, handler));
+        if self.session.backend == Backend::Census {
+            self.pass(Purpose::Baseline, handler)?;
+            return Ok(());
+        }
+        if self.count_losses(handler)? || self.next_pass.is_some() {
+            for _ in 0..AT_MOST {
+                self.heal(handler)?;
+                if self.next_pass.is_none() {
+                    break;
+                }
+                self.wait(CONFIRM, handler).await;
+            }
+        }
+        Ok(())
+    }
+
+    /// Two looks at the differences between the model and the kernel.
+    pub(super) async fn compare(&mut self, handler: &mut impl Listener) -> Result<Outcome> {
+        self.pass(Purpose::Audit, handler)?;
+        self.wait(CONFIRM, handler).await;
+        let outcome = self.pass(Purpose::Audit, handler)?;
+        outcome.context("the ring buffer was full during the comparison: give more --ring-size")
+    }
+
+    /// Waits, with the ring read meanwhile.
+    async fn wait(&mut self, time: Duration, handler: &mut impl Listener) {
+        let end = Instant::now() + time;
+        while Instant::now() < end {
+            sleep(LOOK.min(time)).await;
+            let tracker = &mut self.tracker;
+            self.ring.drain(|record| tracker.take(record, handler));
+        }
+    }
+}

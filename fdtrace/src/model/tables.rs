@@ -1,0 +1,558 @@
+//! Every fd table on the host, followed change by change.
+//!
+//! The unit is the table (`files_struct`), not the process: threads can leave their process's table,
+//! processes can share one. A record either changes one slot, or says what a table as a whole holds
+//! (fork, exec): nothing is derived that the kernel can tell.
+//!
+//! In each slot the records come in the order of the changes, except that on kernels before 6.8 a
+//! closing can be overtaken by the next opening of the same number (`probe::plan`). Therefore a slot is
+//! a set of files that has one member at most when everything has been told: an opening adds to it, a
+//! closing takes that file out, wherever it is.
+
+pub mod change;
+pub mod reconcile;
+pub mod slot;
+pub mod table;
+
+use std::collections::HashSet;
+
+use fdtrace_common::{
+    change::{
+        BitsRecord, CHUNK, CloseRecord, CopyRecord, IN_SCOPE, MAYBE_TOLD, OpenRecord, SlotsRecord,
+        ThreadRecord, UNREAD,
+    },
+    record::RECORD_REPLACED,
+};
+use rustc_hash::FxHashMap;
+
+use self::{
+    change::{Change, Op, Sink},
+    reconcile::Suspects,
+    slot::{PAGE, Slot, bits},
+    table::Table,
+};
+use super::names::Names;
+use crate::stream::record::Changed;
+
+/// Calls that records tell by number, as this machine's tables have them.
+#[derive(Clone, Debug, Default)]
+pub struct Calls {
+    /// Those that copy a table for the thread that makes them: unshare, exec, `close_range`.
+    pub unshare: Vec<u32>,
+    /// dup and its kin.
+    pub dup: Vec<u32>,
+    /// Those that take files from other processes.
+    pub receive: Vec<u32>,
+}
+
+/// One thread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Thread {
+    /// Its process.
+    pub tgid: u32,
+    /// The table it uses.
+    pub files: u64,
+    /// Start of its process, nanoseconds since boot.
+    pub started_ns: u64,
+    /// Its name. Hostile text.
+    pub comm: [u8; 16],
+    /// The pass in which it last changed.
+    touched_in: u32,
+}
+
+/// All tables, and the threads that use them.
+#[derive(Debug, Default)]
+pub struct Tables {
+    calls: Calls,
+    by_address: FxHashMap<u64, Table>,
+    threads: FxHashMap<u32, Thread>,
+    names: Names,
+    /// Tables made for a child that has not been told yet, by the thread that forks.
+    unborn: FxHashMap<u32, u64>,
+    /// The name that a thread has given itself under a number that it did not have yet.
+    renamed_by_exec: (u32, [u8; 16]),
+    /// Threads that have ended in the pass that is under way.
+    ended: HashSet<u32>,
+    /// Number of the last pass that has begun; 0: there was none.
+    pass: u32,
+    generations: u64,
+    contradictions: u64,
+    suspects: Suspects,
+}
+
+/// What a change says of whoever caused it.
+#[derive(Clone, Copy, Default)]
+struct Actor {
+    time_ns: u64,
+    tgid: u32,
+    tid: u32,
+    uid: u32,
+    call: u32,
+    in_scope: bool,
+    /// Its name, where the thread is not known any more.
+    comm: Option<[u8; 16]>,
+}
+
+impl Tables {
+    /// Nothing known yet.
+    #[must_use]
+    pub fn new(calls: Calls) -> Self {
+        Self {
+            calls,
+            ..Self::default()
+        }
+    }
+
+    /// A table by the address of its `files_struct`.
+    #[must_use]
+    pub fn table(&self, files: u64) -> Option<&Table> {
+        self.by_address.get(&files)
+    }
+
+    /// All tables.
+    pub fn all(&self) -> impl Iterator<Item = (u64, &Table)> {
+        self.by_address.iter().map(|(files, table)| (*files, table))
+    }
+
+    /// A thread.
+    #[must_use]
+    pub fn thread(&self, tid: u32) -> Option<&Thread> {
+        self.threads.get(&tid)
+    }
+
+    /// How many threads there are.
+    #[must_use]
+    pub fn threads(&self) -> usize {
+        self.threads.len()
+    }
+
+    /// The names that slots refer to.
+    #[must_use]
+    pub fn names(&self) -> &Names {
+        &self.names
+    }
+
+    /// Fds open on the whole host.
+    #[must_use]
+    pub fn open(&self) -> u64 {
+        self.by_address
+            .values()
+            .map(|table| u64::from(table.open))
+            .sum()
+    }
+
+    /// Records that did not fit what was known: something before them has been lost.
+    #[must_use]
+    pub fn contradictions(&self) -> u64 {
+        self.contradictions
+    }
+
+    /// Is there a table whose slots the kernel could not tell in records? The next pass reads it.
+    #[must_use]
+    pub fn has_unread(&self) -> bool {
+        self.by_address.values().any(|table| table.is_unread)
+    }
+
+    /// Applies one record.
+    pub fn apply(&mut self, record: Changed<'_>, sink: &mut impl Sink) {
+        match record {
+            Changed::Opened(record) => self.opened(record, sink),
+            Changed::Closed(record) => self.closed(record, sink),
+            Changed::Copied(record) => self.copied(record, sink),
+            Changed::CopiedSlots(record) => self.copied_slots(record, sink),
+            Changed::Executed(record) => self.executed(record, sink),
+            Changed::Bound(record) => self.bound(record, sink),
+            Changed::Exited(record) => self.exited(record, sink),
+            Changed::Renamed(record) => self.renamed(record),
+        }
+    }
+
+    fn opened(&mut self, record: &OpenRecord, sink: &mut impl Sink) {
+        let slot = Slot::new(record, &mut self.names);
+        let pass = self.pass;
+        let table = Self::table_mut(&mut self.by_address, &mut self.generations, record.files);
+        let is_replaced = record.kind == RECORD_REPLACED;
+        let mut replaced = None;
+        if is_replaced {
+            replaced = match table.get(record.fd) {
+                Some(slot) if slot.file == record.replaced => table.take(record.fd, pass),
+                _ => table.take_rival(record.fd, record.replaced),
+            };
+            self.contradictions += u64::from(replaced.is_none());
+        }
+        match table.put(record.fd, slot, pass) {
+            // Its closing has not been told yet.
+            Ok(Some(before)) => table.add_rival(record.fd, before),
+            Ok(None) => {}
+            Err(slot) => {
+                self.names.give_back(slot.name);
+                self.contradictions += 1;
+                return;
+            }
+        }
+        if let Some(replaced) = replaced {
+            self.names.give_back(replaced.name);
+        }
+        if sink.wants_all() {
+            let actor = Actor {
+                time_ns: record.time_ns,
+                tgid: record.tgid,
+                tid: record.tid,
+                uid: record.uid,
+                call: record.call,
+                in_scope: record.flags & IN_SCOPE != 0,
+                comm: None,
+            };
+            let op = if is_replaced {
+                Op::Replace
+            } else {
+                self.calls.op(record.call)
+            };
+            self.tell(sink, op, actor, record.files, record.fd, slot);
+        }
+    }
+
+    fn closed(&mut self, record: &CloseRecord, sink: &mut impl Sink) {
+        let pass = self.pass;
+        let table = Self::table_mut(&mut self.by_address, &mut self.generations, record.files);
+        let slot = match table.get(record.fd) {
+            Some(slot) if slot.file == record.file => {
+                let slot = table.take(record.fd, pass);
+                // The one that is left is the one whose closing comes next.
+                if let Some(rival) = table.has_rivals().then(|| table.take_any_rival(record.fd)) {
+                    rival.map(|rival| table.put(record.fd, rival, pass));
+                }
+                slot
+            }
+            _ => table.take_rival(record.fd, record.file),
+        };
+        let Some(slot) = slot else {
+            self.contradictions += u64::from(record.flags & MAYBE_TOLD == 0 && pass > 0);
+            return;
+        };
+        if sink.wants_all() {
+            let actor = Actor {
+                time_ns: record.time_ns,
+                tgid: record.tgid,
+                tid: record.tid,
+                uid: record.uid,
+                call: record.call,
+                in_scope: record.flags & IN_SCOPE != 0,
+                comm: None,
+            };
+            self.tell(sink, Op::Close, actor, record.files, record.fd, slot);
+        }
+        self.names.give_back(slot.name);
+    }
+
+    fn copied(&mut self, record: &CopyRecord, sink: &mut impl Sink) {
+        // Whoever had a table at this address has given it up.
+        self.drop_table(record.files, Actor::default(), &mut ());
+        self.generations += 1;
+        let table = Table {
+            generation: self.generations,
+            tgid: record.tgid,
+            copied_from: record.from,
+            made_ns: record.time_ns,
+            is_unread: record.flags & UNREAD != 0,
+            touched_in: self.pass,
+            ..Table::default()
+        };
+        self.by_address.insert(record.files, table);
+        if !self.calls.unshare.contains(&record.call) {
+            let unborn = self.unborn.insert(record.tid, record.files);
+            if let Some(unborn) = unborn.filter(|unborn| *unborn != record.files) {
+                self.drop_unborn(unborn);
+            }
+            return;
+        }
+        if let Some(thread) = self.threads.get_mut(&record.tid) {
+            let before = std::mem::replace(&mut thread.files, record.files);
+            thread.touched_in = self.pass;
+            self.join(record.files, record.tgid);
+            let actor = Actor {
+                time_ns: record.time_ns,
+                tgid: record.tgid,
+                tid: record.tid,
+                uid: record.uid,
+                call: record.call,
+                in_scope: record.flags & IN_SCOPE != 0,
+                comm: None,
+            };
+            self.leave(before, actor, sink);
+        }
+    }
+
+    fn copied_slots(&mut self, record: &SlotsRecord, sink: &mut impl Sink) {
+        let pass = self.pass;
+        // The parent's page is where nearly all of them are known from.
+        let Some(mut table) = self.by_address.remove(&record.files) else {
+            self.contradictions += 1;
+            return;
+        };
+        let parent = self.by_address.get(&table.copied_from);
+        let thread = parent.map_or(0, |parent| parent.tgid);
+        let mut told = Vec::new();
+        for (file, fd) in record.slots.iter().zip(record.first..).take(CHUNK) {
+            if *file == 0 {
+                continue;
+            }
+            let known = parent
+                .and_then(|parent| parent.get(fd))
+                .filter(|slot| slot.file == *file);
+            let mut slot = known.copied().unwrap_or(Slot {
+                file: *file,
+                tgid: thread,
+                ..Slot::default()
+            });
+            slot.is_inherited = true;
+            slot.since_ns = table.made_ns;
+            slot.name = self.names.share(slot.name);
+            match table.put(fd, slot, pass) {
+                Ok(Some(before)) => self.names.give_back(before.name),
+                Ok(None) => {}
+                Err(slot) => self.names.give_back(slot.name),
+            }
+            if sink.wants_all() {
+                told.push((fd, slot));
+            }
+        }
+        let actor = Actor {
+            time_ns: table.made_ns,
+            tgid: table.tgid,
+            tid: table.tgid,
+            in_scope: true,
+            ..Actor::default()
+        };
+        self.by_address.insert(record.files, table);
+        for (fd, slot) in told {
+            self.tell(sink, Op::Inherit, actor, record.files, fd, slot);
+        }
+    }
+
+    fn executed(&mut self, record: &BitsRecord, sink: &mut impl Sink) {
+        let pass = self.pass;
+        self.rebind_executed(record, sink);
+        let table = Self::table_mut(&mut self.by_address, &mut self.generations, record.files);
+        table.touched_in = pass;
+        let rivals = table.take_rivals();
+        let mut closed: Vec<(u32, Slot)> = Vec::new();
+        let firsts = (record.first..).step_by(PAGE as usize);
+        for (word, first) in record.bits.iter().zip(firsts).take(record.words as usize) {
+            let live = table.page(first).map_or(0, |page| page.live);
+            for fd in bits(live & !word) {
+                let fd = first + fd;
+                closed.extend(table.take(fd, pass).map(|slot| (fd, slot)));
+            }
+            self.contradictions += u64::from(pass > 0 && word & !live != 0);
+        }
+        for (_, rival) in rivals {
+            self.names.give_back(rival.name);
+        }
+        let actor = Actor {
+            time_ns: record.time_ns,
+            tgid: record.tgid,
+            tid: record.tid,
+            uid: record.uid,
+            call: 0,
+            in_scope: record.flags & IN_SCOPE != 0,
+            comm: None,
+        };
+        for (fd, slot) in closed {
+            self.tell(sink, Op::CloseExec, actor, record.files, fd, slot);
+            self.names.give_back(slot.name);
+        }
+    }
+
+    /// A thread that calls exec takes the place of its process's first one, number and all.
+    fn rebind_executed(&mut self, record: &BitsRecord, sink: &mut impl Sink) {
+        if record.first > 0 {
+            return;
+        }
+        let known = self.threads.remove(&record.old_tid);
+        let replaced = if record.old_tid == record.tid {
+            None
+        } else {
+            self.threads.remove(&record.tid)
+        };
+        self.join(record.files, record.tgid);
+        for thread in known.into_iter().chain(replaced) {
+            self.leave(thread.files, Actor::default(), sink);
+        }
+        let thread = Thread {
+            tgid: record.tgid,
+            files: record.files,
+            started_ns: known.map_or(0, |thread| thread.started_ns),
+            comm: if self.renamed_by_exec.0 == record.tid {
+                self.renamed_by_exec.1
+            } else {
+                known.map_or([0; 16], |thread| thread.comm)
+            },
+            touched_in: self.pass,
+        };
+        self.threads.insert(record.tid, thread);
+        self.renamed_by_exec = (0, [0; 16]);
+    }
+
+    fn bound(&mut self, record: &ThreadRecord, sink: &mut impl Sink) {
+        if self.unborn.get(&record.creator) == Some(&record.files) {
+            self.unborn.remove(&record.creator);
+        }
+        if record.files == 0 {
+            return;
+        }
+        let thread = Thread {
+            tgid: record.tgid,
+            files: record.files,
+            started_ns: record.started_ns,
+            comm: record.comm,
+            touched_in: self.pass,
+        };
+        let before = self.threads.insert(record.tid, thread);
+        self.join(record.files, record.tgid);
+        if let Some(before) = before {
+            // Its end has been lost.
+            self.contradictions += 1;
+            self.leave(before.files, Actor::default(), sink);
+        }
+    }
+
+    fn exited(&mut self, record: &ThreadRecord, sink: &mut impl Sink) {
+        if self.pass > 0 {
+            self.ended.insert(record.tid);
+        }
+        if let Some(unborn) = self.unborn.remove(&record.tid) {
+            self.drop_unborn(unborn);
+        }
+        let Some(thread) = self.threads.remove(&record.tid) else {
+            return;
+        };
+        let actor = Actor {
+            time_ns: record.time_ns,
+            tgid: record.tgid,
+            tid: record.tid,
+            uid: record.uid,
+            call: 0,
+            in_scope: record.flags & IN_SCOPE != 0,
+            comm: Some(record.comm),
+        };
+        self.leave(thread.files, actor, sink);
+        if record.files != 0 && record.files != thread.files {
+            // It had a table that nothing had said to be its own.
+            self.drop_unborn(record.files);
+        }
+    }
+
+    fn renamed(&mut self, record: &ThreadRecord) {
+        match self.threads.get_mut(&record.tid) {
+            Some(thread) => thread.comm = record.comm,
+            // Exec by another thread than the first: it has the first one's number already.
+            None => self.renamed_by_exec = (record.tid, record.comm),
+        }
+    }
+
+    /// One more thread uses a table.
+    fn join(&mut self, files: u64, tgid: u32) {
+        let table = Self::table_mut(&mut self.by_address, &mut self.generations, files);
+        table.threads += 1;
+        table.tgid = tgid;
+    }
+
+    /// One thread less uses a table, which ends with the last one.
+    fn leave(&mut self, files: u64, actor: Actor, sink: &mut impl Sink) {
+        let Some(table) = self.by_address.get_mut(&files) else {
+            return;
+        };
+        // Those of which no thread is known are left to the reconciliation.
+        if table.threads == 1 {
+            self.drop_table(files, actor, sink);
+        } else {
+            table.threads = table.threads.saturating_sub(1);
+        }
+    }
+
+    /// A table that was made and never used.
+    fn drop_unborn(&mut self, files: u64) {
+        if self
+            .by_address
+            .get(&files)
+            .is_some_and(|table| table.threads == 0)
+        {
+            self.drop_table(files, Actor::default(), &mut ());
+        }
+    }
+
+    fn drop_table(&mut self, files: u64, actor: Actor, sink: &mut impl Sink) {
+        let Some(mut table) = self.by_address.remove(&files) else {
+            return;
+        };
+        for (_, rival) in table.take_rivals() {
+            self.names.give_back(rival.name);
+        }
+        for (fd, slot) in table.slots() {
+            if sink.wants_all() {
+                self.tell(sink, Op::CloseExit, actor, files, fd, *slot);
+            }
+            self.names.give_back(slot.name);
+        }
+    }
+
+    fn table_mut<'a>(
+        tables: &'a mut FxHashMap<u64, Table>,
+        generations: &mut u64,
+        files: u64,
+    ) -> &'a mut Table {
+        tables.entry(files).or_insert_with(|| {
+            *generations += 1;
+            Table {
+                generation: *generations,
+                ..Table::default()
+            }
+        })
+    }
+
+    fn tell(&self, sink: &mut impl Sink, op: Op, actor: Actor, files: u64, fd: u32, slot: Slot) {
+        let thread = self.threads.get(&actor.tid);
+        let change = Change {
+            op,
+            time_ns: actor.time_ns,
+            files,
+            fd,
+            slot,
+            tgid: actor.tgid,
+            tid: actor.tid,
+            uid: actor.uid,
+            call: actor.call,
+            in_scope: actor.in_scope,
+            comm: actor
+                .comm
+                .or(thread.map(|thread| thread.comm))
+                .unwrap_or_default(),
+        };
+        sink.change(change, &self.names);
+    }
+}
+
+impl Calls {
+    fn op(&self, call: u32) -> Op {
+        if self.dup.contains(&call) {
+            Op::Dup
+        } else if self.receive.contains(&call) {
+            Op::Receive
+        } else {
+            Op::Open
+        }
+    }
+}
+
+/// The constant, asked of a value.
+trait SinkExt: Sink {
+    fn wants_all(&self) -> bool {
+        Self::WANTS_ALL
+    }
+}
+
+impl<T: Sink> SinkExt for T {}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,360 @@
+//! Joining the stream with what the kernel's iterators show: at the start, and after losses.
+//!
+//! A pass goes like this:
+//!
+//! 1. [`Tables::begin_pass`].
+//! 2. The iterators run. What they show is handed to [`Pass::thread`] and [`Pass::slot`], while the
+//!    ring's records go on being applied.
+//! 3. The last thing the iterator does is to put a mark into the ring. When it has come out,
+//!    [`Tables::end_pass`].
+//!
+//! Whatever has changed since the pass began is right already, so nothing that was shown of it counts.
+//! What has not changed must be as the iterator has shown it, with one exception: a hook tells of a
+//! change a moment before it is made (or after), so that a thread that is held up in between makes the
+//! two differ for that long. A difference therefore counts only once it has been there in two passes,
+//! with nothing told of that slot between them. The first pass of all has nothing to compare with:
+//! what it shows is taken.
+
+use fdtrace_common::change::{OpenRecord, ThreadRecord};
+use rustc_hash::FxHashMap;
+
+use super::{
+    Actor, Tables, Thread,
+    change::{Op, Sink},
+    slot::{Slot, bits},
+};
+
+/// What a pass has collected that differs from the model so far.
+#[derive(Debug, Default)]
+pub struct Pass {
+    slots: Vec<(u64, u32, Slot)>,
+    threads: Vec<ThreadRecord>,
+}
+
+/// A difference: what the kernel has, 0 for nothing.
+#[derive(Debug, Default)]
+pub(super) struct Suspects {
+    slots: FxHashMap<(u64, u32), u64>,
+    threads: FxHashMap<u32, u64>,
+    /// Tables that no thread uses, as far as is known.
+    idle: FxHashMap<u64, u64>,
+}
+
+/// What a pass has led to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Outcome {
+    /// Slots and threads that the kernel had otherwise, twice: they are as in the kernel now.
+    pub repaired: u64,
+    /// The same, left as they are: this was an audit.
+    pub differences: Vec<Difference>,
+    /// Differences that another pass has to confirm.
+    pub suspects: usize,
+    /// Fds that are open, as the kernel shows them.
+    pub open: u64,
+}
+
+/// What a pass is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// Tables from before the start: what is shown is taken.
+    Baseline,
+    /// Healing: differences count once they are confirmed, and are put right.
+    Reconcile,
+    /// Proof: confirmed differences are told and left.
+    Audit,
+}
+
+/// What the model and the kernel disagree about, twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Difference {
+    /// The files of a slot, where there are any.
+    Slot {
+        /// The table.
+        files: u64,
+        /// The number.
+        fd: u32,
+        /// As it was followed.
+        model: Option<Slot>,
+        /// As it is: the address of the file.
+        kernel: Option<u64>,
+    },
+    /// The tables of a thread, where it has one.
+    Thread {
+        /// The thread.
+        tid: u32,
+        /// As it was followed.
+        model: Option<u64>,
+        /// As it is.
+        kernel: Option<u64>,
+    },
+}
+
+impl Tables {
+    /// Begins a pass: what changes from here on is right whatever the iterators show.
+    pub fn begin_pass(&mut self) -> Pass {
+        let pass = self.pass;
+        let tables = &self.by_address;
+        // Something has been told of these since they were suspected.
+        self.suspects.slots.retain(|(files, fd), _| {
+            !tables
+                .get(files)
+                .is_some_and(|table| table.is_touched(*fd, pass))
+        });
+        let threads = &self.threads;
+        let ended = &self.ended;
+        self.suspects.threads.retain(|tid, _| {
+            let thread = threads.get(tid);
+            !ended.contains(tid) && thread.is_none_or(|thread| thread.touched_in != pass)
+        });
+        self.ended.clear();
+        // 0 stands for no pass; after 2³² of them nothing is remembered of the first ones.
+        self.pass = self.pass.checked_add(1).unwrap_or(1);
+        Pass::default()
+    }
+
+    /// Ends a pass. Every record that was told before the iterators came to their end has been applied.
+    pub fn end_pass(&mut self, pass: Pass, purpose: Purpose, sink: &mut impl Sink) -> Outcome {
+        let mut ending = Ending {
+            purpose,
+            before: std::mem::take(&mut self.suspects),
+            now: Suspects::default(),
+            outcome: Outcome::default(),
+        };
+        self.bind_threads(pass.threads, &mut ending);
+        self.add_missing(pass.slots, &mut ending, sink);
+        self.drop_extra(&mut ending, sink);
+        self.drop_idle(&mut ending);
+        let Ending {
+            now, mut outcome, ..
+        } = ending;
+        outcome.suspects = now.slots.len() + now.threads.len();
+        outcome.open = self.open();
+        self.suspects = now;
+        outcome
+    }
+
+    /// Forgets a pass of which nothing is known.
+    pub fn abandon_pass(&mut self, pass: Pass) {
+        for (_, _, slot) in pass.slots {
+            self.names.give_back(slot.name);
+        }
+    }
+
+    fn bind_threads(&mut self, shown: Vec<ThreadRecord>, ending: &mut Ending) {
+        let pass = self.pass;
+        let mut here: Vec<u32> = Vec::with_capacity(shown.len());
+        for record in shown {
+            here.push(record.tid);
+            let known = self.threads.get(&record.tid).copied();
+            if self.ended.contains(&record.tid)
+                || known
+                    .is_some_and(|thread| thread.touched_in == pass || thread.files == record.files)
+            {
+                continue;
+            }
+            let model = known.map(|thread| thread.files);
+            if ending.is_thread_repaired(record.tid, model, Some(record.files)) {
+                let thread = Thread {
+                    tgid: record.tgid,
+                    files: record.files,
+                    started_ns: record.started_ns,
+                    comm: record.comm,
+                    touched_in: pass,
+                };
+                self.threads.insert(record.tid, thread);
+            }
+        }
+        here.sort_unstable();
+        let gone = self
+            .threads
+            .iter()
+            .filter(|(tid, thread)| thread.touched_in != pass && here.binary_search(tid).is_err());
+        let gone: Vec<(u32, u64)> = gone.map(|(tid, thread)| (*tid, thread.files)).collect();
+        for (tid, files) in gone {
+            if ending.is_thread_repaired(tid, Some(files), None) {
+                self.threads.remove(&tid);
+            }
+        }
+        self.count_users();
+    }
+
+    /// Counts each table's threads anew: what was lost may have put the count wrong.
+    fn count_users(&mut self) {
+        for table in self.by_address.values_mut() {
+            table.threads = 0;
+        }
+        for thread in self.threads.values() {
+            let table = Self::table_mut(&mut self.by_address, &mut self.generations, thread.files);
+            table.threads += 1;
+            table.tgid = thread.tgid;
+        }
+    }
+
+    fn add_missing(
+        &mut self,
+        shown: Vec<(u64, u32, Slot)>,
+        ending: &mut Ending,
+        sink: &mut impl Sink,
+    ) {
+        let pass = self.pass;
+        for (files, fd, slot) in shown {
+            let table = Self::table_mut(&mut self.by_address, &mut self.generations, files);
+            table.see(fd, pass);
+            let known = table.get(fd).copied();
+            let is_settled =
+                table.is_touched(fd, pass) || known.is_some_and(|known| known.file == slot.file);
+            let is_unread = table.is_unread;
+            if is_settled
+                || !is_unread && !ending.is_slot_repaired(files, fd, known, Some(slot.file))
+            {
+                self.names.give_back(slot.name);
+                continue;
+            }
+            let before = self
+                .by_address
+                .get_mut(&files)
+                .map(|table| table.put(fd, slot, pass));
+            if let Some(Ok(Some(before))) = before {
+                self.names.give_back(before.name);
+            }
+            if ending.purpose != Purpose::Baseline && !is_unread {
+                self.tell(sink, Op::Found, Actor::default(), files, fd, slot);
+            }
+        }
+    }
+
+    fn drop_extra(&mut self, ending: &mut Ending, sink: &mut impl Sink) {
+        let pass = self.pass;
+        let mut extra = Vec::new();
+        for (files, table) in &mut self.by_address {
+            table.is_unread &= table.seen_in != pass;
+            if table.touched_in == pass {
+                continue;
+            }
+            for (first, page) in table.pages() {
+                let unseen = page.live & !page.seen(pass) & !page.touched(pass);
+                extra.extend(bits(unseen).map(|fd| (*files, first + fd)));
+            }
+        }
+        for (files, fd) in extra {
+            let table = self.by_address.get_mut(&files);
+            let known = table.and_then(|table| table.get(fd).copied());
+            if !ending.is_slot_repaired(files, fd, known, None) {
+                continue;
+            }
+            let table = self.by_address.get_mut(&files);
+            if let Some(slot) = table.and_then(|table| table.take(fd, pass)) {
+                if ending.purpose != Purpose::Baseline {
+                    self.tell(sink, Op::Lost, Actor::default(), files, fd, slot);
+                }
+                self.names.give_back(slot.name);
+            }
+        }
+    }
+
+    /// Tables that nobody uses: those whose last two users gave them up at the same moment, and copies
+    /// for children that were never made. No process is any the wiser for them.
+    fn drop_idle(&mut self, ending: &mut Ending) {
+        let pass = self.pass;
+        let idle = self.by_address.iter().filter(|(_, table)| {
+            table.threads == 0 && table.touched_in != pass && table.seen_in != pass
+        });
+        let idle: Vec<(u64, u64)> = idle
+            .map(|(files, table)| (*files, table.generation))
+            .collect();
+        for (files, generation) in idle {
+            if ending.before.idle.get(&files) == Some(&generation) {
+                self.drop_table(files, Actor::default(), &mut ());
+            } else {
+                ending.now.idle.insert(files, generation);
+            }
+        }
+    }
+}
+
+/// A pass that ends: what the one before has suspected, and what comes of it.
+struct Ending {
+    purpose: Purpose,
+    before: Suspects,
+    now: Suspects,
+    outcome: Outcome,
+}
+
+impl Ending {
+    /// Is a slot to be put right? Otherwise the difference is suspected, or told.
+    fn is_slot_repaired(
+        &mut self,
+        files: u64,
+        fd: u32,
+        model: Option<Slot>,
+        kernel: Option<u64>,
+    ) -> bool {
+        let (place, shown) = ((files, fd), kernel.unwrap_or(0));
+        let is_confirmed = self.before.slots.get(&place) == Some(&shown);
+        let difference = Difference::Slot {
+            files,
+            fd,
+            model,
+            kernel,
+        };
+        let is_repaired = self.decide(is_confirmed, difference);
+        if !is_repaired {
+            self.now.slots.insert(place, shown);
+        }
+        is_repaired
+    }
+
+    /// The same for a thread's table.
+    fn is_thread_repaired(&mut self, tid: u32, model: Option<u64>, kernel: Option<u64>) -> bool {
+        let shown = kernel.unwrap_or(0);
+        let is_confirmed = self.before.threads.get(&tid) == Some(&shown);
+        let is_repaired = self.decide(is_confirmed, Difference::Thread { tid, model, kernel });
+        if !is_repaired {
+            self.now.threads.insert(tid, shown);
+        }
+        is_repaired
+    }
+
+    fn decide(&mut self, is_confirmed: bool, difference: Difference) -> bool {
+        match self.purpose {
+            Purpose::Baseline => true,
+            Purpose::Reconcile if is_confirmed => {
+                self.outcome.repaired += 1;
+                true
+            }
+            Purpose::Audit if is_confirmed => {
+                self.outcome.differences.push(difference);
+                false
+            }
+            Purpose::Reconcile | Purpose::Audit => false,
+        }
+    }
+}
+
+impl Pass {
+    /// A thread that an iterator has shown.
+    pub fn thread(&mut self, record: ThreadRecord) {
+        self.threads.push(record);
+    }
+
+    /// A slot that an iterator has shown. What agrees with the model is not kept.
+    pub fn slot(&mut self, tables: &mut Tables, record: &OpenRecord) {
+        let pass = tables.pass;
+        if let Some(table) = tables.by_address.get_mut(&record.files)
+            && let Some(known) = table.get_mut(record.fd)
+            && known.file == record.file
+        {
+            if known.inode == 0 && record.inode != 0 {
+                // Copied by fork, under the eyes of nobody who knew what it was.
+                let mut slot = Slot::new(record, &mut tables.names);
+                (slot.since_ns, slot.is_inherited) = (known.since_ns, known.is_inherited);
+                let before = std::mem::replace(known, slot);
+                tables.names.give_back(before.name);
+            }
+            table.see(record.fd, pass);
+            return;
+        }
+        let slot = Slot::new(record, &mut tables.names);
+        self.slots.push((record.files, record.fd, slot));
+    }
+}

@@ -1,0 +1,389 @@
+//! The model against a kernel of a few lines, with records in order, out of order, lost and doubled.
+
+mod kernel;
+
+use std::collections::BTreeMap;
+
+use fdtrace_common::{
+    change::{MAYBE_TOLD, UNREAD},
+    record::RECORD_CLOSED,
+};
+use proptest::prelude::*;
+
+use self::kernel::{Kernel, Step, Told, UNSHARE};
+use super::{
+    change::{Change, Op},
+    reconcile::{Outcome, Purpose},
+    *,
+};
+
+fn model() -> Tables {
+    Tables::new(Calls {
+        unshare: vec![UNSHARE],
+        dup: vec![32],
+        receive: vec![47],
+    })
+}
+
+type Contents = BTreeMap<u64, BTreeMap<u32, u64>>;
+
+/// What the model says every table holds; those that nobody uses do not count.
+fn contents(tables: &Tables) -> Contents {
+    let used = tables.all().filter(|(_, table)| table.threads > 0);
+    used.map(|(files, table)| {
+        let slots = table.slots().map(|(fd, slot)| (fd, slot.file));
+        (files, slots.collect())
+    })
+    .collect()
+}
+
+fn bindings(tables: &Tables) -> BTreeMap<u32, u64> {
+    let threads = tables.threads.iter();
+    threads.map(|(tid, thread)| (*tid, thread.files)).collect()
+}
+
+fn check(tables: &Tables, kernel: &Kernel) {
+    assert_eq!(contents(tables), kernel.tables);
+    let tasks = kernel.tasks.iter().map(|(tid, task)| (*tid, task.files));
+    assert_eq!(bindings(tables), tasks.collect());
+    let open: u64 = kernel.tables.values().map(|table| table.len() as u64).sum();
+    let idle = tables.all().filter(|(_, table)| table.threads == 0);
+    assert_eq!(
+        tables.open(),
+        open + idle.map(|(_, table)| u64::from(table.open)).sum::<u64>()
+    );
+}
+
+fn pass(tables: &mut Tables, kernel: &Kernel, purpose: Purpose) -> Outcome {
+    let mut pass = tables.begin_pass();
+    for thread in kernel.show_threads() {
+        pass.thread(thread);
+    }
+    for slot in kernel.show_slots() {
+        pass.slot(tables, &slot);
+    }
+    tables.end_pass(pass, purpose, &mut ())
+}
+
+/// A kernel with one process, and a model that knows it.
+fn known() -> (Kernel, Tables) {
+    let (kernel, mut tables) = (Kernel::new(), model());
+    pass(&mut tables, &kernel, Purpose::Baseline);
+    check(&tables, &kernel);
+    (kernel, tables)
+}
+
+fn apply(tables: &mut Tables, told: impl IntoIterator<Item = Told>) {
+    for record in told {
+        tables.apply(record.changed(), &mut ());
+    }
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let who = 0..8_usize;
+    prop_oneof![
+        6 => who.clone().prop_map(Step::Open),
+        5 => (who.clone(), 0..16_usize).prop_map(|(who, which)| Step::Close(who, which)),
+        4 => (who.clone(), 0..16_usize, 0..200_u32)
+            .prop_map(|(who, which, to)| Step::Dup2(who, which, to)),
+        2 => who.clone().prop_map(Step::Fork),
+        2 => who.clone().prop_map(Step::Thread),
+        1 => who.clone().prop_map(Step::Unshare),
+        1 => (who.clone(), any::<u64>()).prop_map(|(who, keep)| Step::Exec(who, keep)),
+        3 => who.prop_map(Step::Exit),
+    ]
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    prop::collection::vec(step(), 1..80)
+}
+
+/// Lets closings be overtaken, as kernels before 6.8 do: by whatever other threads tell, until the
+/// thread that closes tells something else.
+fn overtaken(told: Vec<Told>, delays: &[usize]) -> Vec<Told> {
+    let mut delays = delays.iter().cycle();
+    let mut late: Vec<(usize, Told)> = Vec::new();
+    let mut out = Vec::new();
+    for record in told {
+        // What belongs together in the kernel stays together.
+        let teller = record.teller();
+        let (due, still): (Vec<_>, Vec<_>) = late.into_iter().partition(|(delay, closing)| {
+            teller.is_some() && (*delay == 0 || closing.teller() == teller)
+                || matches!(record, Told::Executed(_))
+        });
+        late = still;
+        out.extend(due.into_iter().map(|(_, closing)| closing));
+        for (delay, _) in &mut late {
+            *delay = delay.saturating_sub(1);
+        }
+        match (&record, delays.next()) {
+            (Told::Closed(_), Some(delay)) if *delay > 0 => late.push((*delay, record)),
+            _ => out.push(record),
+        }
+    }
+    out.extend(late.into_iter().map(|(_, closing)| closing));
+    out
+}
+
+proptest! {
+    #[test]
+    fn records_in_order_give_the_kernels_tables(steps in steps()) {
+        let (mut kernel, mut tables) = known();
+        for step in steps {
+            kernel.step(step);
+            apply(&mut tables, std::mem::take(&mut kernel.told));
+            check(&tables, &kernel);
+        }
+        prop_assert_eq!(tables.contradictions(), 0);
+        let outcome = pass(&mut tables, &kernel, Purpose::Reconcile);
+        prop_assert_eq!((outcome.repaired, outcome.suspects), (0, 0));
+    }
+
+    #[test]
+    fn closings_may_be_overtaken(steps in steps(), delays in prop::collection::vec(0..6_usize, 1..40)) {
+        let (mut kernel, mut tables) = known();
+        for step in steps {
+            kernel.step(step);
+        }
+        let told = overtaken(std::mem::take(&mut kernel.told), &delays);
+        apply(&mut tables, told);
+        prop_assert_eq!(tables.contradictions(), 0);
+        check(&tables, &kernel);
+    }
+
+    #[test]
+    fn a_close_told_twice_counts_once(steps in steps()) {
+        let (mut kernel, mut tables) = known();
+        for step in steps {
+            kernel.step(step);
+            for record in std::mem::take(&mut kernel.told) {
+                apply(&mut tables, [record.clone()]);
+                if let Told::Closed(mut record) = record {
+                    record.flags |= MAYBE_TOLD;
+                    apply(&mut tables, [Told::Closed(record)]);
+                }
+            }
+        }
+        prop_assert_eq!(tables.contradictions(), 0);
+        check(&tables, &kernel);
+    }
+
+    #[test]
+    fn what_is_lost_or_doubled_is_healed_by_two_passes(
+        steps in steps(),
+        fates in prop::collection::vec(0..6_u8, 1..50),
+    ) {
+        let (mut kernel, mut tables) = known();
+        for step in steps {
+            kernel.step(step);
+        }
+        let told = std::mem::take(&mut kernel.told);
+        for (record, fate) in told.into_iter().zip(fates.iter().cycle()) {
+            match fate {
+                0 => {}
+                1 => apply(&mut tables, [record.clone(), record]),
+                _ => apply(&mut tables, [record]),
+            }
+        }
+        let first = pass(&mut tables, &kernel, Purpose::Reconcile);
+        let differ = first.suspects;
+        let second = pass(&mut tables, &kernel, Purpose::Reconcile);
+        prop_assert!(second.repaired <= differ as u64);
+        // A table that ends with its last thread takes its slots along; one more look tells.
+        for _ in 0..3 {
+            pass(&mut tables, &kernel, Purpose::Reconcile);
+        }
+        check(&tables, &kernel);
+        let last = pass(&mut tables, &kernel, Purpose::Audit);
+        prop_assert_eq!((last.suspects, last.differences), (0, vec![]));
+    }
+
+    #[test]
+    fn a_start_under_load_is_exact_after_one_pass(
+        before in steps(),
+        during in prop::collection::vec(steps(), 1..4),
+        after in steps(),
+    ) {
+        let (mut kernel, mut tables) = (Kernel::new(), model());
+        for step in before {
+            kernel.step(step);
+        }
+        // Nothing is told before the hooks are armed.
+        kernel.told.clear();
+        let mut pass = tables.begin_pass();
+        for thread in kernel.show_threads() {
+            pass.thread(thread);
+        }
+        // The iterator looks at some slots, things happen, it looks at others.
+        let parts = during.len();
+        for (part, steps) in during.into_iter().enumerate() {
+            for (index, slot) in kernel.show_slots().into_iter().enumerate() {
+                if index % parts == part {
+                    pass.slot(&mut tables, &slot);
+                }
+            }
+            for step in steps {
+                kernel.step(step);
+            }
+            apply(&mut tables, std::mem::take(&mut kernel.told));
+        }
+        // What it has passed over it shows in the next pass, which is part of the start as well.
+        tables.end_pass(pass, Purpose::Baseline, &mut ());
+        self::pass(&mut tables, &kernel, Purpose::Baseline);
+        check(&tables, &kernel);
+        for step in after {
+            kernel.step(step);
+        }
+        apply(&mut tables, std::mem::take(&mut kernel.told));
+        check(&tables, &kernel);
+    }
+
+    #[test]
+    fn a_pass_that_meets_changes_repairs_nothing(
+        before in steps(),
+        during in prop::collection::vec(steps(), 2..5),
+    ) {
+        let (mut kernel, mut tables) = known();
+        for step in before {
+            kernel.step(step);
+        }
+        apply(&mut tables, std::mem::take(&mut kernel.told));
+        for steps in during {
+            let mut pass = tables.begin_pass();
+            for thread in kernel.show_threads() {
+                pass.thread(thread);
+            }
+            let slots = kernel.show_slots();
+            for step in steps {
+                kernel.step(step);
+            }
+            // What is shown is old by now.
+            for slot in slots {
+                pass.slot(&mut tables, &slot);
+            }
+            apply(&mut tables, std::mem::take(&mut kernel.told));
+            let outcome = tables.end_pass(pass, Purpose::Reconcile, &mut ());
+            prop_assert_eq!(outcome.repaired, 0);
+            check(&tables, &kernel);
+        }
+    }
+
+    #[test]
+    fn names_are_given_back_with_their_last_slot(steps in steps()) {
+        let (mut kernel, mut tables) = known();
+        for step in steps {
+            kernel.step(step);
+        }
+        let mut told = std::mem::take(&mut kernel.told);
+        for record in &mut told {
+            if let Told::Opened(record) = record {
+                record.name[0] = b'a' + u8::try_from(record.file / 16 % 26).unwrap();
+            }
+        }
+        apply(&mut tables, told);
+        while kernel.tasks.len() > 1 {
+            kernel.step(Step::Exit(0));
+        }
+        for _ in 0..200 {
+            kernel.step(Step::Close(0, 0));
+        }
+        apply(&mut tables, std::mem::take(&mut kernel.told));
+        check(&tables, &kernel);
+        prop_assert!(tables.names().is_empty());
+    }
+}
+
+/// The facts of a few records.
+fn facts(steps: &[Step]) -> Vec<(Op, u32)> {
+    let (mut kernel, mut tables) = known();
+    for step in steps {
+        kernel.step(*step);
+    }
+    let mut changes: Vec<Change> = Vec::new();
+    for record in &kernel.told {
+        tables.apply(record.changed(), &mut changes);
+    }
+    changes
+        .iter()
+        .map(|change| (change.op, change.fd))
+        .collect()
+}
+
+#[test]
+fn each_change_is_one_fact() {
+    // Number 0 is open to begin with.
+    assert_eq!(
+        facts(&[Step::Open(0), Step::Dup2(0, 0, 1), Step::Close(0, 0)]),
+        [(Op::Open, 1), (Op::Replace, 1), (Op::Close, 0)]
+    );
+    assert_eq!(
+        facts(&[
+            Step::Open(0),
+            Step::Fork(0),
+            Step::Exec(1, 0b10),
+            Step::Exit(1)
+        ]),
+        [
+            (Op::Open, 1),
+            (Op::Inherit, 0),
+            (Op::Inherit, 1),
+            (Op::CloseExec, 0),
+            (Op::CloseExit, 1)
+        ]
+    );
+    // A thread that ends closes nothing, one that unshares leaves the others theirs.
+    assert_eq!(facts(&[Step::Thread(0), Step::Exit(1)]), []);
+    assert_eq!(
+        facts(&[Step::Thread(0), Step::Unshare(1), Step::Exit(1)]),
+        [(Op::Inherit, 0), (Op::CloseExit, 0)]
+    );
+}
+
+#[test]
+fn a_table_too_large_for_records_is_read_by_the_next_pass() {
+    let (mut kernel, mut tables) = known();
+    kernel.step(Step::Open(0));
+    kernel.step(Step::Fork(0));
+    for record in std::mem::take(&mut kernel.told) {
+        match record {
+            Told::CopiedSlots(_) => {}
+            Told::Copied(mut record) => {
+                record.flags |= UNREAD;
+                apply(&mut tables, [Told::Copied(record)]);
+            }
+            other => apply(&mut tables, [other]),
+        }
+    }
+    assert!(tables.has_unread());
+    let outcome = pass(&mut tables, &kernel, Purpose::Reconcile);
+    assert_eq!((outcome.repaired, tables.has_unread()), (0, false));
+    check(&tables, &kernel);
+}
+
+#[test]
+fn a_difference_counts_when_it_is_seen_twice() {
+    let (mut kernel, mut tables) = known();
+    kernel.step(Step::Open(0));
+    kernel.told.clear();
+    let first = pass(&mut tables, &kernel, Purpose::Audit);
+    assert_eq!((first.suspects, first.differences.len()), (1, 0));
+    let second = pass(&mut tables, &kernel, Purpose::Audit);
+    assert_eq!(second.differences.len(), 1);
+    let third = pass(&mut tables, &kernel, Purpose::Reconcile);
+    assert_eq!(third.repaired, 1);
+    check(&tables, &kernel);
+}
+
+#[test]
+fn a_close_of_something_unknown_is_a_contradiction() {
+    let (_, mut tables) = known();
+    let record = CloseRecord {
+        kind: RECORD_CLOSED,
+        fd: 9,
+        files: 0x1000,
+        file: 0x990,
+        ..zerocopy::FromZeros::new_zeroed()
+    };
+    apply(&mut tables, [Told::Closed(record)]);
+    assert_eq!(tables.contradictions(), 1);
+}

@@ -1,0 +1,260 @@
+//! What an audit has found: every difference with its history, and the verdict.
+
+use std::io::{self, Write};
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::{
+    json,
+    sanitize::printable,
+    text::{count, counted, limit},
+};
+use crate::{model::tables::change::Change, probe::backend::Backend, stream::clock};
+
+/// The whole result.
+#[derive(Clone, Debug)]
+pub struct Verdict {
+    /// What ran.
+    pub backend: Backend,
+    /// For how long.
+    pub duration_s: f64,
+    /// Records applied.
+    pub records: u64,
+    /// Records that nobody has seen.
+    pub lost: u64,
+    /// Slots put right before the comparison.
+    pub repaired: u64,
+    /// Tables compared; processes can share one.
+    pub tables: usize,
+    /// The processes, and threads with tables of their own.
+    pub compared: Vec<Compared>,
+    /// What differs.
+    pub differences: Vec<Disagreement>,
+}
+
+/// One process's table.
+#[derive(Clone, Debug)]
+pub struct Compared {
+    /// The process.
+    pub pid: u32,
+    /// The thread whose table it is.
+    pub tid: u32,
+    /// Its name. Hostile text.
+    pub comm: Vec<u8>,
+    /// Numbers taken, as the kernel counts them.
+    pub used: Option<u32>,
+    /// Fds open, as they were followed.
+    pub open: u32,
+    /// Soft `RLIMIT_NOFILE`.
+    pub soft: u64,
+}
+
+/// One difference.
+#[derive(Clone, Debug)]
+pub struct Disagreement {
+    /// The process.
+    pub pid: u32,
+    /// The thread whose table it is.
+    pub tid: u32,
+    /// Its name. Hostile text.
+    pub comm: Vec<u8>,
+    /// The number; `None` where it is about which table a thread uses.
+    pub fd: Option<u32>,
+    /// As it was followed. Hostile text.
+    pub model: Option<String>,
+    /// As it is.
+    pub kernel: Option<String>,
+    /// What was told of it last.
+    pub history: Vec<Change>,
+}
+
+/// Writes it, as text or as JSON; with `all` also what agrees.
+pub fn write(
+    output: &mut impl Write,
+    as_json: bool,
+    all: bool,
+    now: Timestamp,
+    verdict: &Verdict,
+) -> io::Result<()> {
+    if as_json {
+        write_json(output, all, now, verdict)
+    } else {
+        write_text(output, all, verdict)
+    }
+}
+
+fn write_text(output: &mut impl Write, all: bool, verdict: &Verdict) -> io::Result<()> {
+    if all && !verdict.compared.is_empty() {
+        writeln!(
+            output,
+            "{:>7} {:<15} {:>7} {:>7} {:>9}",
+            "PID", "COMM", "USED", "OPEN", "LIMIT"
+        )?;
+        for table in &verdict.compared {
+            let thread = if table.tid == table.pid {
+                String::new()
+            } else {
+                format!(" [thread {}]", table.tid)
+            };
+            writeln!(
+                output,
+                "{:>7} {:<15} {:>7} {:>7} {:>9}{thread}",
+                table.pid,
+                printable(&table.comm),
+                count(table.used.map(u64::from)),
+                table.open,
+                limit(table.soft),
+            )?;
+        }
+    }
+    for difference in &verdict.differences {
+        let nothing = "nothing".to_owned();
+        writeln!(
+            output,
+            "{:>7} {:<15} {} followed: {}, in the kernel: {}",
+            difference.pid,
+            printable(&difference.comm),
+            difference.fd.map_or_else(
+                || format!("thread {}", difference.tid),
+                |fd| format!("fd {fd}")
+            ),
+            printable(difference.model.as_ref().unwrap_or(&nothing).as_bytes()),
+            difference.kernel.as_ref().unwrap_or(&nothing),
+        )?;
+        for change in &difference.history {
+            writeln!(
+                output,
+                "        {:.6} {} by {}/{}, file {:#x}",
+                clock::time_of_day(change.time_ns),
+                change.op,
+                change.tgid,
+                change.tid,
+                change.slot.file,
+            )?;
+        }
+    }
+    let open: u64 = verdict
+        .compared
+        .iter()
+        .map(|table| u64::from(table.open))
+        .sum();
+    let result = if verdict.differences.is_empty() {
+        "exact".to_owned()
+    } else {
+        counted(verdict.differences.len() as u64, "difference")
+    };
+    writeln!(
+        output,
+        "{result}: {} of {} in {}, after {} in {:.1} s, {} lost, {} repaired, {} backend",
+        counted(open, "fd"),
+        processes(verdict.compared.len()),
+        counted(verdict.tables as u64, "table"),
+        counted(verdict.records, "record"),
+        verdict.duration_s,
+        verdict.lost,
+        verdict.repaired,
+        verdict.backend,
+    )
+}
+
+fn processes(count: usize) -> String {
+    format!("{count} process{}", if count == 1 { "" } else { "es" })
+}
+
+#[derive(Serialize)]
+struct ProcessFields<'a> {
+    pid: u32,
+    tid: u32,
+    comm: &'a str,
+    used: Option<u32>,
+    open: u32,
+    limit: Option<u64>,
+}
+
+#[derive(Serialize)]
+struct DifferenceFields<'a> {
+    pid: u32,
+    tid: u32,
+    comm: &'a str,
+    fd: Option<u32>,
+    model: Option<&'a str>,
+    kernel: Option<&'a str>,
+    history: Vec<HistoryFields>,
+}
+
+#[derive(Serialize)]
+struct HistoryFields {
+    time: String,
+    op: crate::model::tables::change::Op,
+    pid: u32,
+    tid: u32,
+    file: String,
+}
+
+#[derive(Serialize)]
+struct SummaryFields {
+    backend: Backend,
+    duration_s: f64,
+    records: u64,
+    lost: u64,
+    repaired: u64,
+    differences: usize,
+    processes: usize,
+    tables: usize,
+    fds: u64,
+}
+
+fn write_json(
+    output: &mut impl Write,
+    all: bool,
+    now: Timestamp,
+    verdict: &Verdict,
+) -> io::Result<()> {
+    for table in verdict.compared.iter().filter(|_| all) {
+        let fields = ProcessFields {
+            pid: table.pid,
+            tid: table.tid,
+            comm: &String::from_utf8_lossy(&table.comm),
+            used: table.used,
+            open: table.open,
+            limit: (table.soft != u64::MAX).then_some(table.soft),
+        };
+        json::line(output, "process", now, &fields)?;
+    }
+    for difference in &verdict.differences {
+        let history = difference.history.iter().map(|change| HistoryFields {
+            time: format!("{:.6}", clock::time_of_day(change.time_ns)),
+            op: change.op,
+            pid: change.tgid,
+            tid: change.tid,
+            file: format!("{:#x}", change.slot.file),
+        });
+        let fields = DifferenceFields {
+            pid: difference.pid,
+            tid: difference.tid,
+            comm: &String::from_utf8_lossy(&difference.comm),
+            fd: difference.fd,
+            model: difference.model.as_deref(),
+            kernel: difference.kernel.as_deref(),
+            history: history.collect(),
+        };
+        json::line(output, "difference", now, &fields)?;
+    }
+    let fields = SummaryFields {
+        backend: verdict.backend,
+        duration_s: verdict.duration_s,
+        records: verdict.records,
+        lost: verdict.lost,
+        repaired: verdict.repaired,
+        differences: verdict.differences.len(),
+        processes: verdict.compared.len(),
+        tables: verdict.tables,
+        fds: verdict
+            .compared
+            .iter()
+            .map(|table| u64::from(table.open))
+            .sum(),
+    };
+    json::line(output, "summary", now, &fields)
+}

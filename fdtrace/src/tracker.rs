@@ -1,0 +1,102 @@
+//! The model of all tables, kept alive: the ring's records go in, and passes join it with the kernel's
+//! iterators, at the start and whenever something may have been lost.
+
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+
+use crate::{
+    diagnose::call,
+    model::tables::{
+        Tables,
+        change::Sink,
+        reconcile::{Outcome, Purpose},
+    },
+    probe::{attach::Session, tables as iterators},
+    stream::{record::Record, ring::Ring},
+};
+
+/// The reader looks into the ring this often: no record but an alarm wakes it up.
+pub const LOOK: Duration = Duration::from_millis(50);
+/// Time between two looks at a difference: whoever is in the middle of a change has finished it.
+pub const CONFIRM: Duration = Duration::from_millis(250);
+/// The iterator's mark is in the ring when the iterator ends; this is for a machine that is swamped.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The live model.
+pub struct Tracker {
+    /// Every table on the host.
+    pub tables: Tables,
+    /// Records taken.
+    pub records: u64,
+    /// Differences put right since the start was over.
+    pub repaired: u64,
+    marks: u64,
+}
+
+/// What becomes of records.
+pub trait Handler: Sink {
+    /// A call has failed for want of an fd: the record's bytes.
+    fn alarm(&mut self, record: &[u8]);
+}
+
+impl Default for Tracker {
+    fn default() -> Self {
+        Self {
+            tables: Tables::new(call::of_tables()),
+            records: 0,
+            repaired: 0,
+            marks: 0,
+        }
+    }
+}
+
+impl Tracker {
+    /// Takes one record of the ring. Never blocks.
+    pub fn take(&mut self, bytes: &[u8], handler: &mut impl Handler) {
+        match Record::read(bytes) {
+            Ok(Record::Alarm(bytes)) => {
+                self.records += 1;
+                handler.alarm(bytes);
+            }
+            Ok(Record::Change(change)) => {
+                self.records += 1;
+                self.tables.apply(change, handler);
+            }
+            Ok(Record::Mark) => self.marks += 1,
+            Err(error) => log::warn!("{error}"),
+        }
+    }
+
+    /// Compares the model with the kernel's tables, for a purpose. `None`: the mark was lost, and with it
+    /// whatever else found the ring full; nothing was compared.
+    pub fn pass(
+        &mut self,
+        session: &mut Session,
+        ring: &mut Ring,
+        purpose: Purpose,
+        handler: &mut impl Handler,
+    ) -> Result<Option<Outcome>> {
+        let mut pass = self.tables.begin_pass();
+        let marks = self.marks;
+        for thread in iterators::threads(&mut session.ebpf, &session.btf)? {
+            pass.thread(thread);
+        }
+        let mut slots = iterators::Slots::open(&mut session.ebpf, &session.btf)?;
+        while slots.next(|record| pass.slot(&mut self.tables, record))? {
+            ring.drain(|record| self.take(record, handler));
+        }
+        let start = Instant::now();
+        while self.marks == marks {
+            ring.drain(|record| self.take(record, handler));
+            if start.elapsed() > PATIENCE {
+                self.tables.abandon_pass(pass);
+                return Ok(None);
+            }
+            std::thread::yield_now();
+        }
+        let outcome = self.tables.end_pass(pass, purpose, handler);
+        self.repaired += outcome.repaired;
+        Ok(Some(outcome))
+    }
+}
