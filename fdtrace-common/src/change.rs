@@ -204,8 +204,8 @@ pub struct BitsRecord {
     pub flags: u32,
     /// How many words of `bits` belong to the table.
     pub words: u32,
-    /// The number that its one thread had before, where another thread than the first one called exec.
-    pub old_tid: u32,
+    /// Always 0.
+    pub padding: u32,
     /// `open_fds`.
     pub bits: [u64; WORDS],
 }

@@ -1,11 +1,13 @@
 //! Tables: copied, executed, and the threads that use them.
 //!
-//! Sources: `dup_fd` in fs/file.c, the tracepoints `task_newtask`, `task_rename`, `sched_process_exec`
-//! and `sched_process_exit`.
+//! Sources: `dup_fd` and `exit_files` in fs/file.c, `setup_new_exec` and `__set_task_comm` in fs/exec.c,
+//! `wake_up_new_task` in kernel/sched/core.c.
 
 use aya_ebpf::{
-    helpers::generated::bpf_ktime_get_boot_ns, macros::raw_tracepoint,
-    programs::RawTracePointContext,
+    EbpfContext,
+    helpers::generated::bpf_ktime_get_boot_ns,
+    macros::{fentry, kprobe},
+    programs::{FEntryContext, ProbeContext},
 };
 use fdtrace_common::{
     change::{
@@ -21,7 +23,7 @@ use fdtrace_common::{
 use crate::{
     actor::Actor,
     call, kernel,
-    kernel::{Address, Table, member, offset},
+    kernel::{Address, Table, member, offset, read},
     ring, scope,
 };
 
@@ -111,19 +113,31 @@ fn tell_slots(files: Address) -> i32 {
     0
 }
 
-/// `sched_process_exec(task, old_pid, bprm)`: the last step of a successful exec. The process has one
-/// thread, its table no other user, and everything that exec closes is closed.
-#[raw_tracepoint]
-pub(crate) fn executed(ctx: RawTracePointContext) -> u32 {
-    let task = ctx.arg::<*const u8>(0) as Address;
-    if scope::tracks(task) {
-        tell_bits(task, ctx.arg::<i32>(1) as u32);
-    }
+/// `void setup_new_exec(struct linux_binprm *)`: exec cannot fail any more. The process has one thread,
+/// its table no other user, and everything that exec closes, replaces or opens is done.
+#[fentry]
+pub(crate) fn exec_entry(_: FEntryContext) -> i32 {
+    executed();
     0
 }
 
+/// The twin of [`exec_entry`].
+#[kprobe]
+pub(crate) fn exec_probe(_: ProbeContext) -> u32 {
+    executed();
+    0
+}
+
+#[inline(always)]
+fn executed() {
+    let task = kernel::current_task();
+    if scope::tracks(task) {
+        tell_bits(task);
+    }
+}
+
 #[inline(never)]
-fn tell_bits(task: Address, old_tid: u32) -> i32 {
+fn tell_bits(task: Address) -> i32 {
     let files: Address = member(task, &offset::TASK_FILES);
     let fdt: Address = member(files, &offset::FILES_FDT);
     let words = member::<u32>(fdt, &offset::FDT_MAX_FDS) / 64;
@@ -155,7 +169,7 @@ fn tell_bits(task: Address, old_tid: u32) -> i32 {
             (&raw mut (*record).uid).write(actor.uid);
             (&raw mut (*record).flags).write(actor.flags);
             (&raw mut (*record).words).write(here);
-            (&raw mut (*record).old_tid).write(old_tid);
+            (&raw mut (*record).padding).write(0);
             let from = bits + u64::from(first) * 8;
             kernel::copy((&raw mut (*record).bits).cast(), BITS_BYTES, from);
         }
@@ -164,26 +178,48 @@ fn tell_bits(task: Address, old_tid: u32) -> i32 {
     0
 }
 
-/// `task_newtask(task, clone_flags)`: a thread or process has been made, by the current thread, and
-/// cannot run yet.
-#[raw_tracepoint]
-pub(crate) fn bound(ctx: RawTracePointContext) -> u32 {
-    thread(RECORD_BOUND, ctx.arg::<*const u8>(0) as Address);
+/// `void wake_up_new_task(struct task_struct *)`: a thread or process has been made, by the current
+/// thread, and cannot have run yet.
+#[fentry]
+pub(crate) fn new_thread_entry(ctx: FEntryContext) -> i32 {
+    thread(RECORD_BOUND, read(ctx.as_ptr() as Address));
     0
 }
 
-/// `sched_process_exit(task)`: a thread ends, and still has its table.
-#[raw_tracepoint]
-pub(crate) fn exited(ctx: RawTracePointContext) -> u32 {
-    thread(RECORD_EXITED, ctx.arg::<*const u8>(0) as Address);
+/// The twin of [`new_thread_entry`].
+#[kprobe]
+pub(crate) fn new_thread_probe(ctx: ProbeContext) -> u32 {
+    thread(RECORD_BOUND, ctx.arg(0).unwrap_or(0));
     0
 }
 
-/// `task_rename(task, comm)`, before the name is changed.
-#[raw_tracepoint]
-pub(crate) fn renamed(ctx: RawTracePointContext) -> u32 {
-    let name = ctx.arg::<*const u8>(1) as Address;
-    tell_thread(RECORD_RENAMED, ctx.arg::<*const u8>(0) as Address, name);
+/// `void exit_files(struct task_struct *)`: a thread gives its table up.
+#[fentry]
+pub(crate) fn exit_entry(ctx: FEntryContext) -> i32 {
+    thread(RECORD_EXITED, read(ctx.as_ptr() as Address));
+    0
+}
+
+/// The twin of [`exit_entry`].
+#[kprobe]
+pub(crate) fn exit_probe(ctx: ProbeContext) -> u32 {
+    thread(RECORD_EXITED, ctx.arg(0).unwrap_or(0));
+    0
+}
+
+/// `void __set_task_comm(struct task_struct *, const char *name, bool exec)`.
+#[fentry]
+pub(crate) fn rename_entry(ctx: FEntryContext) -> i32 {
+    let arguments = ctx.as_ptr() as Address;
+    tell_thread(RECORD_RENAMED, read(arguments), read(arguments + 8));
+    0
+}
+
+/// The twin of [`rename_entry`].
+#[kprobe]
+pub(crate) fn rename_probe(ctx: ProbeContext) -> u32 {
+    let argument = |index| ctx.arg::<u64>(index).unwrap_or(0);
+    tell_thread(RECORD_RENAMED, argument(0), argument(1));
     0
 }
 

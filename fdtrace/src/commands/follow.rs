@@ -36,8 +36,10 @@ pub(super) struct Follow {
     interrupt: Signal,
     terminate: Signal,
     tick: u64,
-    /// Records and calls that nobody has seen, by [`PLACES`].
-    lost: [u64; PLACES.len()],
+    /// What the counters have said last, by [`PLACES`].
+    counted: [u64; PLACES.len()],
+    /// Records and calls that nobody has seen since the start was over.
+    lost: u64,
     next_pass: Option<Instant>,
     last_pass: Instant,
 }
@@ -78,14 +80,15 @@ impl Follow {
     /// Within a runtime. The tables are not known yet.
     pub(super) fn new(session: Session, ring: RingBuf<MapData>) -> Result<Self> {
         Ok(Self {
-            misses: Misses::of(&session.ebpf),
+            misses: Misses::of_tables(&session.ebpf),
             session,
             tracker: Tracker::default(),
             ring: Ring::new(ring)?,
             interrupt: signal(SignalKind::interrupt()).context("waiting for signals")?,
             terminate: signal(SignalKind::terminate()).context("waiting for signals")?,
             tick: attach::FIRST_TICK,
-            lost: [0; PLACES.len()],
+            counted: [0; PLACES.len()],
+            lost: 0,
             next_pass: None,
             last_pass: Instant::now(),
         })
@@ -93,16 +96,28 @@ impl Follow {
 
     /// Records that nobody has seen, all places together.
     pub(super) fn lost(&self) -> u64 {
-        self.lost.iter().sum()
+        self.lost
     }
 
-    /// Takes in the tables that there are. Two looks: a thread that was in the middle of a change when
-    /// the hooks were armed has finished it by the second.
+    /// Takes in the tables that there are, and what was under way when the hooks were armed: whoever had
+    /// passed a hook by then shows in the passes that follow.
     pub(super) async fn learn(&mut self, handler: &mut impl Listener) -> Result<()> {
-        for _ in 0..2 {
-            sleep(LOOK * 2).await;
-            self.pass(Purpose::Baseline, handler)?;
+        const AT_LEAST: u32 = 2;
+        const AT_MOST: u32 = 8;
+        self.pass(Purpose::Baseline, handler)?;
+        if self.session.backend == Backend::Census {
+            return Ok(());
         }
+        for looks in 1..=AT_MOST {
+            self.wait(CONFIRM, handler).await;
+            let outcome = self.pass(Purpose::Settle, handler)?;
+            let is_settled = outcome.is_some_and(|outcome| outcome.suspects == 0);
+            if is_settled && looks >= AT_LEAST {
+                break;
+            }
+        }
+        // Whatever was lost until here has been found by now.
+        self.counted = self.counters()?;
         Ok(())
     }
 
@@ -156,20 +171,22 @@ impl Follow {
         Ok(())
     }
 
+    fn counters(&self) -> Result<[u64; PLACES.len()]> {
+        let [ring, _, _, pending] = maps::counters(&self.session.ebpf)?;
+        let skipped = self.misses.count() + pending;
+        Ok([ring, skipped, self.tracker.tables.contradictions()])
+    }
+
     /// Looks for losses; true if there are new ones.
     fn count_losses(&mut self, handler: &mut impl Listener) -> Result<bool> {
-        let [ring, _, _, pending] = maps::counters(&self.session.ebpf)?;
-        let now = [
-            ring,
-            self.misses.count() + pending,
-            self.tracker.tables.contradictions(),
-        ];
+        let now = self.counters()?;
+        let before = std::mem::replace(&mut self.counted, now);
         let mut is_new = false;
-        for ((place, now), told) in PLACES.into_iter().zip(now).zip(&mut self.lost) {
-            let count = now.saturating_sub(*told);
+        for ((place, now), before) in PLACES.into_iter().zip(self.counted).zip(before) {
+            let count = now.saturating_sub(before);
             if count > 0 {
-                *told = now;
                 is_new = true;
+                self.lost += count;
                 handler.lost(Lost {
                     place,
                     count,

@@ -227,7 +227,7 @@ impl Tables {
             _ => table.take_rival(record.fd, record.file),
         };
         let Some(slot) = slot else {
-            self.contradictions += u64::from(record.flags & MAYBE_TOLD == 0 && pass > 0);
+            self.contradictions += u64::from(record.flags & MAYBE_TOLD == 0);
             return;
         };
         if sink.wants_all() {
@@ -344,7 +344,7 @@ impl Tables {
                 let fd = first + fd;
                 closed.extend(table.take(fd, pass).map(|slot| (fd, slot)));
             }
-            self.contradictions += u64::from(pass > 0 && word & !live != 0);
+            self.contradictions += u64::from(word & !live != 0);
         }
         for (_, rival) in rivals {
             self.names.give_back(rival.name);
@@ -364,29 +364,30 @@ impl Tables {
         }
     }
 
-    /// A thread that calls exec takes the place of its process's first one, number and all.
+    /// A process has one thread after exec, and that one has the number of its first thread, whichever
+    /// it was before. The others have told of their end; the one that called exec has not.
     fn rebind_executed(&mut self, record: &BitsRecord, sink: &mut impl Sink) {
         if record.first > 0 {
             return;
         }
-        let known = self.threads.remove(&record.old_tid);
-        let replaced = if record.old_tid == record.tid {
-            None
-        } else {
-            self.threads.remove(&record.tid)
-        };
+        let caller = self.threads.remove(&record.tid).or_else(|| {
+            let mut threads = self.threads.iter();
+            let (tid, _) = threads.find(|(_, thread)| thread.tgid == record.tgid)?;
+            let tid = *tid;
+            self.threads.remove(&tid)
+        });
         self.join(record.files, record.tgid);
-        for thread in known.into_iter().chain(replaced) {
-            self.leave(thread.files, Actor::default(), sink);
+        if let Some(caller) = caller {
+            self.leave(caller.files, Actor::default(), sink);
         }
         let thread = Thread {
             tgid: record.tgid,
             files: record.files,
-            started_ns: known.map_or(0, |thread| thread.started_ns),
+            started_ns: caller.map_or(0, |thread| thread.started_ns),
             comm: if self.renamed_by_exec.0 == record.tid {
                 self.renamed_by_exec.1
             } else {
-                known.map_or([0; 16], |thread| thread.comm)
+                caller.map_or([0; 16], |thread| thread.comm)
             },
             touched_in: self.pass,
         };

@@ -50,7 +50,7 @@ pub fn attach(options: &Options<'_>, scope: &Scope) -> Result<(Session, RingBuf<
                     ebpf,
                     ring,
                     aya_btf,
-                    btf: _,
+                    ..
                 } = loaded;
                 let session = Session {
                     ebpf,

@@ -45,6 +45,8 @@ impl fmt::Display for Backend {
 pub struct AttachedHook {
     /// The kernel function or tracepoint.
     pub function: String,
+    /// How: the backend's own way, or by a kprobe where it would miss calls.
+    pub how: Backend,
     /// What is seen there.
     pub sees: &'static str,
 }

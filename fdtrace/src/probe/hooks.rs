@@ -12,7 +12,7 @@ use log::debug;
 use super::{
     backend::{AttachedHook, Backend, Coverage},
     load::Loaded,
-    plan::{self, HOOKS, Hook, Place, Role, TABLE_HOOKS, TABLE_TRACEPOINTS},
+    plan::{self, HOOKS, Hook, Place, Role, TABLE_HOOKS},
     refusal::{explain, one_line},
 };
 
@@ -20,52 +20,88 @@ impl Loaded {
     /// All hooks of fentry or kprobe; with `tables` those that follow tables too.
     pub(super) fn attach_hooks(&mut self, backend: Backend, tables: bool) -> Result<Coverage> {
         let mut coverage = Coverage::default();
-        let table_hooks = if tables { TABLE_HOOKS } else { &[] };
-        for hook in HOOKS.iter().chain(table_hooks) {
-            match self.attach_hook(backend, hook) {
-                Ok(Some(function)) => coverage.hooks.push(AttachedHook {
-                    function: function.to_owned(),
-                    sees: hook.sees,
-                }),
-                Ok(None) => coverage.lacks(hook)?,
-                Err(error) if hook.role == Role::Required => return Err(error),
-                Err(error) => {
-                    coverage
-                        .misses
-                        .push(format!("{}: {}", hook.sees, one_line(&error)));
-                }
-            }
+        for hook in HOOKS {
+            let needs_all = tables && hook.follows_tables();
+            self.attach_hook(backend, hook, needs_all, &mut coverage)?;
         }
-        if tables {
-            for (program, tracepoint) in TABLE_TRACEPOINTS {
-                self.attach_raw_tracepoint(program, tracepoint)?;
-            }
+        for hook in TABLE_HOOKS.iter().filter(|_| tables) {
+            self.attach_hook(backend, hook, true, &mut coverage)?;
         }
         Ok(coverage)
     }
 
-    /// Attaches one hook to the first of its functions that is there; `None` if none is.
-    fn attach_hook(&mut self, backend: Backend, hook: &Hook) -> Result<Option<&'static str>> {
-        for place in hook.places {
-            if self.btf.function(place.function)?.is_none() {
-                continue;
+    /// Attaches one hook, or takes down why not. With `needs_all` no call of it may be missed.
+    fn attach_hook(
+        &mut self,
+        backend: Backend,
+        hook: &Hook,
+        needs_all: bool,
+        coverage: &mut Coverage,
+    ) -> Result<()> {
+        match self.attach_somewhere(backend, hook, needs_all, coverage) {
+            Ok(true) => Ok(()),
+            Ok(false) => coverage.lacks(hook),
+            Err(error) if hook.role == Role::Required => Err(error),
+            Err(error) => {
+                let reason = one_line(&error);
+                coverage.misses.push(format!("{}: {reason}", hook.sees));
+                Ok(())
             }
-            let start = Instant::now();
+        }
+    }
+
+    /// Attaches one hook to the first of its functions that is there; false if none is.
+    fn attach_somewhere(
+        &mut self,
+        backend: Backend,
+        hook: &Hook,
+        needs_all: bool,
+        coverage: &mut Coverage,
+    ) -> Result<bool> {
+        let mut places = hook.places.iter();
+        let place = loop {
+            let Some(place) = places.next() else {
+                return Ok(false);
+            };
+            if self.btf.function(place.function)?.is_some() {
+                break place;
+            }
+        };
+        let start = Instant::now();
+        let mut how = backend;
+        // A program on a trampoline that loses its CPU keeps others there from being told of.
+        if backend == Backend::Fentry && needs_all && !place.is_locked && self.preempts {
+            match self.attach_probes(place) {
+                Ok(()) => how = Backend::Kprobe,
+                Err(error) => {
+                    let reason = one_line(&explain(Backend::Kprobe, place.function, &error));
+                    coverage.misses.push(format!(
+                        "{}, where the kernel interrupts the hook: {reason}",
+                        hook.sees
+                    ));
+                }
+            }
+        }
+        if how == backend {
             let attached = if backend == Backend::Fentry {
                 self.attach_trampoline(place)
             } else {
                 self.attach_probes(place)
             };
             attached.map_err(|error| explain(backend, place.function, &error))?;
-            debug!(
-                "{}: attached in {:?}, {:?} instructions verified so far",
-                place.function,
-                start.elapsed(),
-                self.verified_instructions(),
-            );
-            return Ok(Some(place.function));
         }
-        Ok(None)
+        debug!(
+            "{}: {how} attached in {:?}, {:?} instructions verified so far",
+            place.function,
+            start.elapsed(),
+            self.verified_instructions(),
+        );
+        coverage.hooks.push(AttachedHook {
+            function: place.function.to_owned(),
+            how,
+            sees: hook.sees,
+        });
+        Ok(true)
     }
 
     fn attach_trampoline(&mut self, place: &Place) -> Result<(), ProgramError> {
@@ -98,6 +134,7 @@ impl Loaded {
         Ok(Coverage {
             hooks: vec![AttachedHook {
                 function: plan::SYS_EXIT.to_owned(),
+                how: Backend::Census,
                 sees: "every system call that returns EMFILE or ENFILE",
             }],
             misses: plan::CENSUS_MISSES

@@ -14,6 +14,7 @@ use super::{
     backend::Backend,
     btf::{Btf, BtfError},
     globals::Globals,
+    preemption,
     scope::Scope,
 };
 
@@ -54,6 +55,8 @@ pub struct Loaded {
     pub(super) ring: RingBuf<MapData>,
     pub(super) aya_btf: AyaBtf,
     pub(super) btf: Btf,
+    /// Programs on trampolines can lose their CPU.
+    pub(super) preempts: bool,
 }
 
 /// The kernel's types: its own BTF, or that of a file.
@@ -97,6 +100,7 @@ pub fn load(options: &Options<'_>, scope: &Scope) -> Result<Loaded> {
     Ok(Loaded {
         ebpf,
         ring: RingBuf::try_from(ring)?,
+        preempts: preemption::preempts_programs(&btf)?,
         aya_btf,
         btf,
     })

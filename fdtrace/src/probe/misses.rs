@@ -12,6 +12,8 @@ use std::{
 use aya::Ebpf;
 use log::debug;
 
+use super::plan;
+
 /// The kernel's own count for each running program, held open: reading it needs no free fd.
 #[derive(Debug, Default)]
 pub struct Misses {
@@ -22,7 +24,18 @@ impl Misses {
     /// Finds the counts of all programs that are loaded.
     #[must_use]
     pub fn of(ebpf: &Ebpf) -> Self {
-        let descriptors = ebpf.programs().filter_map(|(_, program)| program.fd().ok());
+        Self::of_some(ebpf, |_| true)
+    }
+
+    /// Finds the counts of those through which tables are followed.
+    #[must_use]
+    pub fn of_tables(ebpf: &Ebpf) -> Self {
+        Self::of_some(ebpf, plan::follows_tables)
+    }
+
+    fn of_some(ebpf: &Ebpf, is_wanted: impl Fn(&str) -> bool) -> Self {
+        let programs = ebpf.programs().filter(|(name, _)| is_wanted(name));
+        let descriptors = programs.filter_map(|(_, program)| program.fd().ok());
         let paths = descriptors.map(|fd| format!("/proc/self/fdinfo/{}", fd.as_fd().as_raw_fd()));
         let open = |path: String| {
             let file = File::open(&path);

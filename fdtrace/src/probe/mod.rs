@@ -5,6 +5,7 @@
 //! * [`maps`], [`misses`]: what running programs share, and what they did not see.
 //! * [`plan`]: which hooks a backend has, as data.
 //! * [`load`]: the object in the kernel, nothing attached.
+//! * `preemption`: whether hooks on trampolines can miss calls.
 //! * `hooks`, `refusal`: attaching a backend's programs, and what it means where the kernel refuses.
 //! * [`backend`], [`attach`]: the ways to watch, and choosing one by trying.
 //! * [`self_test`]: proof that the alarm works, in fdtrace's own process.
@@ -28,6 +29,7 @@ pub mod load;
 pub mod maps;
 pub mod misses;
 pub mod plan;
+mod preemption;
 mod refusal;
 pub mod requirements;
 pub mod scope;

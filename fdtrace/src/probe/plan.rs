@@ -29,6 +29,8 @@ pub struct Place {
     pub trampoline: &'static str,
     /// The twins for kernels without trampolines, on its entry, its return or both.
     pub probes: &'static [&'static str],
+    /// It runs with the table's lock held, so that nothing takes its CPU away.
+    pub is_locked: bool,
 }
 
 impl Hook {
@@ -37,6 +39,12 @@ impl Hook {
     pub fn functions(&self) -> String {
         let names: Vec<_> = self.places.iter().map(|place| place.function).collect();
         names.join(" or ")
+    }
+
+    /// Does it tell of tables as well as of failures?
+    #[must_use]
+    pub fn follows_tables(&self) -> bool {
+        self.places.iter().any(|place| place.function == "dup_fd")
     }
 }
 
@@ -64,6 +72,14 @@ const fn place(
         function,
         trampoline,
         probes,
+        is_locked: false,
+    }
+}
+
+const fn locked(place: Place) -> Place {
+    Place {
+        is_locked: true,
+        ..place
     }
 }
 
@@ -207,17 +223,21 @@ pub const TABLE_HOOKS: &[Hook] = &[
     },
     Hook {
         sees: "dup2 and whoever else replaces a file",
-        places: &[place("do_dup2", "replace_entry", &["replace_probe"])],
+        places: &[locked(place(
+            "do_dup2",
+            "replace_entry",
+            &["replace_probe"],
+        ))],
         role: Role::Required,
     },
     Hook {
         sees: "every file that leaves its slot",
         places: &[
-            place(
+            locked(place(
                 "file_close_fd_locked",
                 "close_locked_entry",
                 &["close_locked_probe"],
-            ),
+            )),
             place(
                 "pick_file",
                 "pick_file_exit",
@@ -236,15 +256,41 @@ pub const TABLE_HOOKS: &[Hook] = &[
         )],
         role: Role::OlderKernels,
     },
+    Hook {
+        sees: "threads and processes that are made",
+        places: &[place(
+            "wake_up_new_task",
+            "new_thread_entry",
+            &["new_thread_probe"],
+        )],
+        role: Role::Required,
+    },
+    Hook {
+        sees: "threads that give their table up",
+        places: &[place("exit_files", "exit_entry", &["exit_probe"])],
+        role: Role::Required,
+    },
+    Hook {
+        sees: "what exec leaves open",
+        places: &[place("setup_new_exec", "exec_entry", &["exec_probe"])],
+        role: Role::Required,
+    },
+    Hook {
+        sees: "new names of threads",
+        places: &[place("__set_task_comm", "rename_entry", &["rename_probe"])],
+        role: Role::Exhaustion,
+    },
 ];
 
-/// Programs that follow threads and their tables, with the tracepoint each sits on.
-pub const TABLE_TRACEPOINTS: [(&str, &str); 4] = [
-    ("bound", "task_newtask"),
-    ("exited", "sched_process_exit"),
-    ("executed", "sched_process_exec"),
-    ("renamed", "task_rename"),
-];
+/// Is this one of the programs through which tables are followed?
+#[must_use]
+pub fn follows_tables(program: &str) -> bool {
+    let shared = HOOKS.iter().filter(|hook| hook.follows_tables());
+    let places = shared.chain(TABLE_HOOKS).flat_map(|hook| hook.places);
+    places
+        .flat_map(|place| place.probes.iter().chain([&place.trampoline]))
+        .any(|name| *name == program)
+}
 
 /// The calls that [`HOOKS`] sees from end to end: they fail with EMFILE or ENFILE for reasons of their
 /// own as well.
@@ -340,11 +386,14 @@ mod tests {
                 "do_dup2",
                 "file_close_fd_locked",
                 "pick_file",
+                "wake_up_new_task",
+                "exit_files",
+                "setup_new_exec",
             ]
         );
         assert_eq!(
             functions(Role::Exhaustion),
-            ["dup_fd", "alloc_empty_file", "ksys_dup3"]
+            ["dup_fd", "alloc_empty_file", "ksys_dup3", "__set_task_comm"]
         );
         assert_eq!(functions(Role::OlderKernels), ["__close_fd_get_file"]);
     }

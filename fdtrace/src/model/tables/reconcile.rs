@@ -58,6 +58,9 @@ pub struct Outcome {
 pub enum Purpose {
     /// Tables from before the start: what is shown is taken.
     Baseline,
+    /// Still the start: what was under way when the hooks were armed comes out now. Differences count once
+    /// they are confirmed, and are put right without being called repairs.
+    Settle,
     /// Healing: differences count once they are confirmed, and are put right.
     Reconcile,
     /// Proof: confirmed differences are told and left.
@@ -129,6 +132,10 @@ impl Tables {
         } = ending;
         outcome.suspects = now.slots.len() + now.threads.len();
         outcome.open = self.open();
+        if matches!(purpose, Purpose::Baseline | Purpose::Settle) {
+            // Nothing was known that a record could have fitted.
+            self.contradictions = 0;
+        }
         self.suspects = now;
         outcome
     }
@@ -217,7 +224,7 @@ impl Tables {
             if let Some(Ok(Some(before))) = before {
                 self.names.give_back(before.name);
             }
-            if ending.purpose != Purpose::Baseline && !is_unread {
+            if ending.is_told() && !is_unread {
                 self.tell(sink, Op::Found, Actor::default(), files, fd, slot);
             }
         }
@@ -244,7 +251,7 @@ impl Tables {
             }
             let table = self.by_address.get_mut(&files);
             if let Some(slot) = table.and_then(|table| table.take(fd, pass)) {
-                if ending.purpose != Purpose::Baseline {
+                if ending.is_told() {
                     self.tell(sink, Op::Lost, Actor::default(), files, fd, slot);
                 }
                 self.names.give_back(slot.name);
@@ -315,6 +322,11 @@ impl Ending {
         is_repaired
     }
 
+    /// Are repairs facts? At the start they are not: nothing was promised yet.
+    fn is_told(&self) -> bool {
+        !matches!(self.purpose, Purpose::Baseline | Purpose::Settle)
+    }
+
     fn decide(&mut self, is_confirmed: bool, difference: Difference) -> bool {
         match self.purpose {
             Purpose::Baseline => true,
@@ -326,6 +338,7 @@ impl Ending {
                 self.outcome.differences.push(difference);
                 false
             }
+            Purpose::Settle => is_confirmed,
             Purpose::Reconcile | Purpose::Audit => false,
         }
     }

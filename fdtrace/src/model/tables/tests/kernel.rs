@@ -328,7 +328,6 @@ impl Kernel {
             files,
             tgid: task.tgid,
             tid: task.tgid,
-            old_tid: tid,
             words: u32::try_from(WORDS).expect("small"),
             flags: IN_SCOPE,
             ..BitsRecord::new_zeroed()
