@@ -92,7 +92,7 @@ fn tell_slots(files: Address) -> i32 {
         if index >= chunks {
             break;
         }
-        if kernel::read::<u64>(bits + u64::from(index) * 8) == 0 {
+        if read::<u64>(bits + u64::from(index) * 8) == 0 {
             continue;
         }
         let Some(mut entry) = ring::reserve::<SlotsRecord>() else {

@@ -76,10 +76,17 @@ const fn place(
     }
 }
 
-const fn locked(place: Place) -> Place {
+/// The same, where the table's lock is held.
+const fn locked(
+    function: &'static str,
+    trampoline: &'static str,
+    probes: &'static [&'static str],
+) -> Place {
     Place {
+        function,
+        trampoline,
+        probes,
         is_locked: true,
-        ..place
     }
 }
 
@@ -233,11 +240,11 @@ pub const TABLE_HOOKS: &[Hook] = &[
     Hook {
         sees: "every file that leaves its slot",
         places: &[
-            locked(place(
+            locked(
                 "file_close_fd_locked",
                 "close_locked_entry",
                 &["close_locked_probe"],
-            )),
+            ),
             place(
                 "pick_file",
                 "pick_file_exit",
