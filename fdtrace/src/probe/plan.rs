@@ -230,11 +230,7 @@ pub const TABLE_HOOKS: &[Hook] = &[
     },
     Hook {
         sees: "dup2 and whoever else replaces a file",
-        places: &[locked(place(
-            "do_dup2",
-            "replace_entry",
-            &["replace_probe"],
-        ))],
+        places: &[locked("do_dup2", "replace_entry", &["replace_probe"])],
         role: Role::Required,
     },
     Hook {
