@@ -127,6 +127,9 @@ pub struct TrackingArgs {
     /// Kernel memory for records that wait to be read: a power of two from 4K to 1G [default: 8M]
     #[arg(long, value_name = "SIZE", value_parser = ring_size)]
     pub ring_size: Option<u32>,
+    /// Leave this kernel function's hook out, to see that the self-test notices
+    #[arg(long, value_name = "FUNCTION", hide = true)]
+    pub without_hook: Option<String>,
 }
 
 impl TrackingArgs {

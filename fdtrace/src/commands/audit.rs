@@ -57,6 +57,7 @@ pub(super) fn run(args: &Audit) -> Result<Ended> {
         log_level: kernel_log_level(&args.run),
         tables: Some(load::Tables { details: false }),
         ring_bytes: args.tracking.ring_bytes(),
+        without_hook: args.tracking.without_hook.clone(),
     };
     // Whose tables are compared is decided at the end; all of them are followed.
     let (session, ring) = attach::attach(&options, &Scope::default())?;

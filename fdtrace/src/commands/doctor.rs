@@ -128,6 +128,7 @@ fn survey(args: &Doctor, problems: &mut Vec<String>) -> Vec<BackendFinding> {
         log_level: kernel_log_level(&args.run),
         tables: None,
         ring_bytes: load::SMALL_RING,
+        without_hook: None,
     };
     match attach::survey(&options) {
         Ok(outcomes) => outcomes.into_iter().map(BackendFinding::from).collect(),

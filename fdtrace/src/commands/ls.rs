@@ -48,6 +48,7 @@ pub(super) fn run(args: &Ls) -> Result<Ended> {
         log_level: kernel_log_level(&args.run),
         tables: None,
         ring_bytes: load::SMALL_RING,
+        without_hook: None,
     };
     let (mut ebpf, btf) = load::load(&options, &scope)?.for_snapshot(&scope)?;
     let mut found = files::read(&mut ebpf, &btf, !args.count || args.path.is_some())?;

@@ -49,6 +49,7 @@ pub(super) fn run(args: &Watch) -> Result<Ended> {
         log_level: kernel_log_level(&args.run),
         tables: None,
         ring_bytes: load::SMALL_RING,
+        without_hook: None,
     };
     let (session, ring) = attach::attach(&options, &scope)?;
     let runtime = runtime::Builder::new_current_thread().enable_all().build();

@@ -98,7 +98,7 @@ impl Loaded {
             Backend::Census => self.attach_census(),
         };
         let outcome = attached.and_then(|coverage| {
-            self_test::run(&mut self.ring, backend)?;
+            self_test::run(&mut self.ring, backend, tables)?;
             Ok(coverage)
         });
         if outcome.is_err() {

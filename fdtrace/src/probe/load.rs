@@ -33,6 +33,8 @@ pub struct Options<'a> {
     pub tables: Option<Tables>,
     /// Bytes of the ring buffer: a power of two, at least a page.
     pub ring_bytes: u32,
+    /// A kernel function whose hook is left out, for trying what the self-test says.
+    pub without_hook: Option<String>,
 }
 
 /// How tables are followed.
@@ -55,6 +57,7 @@ pub struct Loaded {
     pub(super) ring: RingBuf<MapData>,
     pub(super) aya_btf: AyaBtf,
     pub(super) btf: Btf,
+    pub(super) without_hook: Option<String>,
     /// Programs on trampolines can lose their CPU.
     pub(super) preempts: bool,
 }
@@ -100,6 +103,7 @@ pub fn load(options: &Options<'_>, scope: &Scope) -> Result<Loaded> {
     Ok(Loaded {
         ebpf,
         ring: RingBuf::try_from(ring)?,
+        without_hook: options.without_hook.clone(),
         preempts: preemption::preempts_programs(&btf)?,
         aya_btf,
         btf,
