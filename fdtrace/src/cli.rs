@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use clap::{Args, Parser, Subcommand, ValueEnum, builder::NonEmptyStringValueParser};
 
 use crate::{
-    model::kind::Kind,
+    model::{kind::Kind, tables::change::Op},
     probe::{backend::Backend, load, scope::Request},
 };
 
@@ -20,6 +20,7 @@ pub(crate) const EXAMPLES: &str = "\
   sudo fdtrace ls --count        how full every process's table is now
   sudo fdtrace ls -p 2231        what process 2231 has open
   sudo fdtrace ls /var/log       who has a file open there
+  sudo fdtrace trace -p 2231     every fd that process 2231 opens and closes
   sudo fdtrace audit -d 10       follow every fd for ten seconds, prove that none was missed
   sudo fdtrace doctor            if it does not work: what this kernel offers, what is missing";
 
@@ -56,6 +57,8 @@ pub struct Cli {
 pub enum Command {
     /// Show every fd exhaustion as it happens (what fdtrace does without a command)
     Watch(Watch),
+    /// Show every fd that is opened, replaced, closed, passed or inherited, a line each
+    Trace(Trace),
     /// Show every open fd now: what it leads to, who has it, how full the tables are
     Ls(Ls),
     /// Follow every fd for a while, then compare what was followed with the kernel's own tables
@@ -99,6 +102,44 @@ pub struct Ls {
     /// How to run.
     #[command(flatten)]
     pub run: RunArgs,
+}
+
+/// `fdtrace trace`.
+#[derive(Args, Clone, Debug)]
+pub struct Trace {
+    /// Whom to watch.
+    #[command(flatten)]
+    pub scope: ScopeArgs,
+    /// Only fds of this kind: file, dir, pipe, tcp, udp, unix, epoll, memfd and so on
+    #[arg(long = "kind", value_name = "KIND", value_delimiter = ',')]
+    pub kinds: Vec<Kind>,
+    /// Only these changes: open, dup, replace, receive, inherit, close, `close_exec`, `close_exit`,
+    /// failed
+    #[arg(long = "op", value_name = "OP", value_delimiter = ',')]
+    pub ops: Vec<Op>,
+    /// Only calls that got no fd: the same as --op failed
+    #[arg(short = 'x', long, conflicts_with = "ops")]
+    pub failed: bool,
+    /// End after this time: seconds, or with units (10, 10s, 5m) [default: at Ctrl-C]
+    #[arg(short, long, value_name = "TIME", value_parser = duration)]
+    pub duration: Option<Duration>,
+    /// How to follow.
+    #[command(flatten)]
+    pub tracking: TrackingArgs,
+    /// How to run.
+    #[command(flatten)]
+    pub run: RunArgs,
+}
+
+impl Trace {
+    /// The changes asked for; empty: all.
+    #[must_use]
+    pub fn wanted_ops(&self) -> Vec<Op> {
+        if self.failed {
+            return vec![Op::Failed];
+        }
+        self.ops.clone()
+    }
 }
 
 /// `fdtrace audit`.

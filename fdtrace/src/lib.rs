@@ -16,6 +16,7 @@
 pub mod cli;
 pub mod commands;
 pub mod diagnose;
+pub mod enrich;
 pub mod model;
 pub mod probe;
 pub mod report;

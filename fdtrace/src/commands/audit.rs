@@ -13,7 +13,7 @@ use tokio::runtime;
 
 use super::{
     Ended,
-    follow::{Follow, Listener, Lost},
+    follow::{Follow, Listener, Lost, say_what_runs},
     kernel_log_level, own_limit, say,
 };
 use crate::{
@@ -223,12 +223,7 @@ fn banner(session: &Session, follow: &Follow) {
         tables.all().count(),
         session.backend
     ));
-    for rejected in &session.rejected {
-        say(&format!("not {}: {}", rejected.backend, rejected.reason));
-    }
-    for miss in &session.coverage.misses {
-        say(&format!("not seen here: {miss}"));
-    }
+    say_what_runs(session);
 }
 
 /// Remembers changes, and says what was lost.

@@ -9,6 +9,7 @@ use tokio::{
     time::{MissedTickBehavior, interval, sleep},
 };
 
+use super::say;
 use crate::{
     model::tables::reconcile::{Outcome, Purpose},
     probe::{
@@ -73,6 +74,16 @@ pub(super) trait Listener: Handler {
     /// Has it had enough?
     fn is_done(&self) -> bool {
         false
+    }
+}
+
+/// Says on stderr which backends do not run, and what the one that does cannot see.
+pub(super) fn say_what_runs(session: &Session) {
+    for rejected in &session.rejected {
+        say(&format!("not {}: {}", rejected.backend, rejected.reason));
+    }
+    for miss in &session.coverage.misses {
+        say(&format!("not seen here: {miss}"));
     }
 }
 
@@ -161,7 +172,7 @@ impl Follow {
         maps::arm(&mut self.session.ebpf, self.tick)?;
         if self.session.backend == Backend::Census {
             // There is nothing but what the iterators show.
-            self.pass(Purpose::Baseline, handler)?;
+            self.pass(Purpose::Look, handler)?;
             return Ok(());
         }
         let is_due = self.last_pass.elapsed() > ROUTINE || self.tracker.tables.has_unread();
@@ -212,7 +223,7 @@ impl Follow {
         let tracker = &mut self.tracker;
         self.ring.drain(|record| tracker.take(record, handler));
         if self.session.backend == Backend::Census {
-            self.pass(Purpose::Baseline, handler)?;
+            self.pass(Purpose::Look, handler)?;
             return Ok(());
         }
         if self.count_losses(handler)? || self.next_pass.is_some() {

@@ -7,6 +7,7 @@ mod ls;
 mod man;
 mod own_limit;
 mod stdout;
+mod trace;
 mod watch;
 
 use std::{
@@ -63,6 +64,10 @@ fn run(cli: Cli) -> Result<Ended> {
         Command::Audit(args) => {
             start_logging(&args.run);
             audit::run(&args)
+        }
+        Command::Trace(args) => {
+            start_logging(&args.run);
+            trace::run(&args)
         }
         Command::Ls(args) => {
             start_logging(&args.run);

@@ -254,6 +254,8 @@ impl Tables {
             tgid: record.tgid,
             copied_from: record.from,
             made_ns: record.time_ns,
+            made_by: record.tid,
+            is_in_scope: record.flags & IN_SCOPE != 0,
             is_unread: record.flags & UNREAD != 0,
             touched_in: self.pass,
             ..Table::default()
@@ -317,16 +319,37 @@ impl Tables {
                 told.push((fd, slot));
             }
         }
-        let actor = Actor {
+        // Of a child's table its process is told when it is known.
+        let actor = (table.threads > 0).then_some(Actor {
             time_ns: table.made_ns,
             tgid: table.tgid,
-            tid: table.tgid,
-            in_scope: true,
+            tid: table.made_by,
+            in_scope: table.is_in_scope,
             ..Actor::default()
-        };
+        });
         self.by_address.insert(record.files, table);
         for (fd, slot) in told {
-            self.tell(sink, Op::Inherit, actor, record.files, fd, slot);
+            if let Some(actor) = actor {
+                self.tell(sink, Op::Inherit, actor, record.files, fd, slot);
+            }
+        }
+    }
+
+    /// A child has what its table was made with.
+    fn tell_inherited(&self, record: &ThreadRecord, sink: &mut impl Sink) {
+        let Some(table) = self.by_address.get(&record.files) else {
+            return;
+        };
+        let actor = Actor {
+            time_ns: record.time_ns,
+            tgid: record.tgid,
+            tid: record.tid,
+            uid: record.uid,
+            in_scope: record.flags & IN_SCOPE != 0,
+            ..Actor::default()
+        };
+        for (fd, slot) in table.slots() {
+            self.tell(sink, Op::Inherit, actor, record.files, fd, *slot);
         }
     }
 
@@ -396,7 +419,8 @@ impl Tables {
     }
 
     fn bound(&mut self, record: &ThreadRecord, sink: &mut impl Sink) {
-        if self.unborn.get(&record.creator) == Some(&record.files) {
+        let is_born = self.unborn.get(&record.creator) == Some(&record.files);
+        if is_born {
             self.unborn.remove(&record.creator);
         }
         if record.files == 0 {
@@ -415,6 +439,9 @@ impl Tables {
             // Its end has been lost.
             self.contradictions += 1;
             self.leave(before.files, Actor::default(), sink);
+        }
+        if is_born && sink.wants_all() {
+            self.tell_inherited(record, sink);
         }
     }
 

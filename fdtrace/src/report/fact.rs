@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use serde::Serialize;
 
+use super::event::FdEvent;
 use crate::{
     diagnose::{
         call,
@@ -18,6 +19,10 @@ use crate::{
 pub enum Fact {
     /// Everything is set up; what comes from here on is seen.
     Start,
+    /// The same, before changes of slots.
+    StartTrace,
+    /// A slot has changed.
+    Event(Box<FdEvent>),
     /// A table ran out, or a call failed as if it had.
     Exhausted(Box<Exhausted>),
     /// Something was not seen.
@@ -137,6 +142,8 @@ pub struct Summary {
     pub records: u64,
     /// Records, failures and lines lost.
     pub lost: u64,
+    /// Slots of the model put right.
+    pub repaired: u64,
     /// Exhaustion reports made.
     pub exhausted: u64,
     /// Failures that they stand for.

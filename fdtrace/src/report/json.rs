@@ -7,6 +7,7 @@ use serde::Serialize;
 use serde_json::ser::{Formatter, Serializer};
 
 use super::{
+    event,
     fact::{Exhausted, Fact, Loss, Place, Summary},
     sanitize::is_hostile,
 };
@@ -18,7 +19,8 @@ const VERSION: u32 = 1;
 pub fn write(output: &mut impl Write, fact: &Fact) -> io::Result<()> {
     match fact {
         // The first object of a stream is the first thing that was seen.
-        Fact::Start => Ok(()),
+        Fact::Start | Fact::StartTrace => Ok(()),
+        Fact::Event(event) => event::write_json(output, event),
         Fact::Exhausted(exhausted) => line(
             output,
             "exhausted",
@@ -182,7 +184,7 @@ impl From<&Summary> for SummaryFields {
             duration_s: summary.duration_s,
             records: summary.records,
             lost: summary.lost,
-            repaired: 0,
+            repaired: summary.repaired,
             exhausted: summary.exhausted,
             failures: summary.failures,
         }

@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use jiff::tz::TimeZone;
 
 use super::{
+    event,
     fact::{Exhausted, Fact, Loss, Place, Summary},
     sanitize::printable,
 };
@@ -14,6 +15,8 @@ use crate::diagnose::cause::{Cause, Silent};
 pub fn write(output: &mut impl Write, fact: &Fact) -> io::Result<()> {
     match fact {
         Fact::Start => write_header(output),
+        Fact::StartTrace => event::write_header(output),
+        Fact::Event(event) => event::write_text(output, event),
         Fact::Exhausted(exhausted) => write_exhausted(output, exhausted),
         Fact::Loss(_) | Fact::Summary(_) => Ok(()),
     }

@@ -82,7 +82,10 @@ impl Writer {
 
 fn write_all(output: impl Write, format: Format, facts: &Receiver<Fact>) -> io::Result<()> {
     let mut output = BufWriter::new(output);
-    while let Ok(fact) = facts.recv() {
+    while let Ok(mut fact) = facts.recv() {
+        if let Fact::Event(event) = &mut fact {
+            event.enrich();
+        }
         if let Fact::Loss(loss) = &fact {
             let _ = writeln!(io::stderr(), "fdtrace: {}", text::loss(loss));
         }

@@ -179,6 +179,7 @@ impl Stream {
             duration_s: self.started.elapsed().as_secs_f64(),
             records: self.records,
             lost: self.lost.iter().sum(),
+            repaired: 0,
             exhausted: self.reports,
             failures: self.failures,
         }

@@ -58,6 +58,8 @@ pub struct Outcome {
 pub enum Purpose {
     /// Tables from before the start: what is shown is taken.
     Baseline,
+    /// There is no stream, only what the iterators show: each difference is a change.
+    Look,
     /// Still the start: what was under way when the hooks were armed comes out now. Differences count once
     /// they are confirmed, and are put right without being called repairs.
     Settle,
@@ -126,7 +128,7 @@ impl Tables {
         self.bind_threads(pass.threads, &mut ending);
         self.add_missing(pass.slots, &mut ending, sink);
         self.drop_extra(&mut ending, sink);
-        self.drop_idle(&mut ending);
+        self.drop_idle(&mut ending, sink);
         let Ending {
             now, mut outcome, ..
         } = ending;
@@ -185,6 +187,17 @@ impl Tables {
         self.count_users();
     }
 
+    /// Whom a difference is told of.
+    fn user_of(&self, files: u64) -> Actor {
+        let tgid = self.table(files).map_or(0, |table| table.tgid);
+        Actor {
+            tgid,
+            tid: tgid,
+            in_scope: true,
+            ..Actor::default()
+        }
+    }
+
     /// Counts each table's threads anew: what was lost may have put the count wrong.
     fn count_users(&mut self) {
         for table in self.by_address.values_mut() {
@@ -225,7 +238,8 @@ impl Tables {
                 self.names.give_back(before.name);
             }
             if ending.is_told() && !is_unread {
-                self.tell(sink, Op::Found, Actor::default(), files, fd, slot);
+                let op = ending.op(Op::Open, Op::Found);
+                self.tell(sink, op, self.user_of(files), files, fd, slot);
             }
         }
     }
@@ -252,7 +266,8 @@ impl Tables {
             let table = self.by_address.get_mut(&files);
             if let Some(slot) = table.and_then(|table| table.take(fd, pass)) {
                 if ending.is_told() {
-                    self.tell(sink, Op::Lost, Actor::default(), files, fd, slot);
+                    let op = ending.op(Op::Close, Op::Lost);
+                    self.tell(sink, op, self.user_of(files), files, fd, slot);
                 }
                 self.names.give_back(slot.name);
             }
@@ -261,7 +276,7 @@ impl Tables {
 
     /// Tables that nobody uses: those whose last two users gave them up at the same moment, and copies
     /// for children that were never made. No process is any the wiser for them.
-    fn drop_idle(&mut self, ending: &mut Ending) {
+    fn drop_idle(&mut self, ending: &mut Ending, sink: &mut impl Sink) {
         let pass = self.pass;
         let idle = self.by_address.iter().filter(|(_, table)| {
             table.threads == 0 && table.touched_in != pass && table.seen_in != pass
@@ -270,7 +285,9 @@ impl Tables {
             .map(|(files, table)| (*files, table.generation))
             .collect();
         for (files, generation) in idle {
-            if ending.before.idle.get(&files) == Some(&generation) {
+            if ending.purpose == Purpose::Look {
+                self.drop_table(files, self.user_of(files), sink);
+            } else if ending.before.idle.get(&files) == Some(&generation) {
                 self.drop_table(files, Actor::default(), &mut ());
             } else {
                 ending.now.idle.insert(files, generation);
@@ -322,6 +339,15 @@ impl Ending {
         is_repaired
     }
 
+    /// What a difference is called.
+    fn op(&self, change: Op, repair: Op) -> Op {
+        if self.purpose == Purpose::Look {
+            change
+        } else {
+            repair
+        }
+    }
+
     /// Are repairs facts? At the start they are not: nothing was promised yet.
     fn is_told(&self) -> bool {
         !matches!(self.purpose, Purpose::Baseline | Purpose::Settle)
@@ -329,7 +355,7 @@ impl Ending {
 
     fn decide(&mut self, is_confirmed: bool, difference: Difference) -> bool {
         match self.purpose {
-            Purpose::Baseline => true,
+            Purpose::Baseline | Purpose::Look => true,
             Purpose::Reconcile if is_confirmed => {
                 self.outcome.repaired += 1;
                 true

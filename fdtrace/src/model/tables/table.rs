@@ -17,6 +17,10 @@ pub struct Table {
     pub copied_from: u64,
     /// When it was made, nanoseconds since boot; 0: before anybody looked.
     pub made_ns: u64,
+    /// The thread that made it.
+    pub made_by: u32,
+    /// That thread is in the scope that was asked for.
+    pub is_in_scope: bool,
     /// The kernel has not told what is in it: it was too large for a record.
     pub is_unread: bool,
     /// Changed as a whole in this pass: made, or emptied by exec.

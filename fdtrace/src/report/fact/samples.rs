@@ -54,6 +54,7 @@ pub(crate) fn summary() -> Summary {
         duration_s: 60.25,
         records: 120,
         lost: 3,
+        repaired: 0,
         exhausted: 61,
         failures: 48_272,
     }

@@ -1,0 +1,255 @@
+//! One change of one slot, a line each: what `trace` shows.
+
+use std::io::{self, Write};
+
+use jiff::{Timestamp, tz::TimeZone};
+use serde::Serialize;
+
+use super::{
+    json::{self, text},
+    sanitize::printable,
+};
+use crate::{
+    diagnose::call,
+    enrich,
+    model::{
+        kind::Kind,
+        names::Names,
+        tables::change::{Change, Op},
+    },
+    stream::{clock, decode::Alarm},
+};
+
+/// One change, or one call that failed for want of an fd. Text is hostile.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FdEvent {
+    /// When.
+    pub time: Timestamp,
+    /// How the slot changed.
+    pub op: Op,
+    /// The process.
+    pub pid: u32,
+    /// The thread.
+    pub tid: u32,
+    /// Its name.
+    pub comm: Vec<u8>,
+    /// Its user, where it is known.
+    pub uid: Option<u32>,
+    /// The cgroup v2 path, where it is known.
+    pub cgroup: Option<Vec<u8>>,
+    /// The number; `None` where there was none to be had.
+    pub fd: Option<u32>,
+    /// What it leads to.
+    pub kind: Option<Kind>,
+    /// Its full path where it is still open, else the last part of it, or the kernel's name for it.
+    pub target: Vec<u8>,
+    /// Inode number, to recognise it by.
+    pub inode: u64,
+    /// The call, where it is known.
+    pub call: Option<String>,
+    /// Why it failed.
+    pub errno: Option<&'static str>,
+}
+
+impl FdEvent {
+    /// A change of the model; `has_details` where its record told the user and the call.
+    #[must_use]
+    pub fn changed(change: &Change, names: &Names, has_details: bool) -> Self {
+        let comm = change.comm.split(|byte| *byte == 0).next();
+        let name = names.get(change.slot.name);
+        let kind = change.slot.kind;
+        let is_by_call = matches!(
+            change.op,
+            Op::Open | Op::Dup | Op::Replace | Op::Receive | Op::Close
+        );
+        Self {
+            time: if change.time_ns == 0 {
+                Timestamp::now()
+            } else {
+                clock::time_of_day(change.time_ns)
+            },
+            op: change.op,
+            pid: change.tgid,
+            tid: change.tid,
+            comm: comm.unwrap_or_default().to_vec(),
+            uid: has_details.then_some(change.uid),
+            cgroup: None,
+            fd: Some(change.fd),
+            kind: Some(kind),
+            target: target(kind, name, change.slot.inode),
+            inode: change.slot.inode,
+            call: (has_details && is_by_call).then(|| call::name(change.call).into_owned()),
+            errno: None,
+        }
+    }
+
+    /// A call that got no fd.
+    #[must_use]
+    pub fn failed(alarm: Alarm) -> Self {
+        Self {
+            time: clock::time_of_day(alarm.time_ns),
+            op: Op::Failed,
+            pid: alarm.key.tgid,
+            tid: alarm.tid,
+            comm: alarm.comm,
+            uid: Some(alarm.uid),
+            cgroup: Some(alarm.cgroup),
+            fd: None,
+            kind: None,
+            target: Vec::new(),
+            inode: 0,
+            call: Some(call::name(alarm.key.call).into_owned()),
+            errno: Some(match alarm.key.errno {
+                9 => "EBADF",
+                23 => "ENFILE",
+                _ => "EMFILE",
+            }),
+        }
+    }
+
+    /// Looks up what only /proc can tell. Not for the loop that reads records.
+    pub fn enrich(&mut self) {
+        let stays = matches!(
+            self.op,
+            Op::Open | Op::Dup | Op::Replace | Op::Receive | Op::Inherit
+        );
+        let has_path = matches!(
+            self.kind,
+            Some(Kind::File | Kind::Dir | Kind::Char | Kind::Block | Kind::Fifo)
+        );
+        if let Some(fd) = self.fd.filter(|_| stays && has_path)
+            && let Some(path) = enrich::path::of_fd(self.pid, fd, self.inode)
+        {
+            self.target = path;
+        }
+    }
+}
+
+/// Names as /proc spells them, where the file has none of its own.
+fn target(kind: Kind, name: &[u8], inode: u64) -> Vec<u8> {
+    match kind {
+        Kind::Pipe => format!("pipe:[{inode}]").into_bytes(),
+        Kind::Tcp
+        | Kind::Udp
+        | Kind::Unix
+        | Kind::Netlink
+        | Kind::Packet
+        | Kind::Vsock
+        | Kind::Socket => format!("socket:[{inode}]").into_bytes(),
+        _ => name.to_vec(),
+    }
+}
+
+/// The names of the columns.
+pub fn write_header(output: &mut impl Write) -> io::Result<()> {
+    writeln!(
+        output,
+        "{:<12} {:>7} {:<15} {:>5} {:<10} {:<8} TARGET",
+        "TIME", "PID", "COMM", "FD", "OP", "KIND"
+    )
+}
+
+/// One line for people.
+pub fn write_text(output: &mut impl Write, event: &FdEvent) -> io::Result<()> {
+    let time = event.time.to_zoned(TimeZone::system());
+    let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
+    let mut target = printable(&event.target);
+    if let Some(errno) = event.errno {
+        target = format!("{}: {errno}", event.call.as_deref().unwrap_or("?"));
+    }
+    writeln!(
+        output,
+        "{:<12} {:>7} {:<15} {:>5} {:<10} {:<8} {target}",
+        time.strftime("%H:%M:%S%.3f").to_string(),
+        event.pid,
+        printable(&event.comm),
+        or_dash(event.fd.map(|fd| fd.to_string())),
+        event.op.to_string(),
+        or_dash(event.kind.map(|kind| kind.to_string())),
+    )
+}
+
+#[derive(Serialize)]
+struct EventFields<'a> {
+    op: Op,
+    pid: u32,
+    tid: u32,
+    comm: String,
+    uid: Option<u32>,
+    cgroup: Option<String>,
+    fd: Option<u32>,
+    kind: Option<Kind>,
+    target: Option<String>,
+    inode: Option<u64>,
+    call: Option<&'a str>,
+    errno: Option<&'a str>,
+}
+
+/// One object for scripts.
+pub fn write_json(output: &mut impl Write, event: &FdEvent) -> io::Result<()> {
+    let fields = EventFields {
+        op: event.op,
+        pid: event.pid,
+        tid: event.tid,
+        comm: text(&event.comm),
+        uid: event.uid,
+        cgroup: event.cgroup.as_deref().map(text),
+        fd: event.fd,
+        kind: event.kind,
+        target: (!event.target.is_empty()).then(|| text(&event.target)),
+        inode: (event.inode != 0).then_some(event.inode),
+        call: event.call.as_deref(),
+        errno: event.errno,
+    };
+    json::line(output, "fd_event", event.time, &fields)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stream::decode::samples::alarm;
+
+    fn written(event: &FdEvent) -> (String, String) {
+        let (mut text, mut json) = (Vec::new(), Vec::new());
+        write_text(&mut text, event).unwrap();
+        write_json(&mut json, event).unwrap();
+        (
+            String::from_utf8(text).unwrap(),
+            String::from_utf8(json).unwrap(),
+        )
+    }
+
+    #[test]
+    fn hostile_names_stay_in_their_line() {
+        let mut names = Names::default();
+        let mut change = Change {
+            op: Op::Open,
+            time_ns: 1,
+            files: 1,
+            fd: 7,
+            slot: crate::model::tables::slot::Slot::default(),
+            tgid: 5,
+            tid: 6,
+            uid: 0,
+            call: 257,
+            in_scope: true,
+            comm: *b"a\x1b[2Jb\0\0\0\0\0\0\0\0\0\0",
+        };
+        change.slot.name = names.take(b"x\ny\x1b]0;z");
+        change.slot.kind = Kind::File;
+        let (text, json) = written(&FdEvent::changed(&change, &names, true));
+        assert_eq!(text.lines().count(), 1);
+        assert!(
+            !text.contains('\x1b') && !json.contains('\x1b'),
+            "{text}{json}"
+        );
+        assert!(json.contains("\"call\":\"openat\""), "{json}");
+    }
+
+    #[test]
+    fn a_failure_has_an_errno_and_no_fd() {
+        let (text, json) = written(&FdEvent::failed(alarm()));
+        assert!(text.contains("failed") && text.contains("EMFILE"), "{text}");
+        assert!(json.contains("\"fd\":null"), "{json}");
+    }
+}
