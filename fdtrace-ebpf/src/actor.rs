@@ -32,6 +32,16 @@ impl Actor {
     /// `task` is the current one.
     #[inline(always)]
     pub(crate) fn current(task: Address) -> Self {
+        let mut actor = Self::of_exec();
+        if DETAILS.load() == 1 {
+            actor.call = call::current(task, kernel::entry_registers(task)).code;
+        }
+        actor
+    }
+
+    /// The same without the call: exec's registers are the new program's.
+    #[inline(always)]
+    pub(crate) fn of_exec() -> Self {
         let thread = bpf_get_current_pid_tgid();
         let mut actor = Self {
             tgid: (thread >> 32) as u32,
@@ -42,7 +52,6 @@ impl Actor {
         };
         if DETAILS.load() == 1 {
             actor.uid = bpf_get_current_uid_gid() as u32;
-            actor.call = call::current(task, kernel::entry_registers(task)).code;
             // The tables of all processes are followed, whoever is shown: what a process has may come
             // from any other one.
             if !scope::is_asked_for() {

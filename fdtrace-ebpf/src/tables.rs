@@ -142,6 +142,8 @@ fn tell_bits(task: Address) -> i32 {
     let fdt: Address = member(files, &offset::FILES_FDT);
     let words = member::<u32>(fdt, &offset::FDT_MAX_FDS) / 64;
     let bits: Address = member(fdt, &offset::FDT_OPEN_FDS);
+    // Not in the loop: the verifier would walk all of it once for each outcome of the filters.
+    let actor = Actor::of_exec();
     for index in 0..BIT_RECORDS {
         let first = index * WORDS as u32;
         if first >= words {
@@ -150,7 +152,6 @@ fn tell_bits(task: Address) -> i32 {
         let Some(mut entry) = ring::reserve::<BitsRecord>() else {
             continue;
         };
-        let actor = Actor::current(task);
         let left = words - first;
         let here = if left < WORDS as u32 {
             left

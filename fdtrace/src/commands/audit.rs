@@ -55,6 +55,7 @@ pub(super) fn run(args: &Audit) -> Result<Ended> {
         backend: args.run.backend.forced(),
         btf: args.run.btf.as_deref(),
         log_level: kernel_log_level(&args.run),
+        alarms: false,
         tables: Some(load::Tables { details: false }),
         ring_bytes: args.tracking.ring_bytes(),
         without_hook: args.tracking.without_hook.clone(),

@@ -126,6 +126,7 @@ fn survey(args: &Doctor, problems: &mut Vec<String>) -> Vec<BackendFinding> {
         backend: None,
         btf: args.run.btf.as_deref(),
         log_level: kernel_log_level(&args.run),
+        alarms: true,
         tables: None,
         ring_bytes: load::SMALL_RING,
         without_hook: None,

@@ -46,6 +46,7 @@ pub(super) fn run(args: &Ls) -> Result<Ended> {
         backend: None,
         btf: args.run.btf.as_deref(),
         log_level: kernel_log_level(&args.run),
+        alarms: false,
         tables: None,
         ring_bytes: load::SMALL_RING,
         without_hook: None,

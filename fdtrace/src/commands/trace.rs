@@ -44,6 +44,7 @@ pub(super) fn run(args: &Trace) -> Result<Ended> {
         backend: args.run.backend.forced(),
         btf: args.run.btf.as_deref(),
         log_level: kernel_log_level(&args.run),
+        alarms: true,
         tables: Some(load::Tables { details: true }),
         ring_bytes: args.tracking.ring_bytes(),
         without_hook: args.tracking.without_hook.clone(),

@@ -47,6 +47,7 @@ pub(super) fn run(args: &Watch) -> Result<Ended> {
         backend: args.run.backend.forced(),
         btf: args.run.btf.as_deref(),
         log_level: kernel_log_level(&args.run),
+        alarms: true,
         tables: None,
         ring_bytes: load::SMALL_RING,
         without_hook: None,

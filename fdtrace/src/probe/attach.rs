@@ -42,7 +42,7 @@ pub fn attach(options: &Options<'_>, scope: &Scope) -> Result<(Session, RingBuf<
     };
     let mut rejected = Vec::new();
     for backend in candidates {
-        match loaded.try_backend(backend, options.tables.is_some()) {
+        match loaded.try_backend(backend) {
             Ok(coverage) => {
                 loaded.follow(scope)?;
                 maps::start(&mut loaded.ebpf, FIRST_TICK)?;
@@ -81,7 +81,7 @@ pub fn survey(options: &Options<'_>) -> Result<Vec<(Backend, Result<Coverage, St
     let mut loaded = load(options, &Scope::default())?;
     let mut try_one = |backend| {
         let outcome = loaded
-            .try_backend(backend, options.tables.is_some())
+            .try_backend(backend)
             .map_err(|error| one_line(&error));
         loaded.unload();
         (backend, outcome)
@@ -91,14 +91,19 @@ pub fn survey(options: &Options<'_>) -> Result<Vec<(Backend, Result<Coverage, St
 
 impl Loaded {
     /// Attaches one backend and has it prove itself; leaves nothing attached where it fails.
-    fn try_backend(&mut self, backend: Backend, tables: bool) -> Result<Coverage> {
+    fn try_backend(&mut self, backend: Backend) -> Result<Coverage> {
         maps::start_self_test(&mut self.ebpf)?;
         let attached = match backend {
-            Backend::Fentry | Backend::Kprobe => self.attach_hooks(backend, tables),
+            Backend::Fentry | Backend::Kprobe => self.attach_hooks(backend),
             Backend::Census => self.attach_census(),
         };
         let outcome = attached.and_then(|coverage| {
-            self_test::run(&mut self.ring, backend, tables)?;
+            if self.alarms {
+                self_test::alarm::run(&mut self.ring, backend)?;
+            }
+            if self.tables && backend != Backend::Census {
+                self_test::tables::run(&mut self.ring)?;
+            }
             Ok(coverage)
         });
         if outcome.is_err() {

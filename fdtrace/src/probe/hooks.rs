@@ -17,15 +17,19 @@ use super::{
 };
 
 impl Loaded {
-    /// All hooks of fentry or kprobe; with `tables` those that follow tables too.
-    pub(super) fn attach_hooks(&mut self, backend: Backend, tables: bool) -> Result<Coverage> {
+    /// All hooks of fentry or kprobe: those that raise alarms, those that follow tables.
+    pub(super) fn attach_hooks(&mut self, backend: Backend) -> Result<Coverage> {
         let mut coverage = Coverage::default();
         for hook in HOOKS {
-            let needs_all = tables && hook.follows_tables();
-            self.attach_hook(backend, hook, needs_all, &mut coverage)?;
+            let follows_tables = self.tables && hook.follows_tables();
+            if self.alarms || follows_tables {
+                self.attach_hook(backend, hook, follows_tables, &mut coverage)?;
+            }
         }
-        for hook in TABLE_HOOKS.iter().filter(|_| tables) {
-            self.attach_hook(backend, hook, true, &mut coverage)?;
+        if self.tables {
+            for hook in TABLE_HOOKS {
+                self.attach_hook(backend, hook, true, &mut coverage)?;
+            }
         }
         Ok(coverage)
     }
@@ -133,6 +137,9 @@ impl Loaded {
 
     /// The census backend's one.
     pub(super) fn attach_census(&mut self) -> Result<Coverage> {
+        if !self.alarms {
+            return Ok(Coverage::default());
+        }
         self.attach_raw_tracepoint(plan::SYS_EXIT, plan::SYS_EXIT)?;
         Ok(Coverage {
             hooks: vec![AttachedHook {

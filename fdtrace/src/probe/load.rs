@@ -29,6 +29,8 @@ pub struct Options<'a> {
     pub btf: Option<&'a Path>,
     /// Kernel-side log lines up to this level of aya-log's; 0 for none.
     pub log_level: u8,
+    /// Tell of calls that fail for want of an fd.
+    pub alarms: bool,
     /// Follow every fd table of the host, and how.
     pub tables: Option<Tables>,
     /// Bytes of the ring buffer: a power of two, at least a page.
@@ -57,6 +59,10 @@ pub struct Loaded {
     pub(super) ring: RingBuf<MapData>,
     pub(super) aya_btf: AyaBtf,
     pub(super) btf: Btf,
+    /// See [`Options::alarms`].
+    pub(super) alarms: bool,
+    /// See [`Options::tables`].
+    pub(super) tables: bool,
     pub(super) without_hook: Option<String>,
     /// Programs on trampolines can lose their CPU.
     pub(super) preempts: bool,
@@ -103,6 +109,8 @@ pub fn load(options: &Options<'_>, scope: &Scope) -> Result<Loaded> {
     Ok(Loaded {
         ebpf,
         ring: RingBuf::try_from(ring)?,
+        alarms: options.alarms,
+        tables: options.tables.is_some(),
         without_hook: options.without_hook.clone(),
         preempts: preemption::preempts_programs(&btf)?,
         aya_btf,

@@ -8,7 +8,7 @@
 //! * `preemption`: whether hooks on trampolines can miss calls.
 //! * `hooks`, `refusal`: attaching a backend's programs, and what it means where the kernel refuses.
 //! * [`backend`], [`attach`]: the ways to watch, and choosing one by trying.
-//! * [`self_test`]: proof that the alarm works, in fdtrace's own process.
+//! * `self_test`: proof that what is to be seen is seen, in fdtrace's own process.
 //! * [`scope`]: which processes are watched.
 //! * [`census`]: every table on the host at this moment.
 //! * [`files`]: every open fd at this moment.
@@ -33,5 +33,5 @@ mod preemption;
 mod refusal;
 pub mod requirements;
 pub mod scope;
-pub mod self_test;
+mod self_test;
 pub mod tables;

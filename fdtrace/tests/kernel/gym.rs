@@ -18,6 +18,10 @@ pub(crate) struct Facts {
     pub(crate) failures: u64,
     pub(crate) soft: u64,
     pub(crate) used: u64,
+    /// Files open, where the scenario tells them apart from numbers taken.
+    pub(crate) open: u64,
+    /// Why the scenario cannot be had here.
+    pub(crate) skipped: Option<String>,
 }
 
 /// A victim that has been started.
@@ -143,5 +147,7 @@ fn facts(line: &str) -> Option<Facts> {
         failures: number("failures")?,
         soft: number("soft")?,
         used: number("used")?,
+        open: number("open").or_else(|| number("used"))?,
+        skipped: text("skipped"),
     })
 }

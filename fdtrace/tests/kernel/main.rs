@@ -14,6 +14,8 @@ mod ls;
 mod programs;
 mod scope;
 mod storm;
+mod tables;
+mod trace;
 mod tracer;
 
 use std::{env, path::Path, process::ExitCode};
@@ -48,6 +50,8 @@ fn main() -> ExitCode {
     trials.extend(storm::trials(&setting));
     trials.extend(scope::trials(&setting));
     trials.extend(ls::trials(&setting));
+    trials.extend(tables::trials(&setting));
+    trials.extend(trace::trials(&setting));
     trials.extend(programs::trials(&setting));
     trials.extend(conditions::trials(&setting));
     if !is_root {

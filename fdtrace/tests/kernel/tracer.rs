@@ -100,6 +100,23 @@ impl Tracer {
         self.child.id()
     }
 
+    /// Bytes of memory of its own that it has now.
+    pub(crate) fn memory(&self) -> Result<u64, String> {
+        let path = format!("/proc/{}/status", self.pid());
+        let status = std::fs::read_to_string(&path).map_err(|error| format!("{path}: {error}"))?;
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix("RssAnon:"));
+        let kilobytes = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+        kilobytes.map(|kilobytes| kilobytes * 1024).ok_or(status)
+    }
+
+    /// Sends it a signal.
+    pub(crate) fn signal(&self, signal: Signal) -> Result<(), String> {
+        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
+        kill_process(pid.ok_or("no pid")?, signal).map_err(|error| format!("signalling: {error}"))
+    }
+
     /// Waits for an object.
     pub(crate) fn wait_for(&self, wanted: impl Fn(&Value) -> bool) -> Result<Value, String> {
         let deadline = Instant::now() + PATIENCE;
@@ -202,7 +219,7 @@ fn collect(stdout: impl Read, seen: &Seen) {
 fn listen(stderr: impl Read, armed: &mpsc::Sender<()>) -> String {
     let mut text = String::new();
     for line in BufReader::new(stderr).lines().map_while(Result::ok) {
-        if line.contains("watching fd exhaustion") {
+        if line.contains("Hit Ctrl-C") {
             let _ = armed.send(());
         }
         text.push_str(&line);

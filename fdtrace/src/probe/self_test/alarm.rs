@@ -23,7 +23,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 ///
 /// With a soft limit of 0 no number is free, whatever is open. It is raised again before anything
 /// else is done; no other thread is running yet.
-pub(super) fn run(ring: &mut RingBuf<MapData>, backend: Backend) -> Result<()> {
+pub(in crate::probe) fn run(ring: &mut RingBuf<MapData>, backend: Backend) -> Result<()> {
     drain(ring, |_| {});
     let before = getrlimit(Resource::Nofile);
     let none = Rlimit {

@@ -55,7 +55,7 @@ struct Test<'a> {
 }
 
 /// Goes every way there is. The error names those on which something was missed.
-pub(super) fn run(ring: &mut RingBuf<MapData>) -> Result<()> {
+pub(in crate::probe) fn run(ring: &mut RingBuf<MapData>) -> Result<()> {
     drain(ring, |_| {});
     let mut test = Test {
         ring,
