@@ -349,6 +349,28 @@ mod tests {
     }
 
     #[test]
+    fn ring_sizes_are_powers_of_two() {
+        assert_eq!(ring_size("4K"), Ok(4096));
+        assert_eq!(ring_size("65536"), Ok(65_536));
+        assert_eq!(ring_size("32M"), Ok(32 << 20));
+        assert_eq!(ring_size("1g"), Ok(1 << 30));
+        for wrong in [
+            "",
+            "K",
+            "0",
+            "2K",
+            "3M",
+            "2G",
+            "4KK",
+            "4T",
+            "-4K",
+            "99999999999",
+        ] {
+            assert!(ring_size(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
     fn pids_are_listed_or_repeated() {
         let cli = Cli::try_parse_from(["fdtrace", "-p", "1,2", "--pid", "3"]).unwrap();
         assert_eq!(cli.watch.scope.pids, [1, 2, 3]);

@@ -258,3 +258,92 @@ fn write_json(
     };
     json::line(output, "summary", now, &fields)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::tables::{change::Op, slot::Slot};
+
+    fn verdict() -> Verdict {
+        let change = Change {
+            op: Op::Close,
+            time_ns: 1,
+            files: 0x1000,
+            fd: 3,
+            slot: Slot::default(),
+            tgid: 7,
+            tid: 8,
+            uid: 0,
+            call: 0,
+            in_scope: true,
+            comm: [0; 16],
+        };
+        Verdict {
+            backend: Backend::Kprobe,
+            duration_s: 2.5,
+            records: 100,
+            lost: 1,
+            repaired: 2,
+            tables: 1,
+            compared: vec![Compared {
+                pid: 7,
+                tid: 7,
+                comm: b"\x1b[2Jx".to_vec(),
+                used: Some(5),
+                open: 4,
+                soft: 1024,
+            }],
+            differences: vec![Disagreement {
+                pid: 7,
+                tid: 7,
+                comm: b"\x1b[2Jx".to_vec(),
+                fd: Some(3),
+                model: Some("file a\nb file 0x10".to_owned()),
+                kernel: None,
+                history: vec![change],
+            }],
+        }
+    }
+
+    fn written(as_json: bool, verdict: &Verdict) -> String {
+        let mut output = Vec::new();
+        write(&mut output, as_json, true, Timestamp::UNIX_EPOCH, verdict).unwrap();
+        String::from_utf8(output).unwrap()
+    }
+
+    #[test]
+    fn a_difference_is_told_with_its_history() {
+        let text = written(false, &verdict());
+        let lines: Vec<_> = text.lines().collect();
+        assert_eq!(lines.len(), 5, "{text}");
+        assert!(lines[2].contains("fd 3 followed: file a\\x0ab file 0x10, in the kernel: nothing"));
+        assert!(lines[3].contains("close by 7/8"));
+        assert_eq!(
+            lines[4],
+            "1 difference: 4 fds of 1 process in 1 table, after 100 records in 2.5 s, 1 lost, \
+             2 repaired, kprobe backend"
+        );
+        assert!(!text.contains('\x1b'));
+    }
+
+    #[test]
+    fn json_ends_with_a_summary() {
+        let text = written(true, &verdict());
+        let objects: Vec<serde_json::Value> = text
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect();
+        let types: Vec<_> = objects.iter().map(|object| &object["type"]).collect();
+        assert_eq!(types, ["process", "difference", "summary"]);
+        assert_eq!(objects[1]["kernel"], serde_json::Value::Null);
+        assert_eq!(objects[1]["history"][0]["op"], "close");
+        assert_eq!(objects[2]["differences"], 1);
+    }
+
+    #[test]
+    fn agreement_is_one_word() {
+        let mut verdict = verdict();
+        verdict.differences.clear();
+        assert!(written(false, &verdict).contains("\nexact: 4 fds"));
+    }
+}
