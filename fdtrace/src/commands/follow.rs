@@ -41,6 +41,8 @@ pub(super) struct Follow {
     counted: [u64; PLACES.len()],
     /// Records and calls that nobody has seen since the start was over.
     lost: u64,
+    /// Closings owed a second ago.
+    owed: usize,
     next_pass: Option<Instant>,
     last_pass: Instant,
 }
@@ -100,6 +102,7 @@ impl Follow {
             tick: attach::FIRST_TICK,
             counted: [0; PLACES.len()],
             lost: 0,
+            owed: 0,
             next_pass: None,
             last_pass: Instant::now(),
         })
@@ -175,7 +178,12 @@ impl Follow {
             self.pass(Purpose::Look, handler)?;
             return Ok(());
         }
-        let is_due = self.last_pass.elapsed() > ROUTINE || self.tracker.tables.has_unread();
+        let tables = &self.tracker.tables;
+        let owed = tables.owed();
+        let is_due = self.last_pass.elapsed() > ROUTINE
+            || tables.has_unread()
+            || (owed > 0 && self.owed > 0);
+        self.owed = owed;
         if (self.count_losses(handler)? || is_due) && self.next_pass.is_none() {
             self.next_pass = Some(Instant::now());
         }

@@ -5,9 +5,8 @@
 //! (fork, exec): nothing is derived that the kernel can tell.
 //!
 //! In each slot the records come in the order of the changes, except that on kernels before 6.8 a
-//! closing can be overtaken by the next opening of the same number (`probe::plan`). Therefore a slot is
-//! a set of files that has one member at most when everything has been told: an opening adds to it, a
-//! closing takes that file out, wherever it is.
+//! closing can be overtaken by the next opening of the same number (`probe::plan`). Therefore a file that
+//! another one takes the place of is kept until its own closing is told.
 
 pub mod change;
 pub mod reconcile;
@@ -147,6 +146,13 @@ impl Tables {
         self.contradictions
     }
 
+    /// Closings that are owed: on kernels that tell them in order, each is one that was lost; on others
+    /// it comes a moment later.
+    #[must_use]
+    pub fn owed(&self) -> usize {
+        self.by_address.values().map(Table::owed).sum()
+    }
+
     /// Is there a table whose slots the kernel could not tell in records? The next pass reads it.
     #[must_use]
     pub fn has_unread(&self) -> bool {
@@ -176,13 +182,13 @@ impl Tables {
         if is_replaced {
             replaced = match table.get(record.fd) {
                 Some(slot) if slot.file == record.replaced => table.take(record.fd, pass),
-                _ => table.take_rival(record.fd, record.replaced),
+                _ => table.close(record.fd, record.replaced, pass),
             };
             self.contradictions += u64::from(replaced.is_none());
         }
         match table.put(record.fd, slot, pass) {
             // Its closing has not been told yet.
-            Ok(Some(before)) => table.add_rival(record.fd, before),
+            Ok(Some(before)) => table.owe(record.fd, before, pass),
             Ok(None) => {}
             Err(slot) => {
                 self.names.give_back(slot.name);
@@ -215,17 +221,7 @@ impl Tables {
     fn closed(&mut self, record: &CloseRecord, sink: &mut impl Sink) {
         let pass = self.pass;
         let table = Self::table_mut(&mut self.by_address, &mut self.generations, record.files);
-        let slot = match table.get(record.fd) {
-            Some(slot) if slot.file == record.file => {
-                let slot = table.take(record.fd, pass);
-                // The one that is left is the one whose closing comes next.
-                if let Some(rival) = table.has_rivals().then(|| table.take_any_rival(record.fd)) {
-                    rival.map(|rival| table.put(record.fd, rival, pass));
-                }
-                slot
-            }
-            _ => table.take_rival(record.fd, record.file),
-        };
+        let slot = table.close(record.fd, record.file, pass);
         let Some(slot) = slot else {
             self.contradictions += u64::from(record.flags & MAYBE_TOLD == 0);
             return;
@@ -358,7 +354,7 @@ impl Tables {
         self.rebind_executed(record, sink);
         let table = Self::table_mut(&mut self.by_address, &mut self.generations, record.files);
         table.touched_in = pass;
-        let rivals = table.take_rivals();
+        let owed = table.forgive();
         let mut closed: Vec<(u32, Slot)> = Vec::new();
         let firsts = (record.first..).step_by(PAGE as usize);
         for (word, first) in record.bits.iter().zip(firsts).take(record.words as usize) {
@@ -369,8 +365,8 @@ impl Tables {
             }
             self.contradictions += u64::from(word & !live != 0);
         }
-        for (_, rival) in rivals {
-            self.names.give_back(rival.name);
+        for slot in owed {
+            self.names.give_back(slot.name);
         }
         let actor = Actor {
             time_ns: record.time_ns,
@@ -514,8 +510,8 @@ impl Tables {
         let Some(mut table) = self.by_address.remove(&files) else {
             return;
         };
-        for (_, rival) in table.take_rivals() {
-            self.names.give_back(rival.name);
+        for slot in table.forgive() {
+            self.names.give_back(slot.name);
         }
         for (fd, slot) in table.slots() {
             if sink.wants_all() {

@@ -1,6 +1,7 @@
 //! The scenarios, a family to a file.
 
 mod above_limit;
+mod churn;
 mod false_leads;
 mod full_table;
 mod processes;
@@ -67,6 +68,7 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Scenario> {
         false_leads::ALL,
         storms::ALL,
         processes::ALL,
+        churn::ALL,
     ];
     families.into_iter().flatten()
 }

@@ -128,11 +128,12 @@ impl Tables {
         self.bind_threads(pass.threads, &mut ending);
         self.add_missing(pass.slots, &mut ending, sink);
         self.drop_extra(&mut ending, sink);
+        self.drop_owed(&mut ending);
         self.drop_idle(&mut ending, sink);
         let Ending {
             now, mut outcome, ..
         } = ending;
-        outcome.suspects = now.slots.len() + now.threads.len();
+        outcome.suspects = now.slots.len() + now.threads.len() + self.owed();
         outcome.open = self.open();
         if matches!(purpose, Purpose::Baseline | Purpose::Settle) {
             // Nothing was known that a record could have fitted.
@@ -269,6 +270,21 @@ impl Tables {
                     let op = ending.op(Op::Close, Op::Lost);
                     self.tell(sink, op, self.user_of(files), files, fd, slot);
                 }
+                self.names.give_back(slot.name);
+            }
+        }
+    }
+
+    /// Gives up waiting for closings that were owed for a whole pass and longer.
+    fn drop_owed(&mut self, ending: &mut Ending) {
+        let pass = self.pass;
+        for table in self
+            .by_address
+            .values_mut()
+            .filter(|table| table.owed() > 0)
+        {
+            for slot in table.forgive_before(pass.saturating_sub(1)) {
+                ending.outcome.repaired += u64::from(ending.purpose == Purpose::Reconcile);
                 self.names.give_back(slot.name);
             }
         }

@@ -27,8 +27,7 @@ pub struct Table {
     pub touched_in: u32,
     /// A pass that has found it in the kernel.
     pub seen_in: u32,
-    /// Files whose closing has not been told yet, although the next one in their slot has.
-    pub(super) rivals: Vec<(u32, Slot)>,
+    pub(super) owed: Vec<Owed>,
     pub(super) pages: Vec<Option<Box<Page>>>,
 }
 
@@ -116,32 +115,72 @@ impl Table {
             || page.is_some_and(|page| page.touched(pass) & super::slot::bit(fd) != 0)
     }
 
-    /// A file's closing is owed.
-    pub fn add_rival(&mut self, fd: u32, slot: Slot) {
-        self.rivals.push((fd, slot));
+    /// A file's closing is owed: another one has come into its slot.
+    pub fn owe(&mut self, fd: u32, slot: Slot, pass: u32) {
+        match self
+            .owed
+            .iter_mut()
+            .find(|owed| owed.fd == fd && owed.slot.is_none())
+        {
+            Some(doubt) => doubt.slot = Some(slot),
+            None => self.owed.push(Owed {
+                fd,
+                slot: Some(slot),
+                since: pass,
+            }),
+        }
     }
 
-    /// The closing of a file that is not in its slot any more.
-    pub fn take_rival(&mut self, fd: u32, file: u64) -> Option<Slot> {
-        let is_it = |rival: &(u32, Slot)| rival.0 == fd && rival.1.file == file;
-        let index = self.rivals.iter().position(is_it)?;
-        Some(self.rivals.swap_remove(index).1)
+    /// A file is closed: the one whose closing is owed, else the one that is there.
+    pub fn close(&mut self, fd: u32, file: u64, pass: u32) -> Option<Slot> {
+        let current = self.get(fd).is_some_and(|slot| slot.file == file);
+        let is_it = |owed: &Owed| owed.fd == fd && owed.slot.is_some_and(|slot| slot.file == file);
+        if let Some(index) = self.owed.iter().position(is_it) {
+            return if current {
+                // Which of the two it was, nobody can tell.
+                self.owed[index].slot.take()
+            } else {
+                self.owed.swap_remove(index).slot
+            };
+        }
+        if !current {
+            return None;
+        }
+        self.owed
+            .retain(|owed| owed.fd != fd || owed.slot.is_some());
+        self.take(fd, pass)
     }
 
-    /// Any file of this slot whose closing is owed.
-    pub fn take_any_rival(&mut self, fd: u32) -> Option<Slot> {
-        let index = self.rivals.iter().position(|rival| rival.0 == fd)?;
-        Some(self.rivals.swap_remove(index).1)
-    }
-
-    /// Are closings owed?
+    /// How many closings are owed, or were.
     #[must_use]
-    pub fn has_rivals(&self) -> bool {
-        !self.rivals.is_empty()
+    pub fn owed(&self) -> usize {
+        self.owed.len()
     }
 
     /// All files whose closing is owed: they are forgotten.
-    pub fn take_rivals(&mut self) -> Vec<(u32, Slot)> {
-        std::mem::take(&mut self.rivals)
+    pub fn forgive(&mut self) -> Vec<Slot> {
+        let owed = std::mem::take(&mut self.owed);
+        owed.into_iter().filter_map(|owed| owed.slot).collect()
     }
+
+    /// Those that were owed before this pass began: their closing was lost, since no thread takes that
+    /// long from a function's last line to its end.
+    pub fn forgive_before(&mut self, pass: u32) -> Vec<Slot> {
+        let old: Vec<Owed> = self.owed.extract_if(.., |owed| owed.since < pass).collect();
+        let lost = old
+            .into_iter()
+            .filter_map(|owed| owed.slot.or_else(|| self.take(owed.fd, pass)));
+        lost.collect()
+    }
+}
+
+/// A closing that has not been told yet, although the next file in the slot has.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Owed {
+    fd: u32,
+    /// The file; `None` where a closing came that could be this one or that of the same file's next stay
+    /// in the slot.
+    slot: Option<Slot>,
+    /// The pass in which it began.
+    since: u32,
 }

@@ -387,3 +387,31 @@ fn a_close_of_something_unknown_is_a_contradiction() {
     apply(&mut tables, [Told::Closed(record)]);
     assert_eq!(tables.contradictions(), 1);
 }
+
+#[test]
+fn a_lost_close_is_healed_in_a_slot_that_is_never_quiet() {
+    let (mut kernel, mut tables) = known();
+    kernel.step(Step::Open(0));
+    apply(&mut tables, std::mem::take(&mut kernel.told));
+    kernel.step(Step::Close(0, 1));
+    kernel.told.clear();
+    for looks in 0..3 {
+        kernel.step(Step::Open(0));
+        apply(&mut tables, std::mem::take(&mut kernel.told));
+        assert_eq!(tables.owed(), usize::from(looks < 2), "{looks} looks");
+        let mut pass = tables.begin_pass();
+        for slot in kernel.show_slots() {
+            pass.slot(&mut tables, &slot);
+        }
+        kernel.step(Step::Close(0, 1));
+        kernel.step(Step::Open(0));
+        apply(&mut tables, std::mem::take(&mut kernel.told));
+        for thread in kernel.show_threads() {
+            pass.thread(thread);
+        }
+        tables.end_pass(pass, Purpose::Settle, &mut ());
+        kernel.step(Step::Close(0, 1));
+        apply(&mut tables, std::mem::take(&mut kernel.told));
+    }
+    check(&tables, &kernel);
+}

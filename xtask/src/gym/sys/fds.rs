@@ -159,6 +159,12 @@ pub(crate) fn is_open(number: RawFd) -> bool {
     unsafe { libc::fcntl(number, libc::F_GETFD) != -1 }
 }
 
+/// Closes one number.
+pub(crate) fn close_number(number: RawFd) -> io::Result<()> {
+    // SAFETY: the caller does not use what it owns under this number again.
+    check(unsafe { libc::close(number) }).map(drop)
+}
+
 /// Closes every descriptor from `first` up to the highest that a limit allows.
 pub(crate) fn close_from(first: u32) -> io::Result<()> {
     // SAFETY: called before anything in this program owns a descriptor above standard error.
