@@ -15,6 +15,10 @@ pub const COPY_MAX: u32 = 65_536;
 /// Slots of an executing process's table that the kernel programs read.
 pub const EXEC_MAX: u32 = 1 << 20;
 
+/// [`OpenRecord::replaced`]: whatever file was there, by a record that comes when the table's lock is free
+/// again: the new file may have been closed by then.
+pub const ANY_FILE: u64 = u64::MAX;
+
 /// `flags`: whoever did it is in the scope that was asked for.
 pub const IN_SCOPE: u32 = 1;
 /// `flags`: another hook may have told this close already (`__close_fd_get_file`, which calls
@@ -48,7 +52,7 @@ pub struct OpenRecord {
     pub files: u64,
     /// The file.
     pub file: u64,
-    /// The file that it replaces, 0 where there is none.
+    /// The file that it replaces, 0 where there is none, or [`ANY_FILE`].
     pub replaced: u64,
     /// Inode number.
     pub inode: u64,

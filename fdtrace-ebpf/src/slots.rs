@@ -11,7 +11,7 @@ use aya_ebpf::{
     programs::{FEntryContext, FExitContext, ProbeContext, RetProbeContext},
 };
 use fdtrace_common::{
-    change::{CloseRecord, MAYBE_TOLD, OpenRecord},
+    change::{ANY_FILE, CloseRecord, MAYBE_TOLD, OpenRecord},
     control::COUNTER_PENDING_FULL,
     record::{RECORD_CLOSED, RECORD_OPENED, RECORD_REPLACED},
 };
@@ -74,7 +74,7 @@ fn installed(files: Address, fd: u32, file: Address) {
 #[fentry]
 pub(crate) fn replace_entry(ctx: FEntryContext) -> i32 {
     let arguments = ctx.as_ptr() as Address;
-    replaced(
+    replaces(
         read(arguments),
         read(arguments + 8),
         read::<u64>(arguments + 16) as u32,
@@ -82,28 +82,72 @@ pub(crate) fn replace_entry(ctx: FEntryContext) -> i32 {
     0
 }
 
+/// The end of `do_dup2`, when the lock is free again.
+#[fexit]
+pub(crate) fn replace_exit(ctx: FExitContext) -> i32 {
+    replaced(read::<i32>(ctx.as_ptr() as Address + 4 * 8));
+    0
+}
+
 /// The twin of [`replace_entry`].
 #[kprobe]
 pub(crate) fn replace_probe(ctx: ProbeContext) -> u32 {
     let argument = |index| ctx.arg::<u64>(index).unwrap_or(0);
-    replaced(argument(0), argument(1), argument(2) as u32);
+    replaces(argument(0), argument(1), argument(2) as u32);
     0
 }
 
-/// Does what the function is about to do: a number that is taken and has no file yet is refused
-/// (EBUSY), everything else succeeds.
+/// The twin of [`replace_exit`].
+#[kretprobe]
+pub(crate) fn replace_return(ctx: RetProbeContext) -> u32 {
+    replaced(ctx.ret::<i32>());
+    0
+}
+
+/// Calls of `do_dup2` of which only their end tells what they do, by thread.
+#[map]
+static UNDECIDED: LruHashMap<u64, [u64; 3]> = LruHashMap::with_max_entries(4_096, 0);
+
+/// Foresees what the function does: with a file in the slot it replaces that one, onto a free number it
+/// puts its own. Between the two, the number is taken by a call that installs its file at any moment,
+/// without the lock: only the function's result tells whether it has come too early (EBUSY).
 #[inline(always)]
-fn replaced(files: Address, file: Address, fd: u32) {
+fn replaces(files: Address, file: Address, fd: u32) {
     let task = kernel::current_task();
     if !scope::tracks(task) {
         return;
     }
     let table = Table::of(files);
+    // The bit first: a file that is seen here stays, one that is not may be there a moment later.
+    let is_taken = table.is_taken(fd);
     let old = table.file(fd);
     if old != 0 {
         opened(task, RECORD_REPLACED, files, fd, file, old);
-    } else if !table.is_taken(fd) {
+    } else if is_taken {
+        let call = [files, file, u64::from(fd)];
+        if UNDECIDED
+            .insert(bpf_get_current_pid_tgid(), call, 0)
+            .is_err()
+        {
+            control::count(COUNTER_PENDING_FULL);
+        }
+    } else {
         opened(task, RECORD_OPENED, files, fd, file, 0);
+    }
+}
+
+#[inline(always)]
+fn replaced(result: i32) {
+    let thread = bpf_get_current_pid_tgid();
+    let Some(call) = UNDECIDED.get_ptr(thread) else {
+        return;
+    };
+    // SAFETY: an entry of this thread's own.
+    let [files, file, fd] = unsafe { *call };
+    let _ = UNDECIDED.remove(thread);
+    if result >= 0 {
+        let task = kernel::current_task();
+        opened(task, RECORD_REPLACED, files, fd as u32, file, ANY_FILE);
     }
 }
 
@@ -132,33 +176,8 @@ fn opened(task: Address, kind: u32, files: Address, fd: u32, file: Address, repl
     ring::submit(entry);
 }
 
-/// `struct file *file_close_fd_locked(files, fd)`, with the table's lock held.
-#[fentry]
-pub(crate) fn close_locked_entry(ctx: FEntryContext) -> i32 {
-    let arguments = ctx.as_ptr() as Address;
-    close_locked(read(arguments), read::<u64>(arguments + 8) as u32);
-    0
-}
-
-/// The twin of [`close_locked_entry`].
-#[kprobe]
-pub(crate) fn close_locked_probe(ctx: ProbeContext) -> u32 {
-    let argument = |index| ctx.arg::<u64>(index).unwrap_or(0);
-    close_locked(argument(0), argument(1) as u32);
-    0
-}
-
-/// Does what the function is about to do: a slot without a file is left alone.
-#[inline(always)]
-fn close_locked(files: Address, fd: u32) {
-    let file = Table::of(files).file(fd);
-    if file != 0 {
-        closed(files, fd, file, 0);
-    }
-}
-
-/// `struct file *pick_file(files, fd)`: kernels differ in who takes the lock, so the file counts that
-/// it returns.
+/// `struct file *file_close_fd_locked(files, fd)`, and `pick_file` before 6.8: the file counts that it
+/// returns, since one may be installed at any moment until the function looks.
 #[fexit]
 pub(crate) fn pick_file_exit(ctx: FExitContext) -> i32 {
     let arguments = ctx.as_ptr() as Address;

@@ -14,7 +14,7 @@ use tokio::runtime;
 use super::{
     Ended,
     follow::{Follow, Listener, Lost, say_what_runs},
-    kernel_log_level, own_limit, say,
+    kernel_log_level, own, say,
 };
 use crate::{
     cli::Audit,
@@ -50,7 +50,8 @@ pub(super) fn run(args: &Audit) -> Result<Ended> {
     requirements::check()?;
     let members = cgroup::all_members(&std::mem::take(&mut request.cgroups))?;
     let scope = Scope::new(&request)?;
-    own_limit::raise();
+    own::raise_limit();
+    own::keep_up();
     let options = load::Options {
         backend: args.run.backend.forced(),
         btf: args.run.btf.as_deref(),

@@ -41,8 +41,8 @@ pub(super) struct Follow {
     counted: [u64; PLACES.len()],
     /// Records and calls that nobody has seen since the start was over.
     lost: u64,
-    /// Closings owed a second ago.
-    owed: usize,
+    /// Records waited for a second ago.
+    awaited: usize,
     next_pass: Option<Instant>,
     last_pass: Instant,
 }
@@ -102,7 +102,7 @@ impl Follow {
             tick: attach::FIRST_TICK,
             counted: [0; PLACES.len()],
             lost: 0,
-            owed: 0,
+            awaited: 0,
             next_pass: None,
             last_pass: Instant::now(),
         })
@@ -179,11 +179,11 @@ impl Follow {
             return Ok(());
         }
         let tables = &self.tracker.tables;
-        let owed = tables.owed();
+        let awaited = tables.awaited();
         let is_due = self.last_pass.elapsed() > ROUTINE
             || tables.has_unread()
-            || (owed > 0 && self.owed > 0);
-        self.owed = owed;
+            || (awaited > 0 && self.awaited > 0);
+        self.awaited = awaited;
         if (self.count_losses(handler)? || is_due) && self.next_pass.is_none() {
             self.next_pass = Some(Instant::now());
         }

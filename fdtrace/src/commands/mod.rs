@@ -5,7 +5,7 @@ mod doctor;
 mod follow;
 mod ls;
 mod man;
-mod own_limit;
+mod own;
 mod stdout;
 mod trace;
 mod watch;

@@ -9,7 +9,7 @@ use tokio::{runtime, sync::Notify, task::spawn_blocking};
 use super::{
     Ended,
     follow::{Follow, Listener, Lost, say_what_runs},
-    kernel_log_level, own_limit, say,
+    kernel_log_level, own, say,
 };
 use crate::{
     cli::Trace,
@@ -39,7 +39,8 @@ pub(super) fn run(args: &Trace) -> Result<Ended> {
     request.check()?;
     requirements::check()?;
     let scope = Scope::new(&request)?;
-    own_limit::raise();
+    own::raise_limit();
+    own::keep_up();
     let options = load::Options {
         backend: args.run.backend.forced(),
         btf: args.run.btf.as_deref(),

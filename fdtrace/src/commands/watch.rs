@@ -17,7 +17,7 @@ use tokio::{
 };
 
 use self::stream::Stream;
-use super::{Ended, kernel_log_level, own_limit, say};
+use super::{Ended, kernel_log_level, own, say};
 use crate::{
     cli::Watch,
     probe::{
@@ -42,7 +42,7 @@ pub(super) fn run(args: &Watch) -> Result<Ended> {
     request.check()?;
     requirements::check()?;
     let scope = Scope::new(&request)?;
-    own_limit::raise();
+    own::raise_limit();
     let options = load::Options {
         backend: args.run.backend.forced(),
         btf: args.run.btf.as_deref(),

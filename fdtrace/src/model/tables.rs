@@ -17,8 +17,8 @@ use std::collections::HashSet;
 
 use fdtrace_common::{
     change::{
-        BitsRecord, CHUNK, CloseRecord, CopyRecord, IN_SCOPE, MAYBE_TOLD, OpenRecord, SlotsRecord,
-        ThreadRecord, UNREAD,
+        ANY_FILE, BitsRecord, CHUNK, CloseRecord, CopyRecord, IN_SCOPE, MAYBE_TOLD, OpenRecord,
+        SlotsRecord, ThreadRecord, UNREAD,
     },
     record::RECORD_REPLACED,
 };
@@ -43,6 +43,9 @@ pub struct Calls {
     /// Those that take files from other processes.
     pub receive: Vec<u32>,
 }
+
+/// Records that a table waits for at most: more can only have been lost.
+const AWAITED_MAX: usize = 64;
 
 /// One thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -146,11 +149,10 @@ impl Tables {
         self.contradictions
     }
 
-    /// Closings that are owed: on kernels that tell them in order, each is one that was lost; on others
-    /// it comes a moment later.
+    /// Records that are waited for: each comes a moment later, or was lost.
     #[must_use]
-    pub fn owed(&self) -> usize {
-        self.by_address.values().map(Table::owed).sum()
+    pub fn awaited(&self) -> usize {
+        self.by_address.values().map(Table::awaited).sum()
     }
 
     /// Is there a table whose slots the kernel could not tell in records? The next pass reads it.
@@ -178,22 +180,34 @@ impl Tables {
         let pass = self.pass;
         let table = Self::table_mut(&mut self.by_address, &mut self.generations, record.files);
         let is_replaced = record.kind == RECORD_REPLACED;
+        let is_late = record.replaced == ANY_FILE;
         let mut replaced = None;
-        if is_replaced {
-            replaced = match table.get(record.fd) {
-                Some(slot) if slot.file == record.replaced => table.take(record.fd, pass),
-                _ => table.close(record.fd, record.replaced, pass),
-            };
-            self.contradictions += u64::from(replaced.is_none());
+        if is_late {
+            replaced = table.close_any(record.fd, pass);
+        } else if is_replaced {
+            replaced = table.close(record.fd, record.replaced, pass);
+            if replaced.is_none() {
+                self.contradictions += Self::close_early(table, record.fd, record.replaced, pass);
+            }
         }
-        match table.put(record.fd, slot, pass) {
-            // Its closing has not been told yet.
-            Ok(Some(before)) => table.owe(record.fd, before, pass),
-            Ok(None) => {}
-            Err(slot) => {
-                self.names.give_back(slot.name);
-                self.contradictions += 1;
-                return;
+        if is_late && table.take_early(record.fd, record.file) {
+            self.names.give_back(slot.name);
+        } else {
+            match table.put(record.fd, slot, pass) {
+                // Its closing has not been told yet.
+                Ok(Some(before)) if table.awaited() < AWAITED_MAX => {
+                    table.owe(record.fd, before, pass);
+                }
+                Ok(Some(before)) => {
+                    self.contradictions += 1;
+                    self.names.give_back(before.name);
+                }
+                Ok(None) => {}
+                Err(slot) => {
+                    self.names.give_back(slot.name);
+                    self.contradictions += 1;
+                    return;
+                }
             }
         }
         if let Some(replaced) = replaced {
@@ -223,7 +237,9 @@ impl Tables {
         let table = Self::table_mut(&mut self.by_address, &mut self.generations, record.files);
         let slot = table.close(record.fd, record.file, pass);
         let Some(slot) = slot else {
-            self.contradictions += u64::from(record.flags & MAYBE_TOLD == 0);
+            if record.flags & MAYBE_TOLD == 0 {
+                self.contradictions += Self::close_early(table, record.fd, record.file, pass);
+            }
             return;
         };
         if sink.wants_all() {
@@ -239,6 +255,15 @@ impl Tables {
             self.tell(sink, Op::Close, actor, record.files, record.fd, slot);
         }
         self.names.give_back(slot.name);
+    }
+
+    /// Keeps a closing whose opening may come yet; how many could not be kept.
+    fn close_early(table: &mut Table, fd: u32, file: u64, pass: u32) -> u64 {
+        if table.awaited() < AWAITED_MAX {
+            table.close_early(fd, file, pass);
+            return 0;
+        }
+        1
     }
 
     fn copied(&mut self, record: &CopyRecord, sink: &mut impl Sink) {

@@ -91,7 +91,7 @@ impl Loaded {
         }
         if how == backend {
             let attached = if backend == Backend::Fentry {
-                self.attach_trampoline(place)
+                self.attach_trampolines(place)
             } else {
                 self.attach_probes(place)
             };
@@ -111,16 +111,18 @@ impl Loaded {
         Ok(true)
     }
 
-    fn attach_trampoline(&mut self, place: &Place) -> Result<(), ProgramError> {
-        match find(&mut self.ebpf, place.trampoline)? {
-            Program::FEntry(program) => {
-                program.load(place.function, &self.aya_btf)?;
-                program.attach()?;
-            }
-            program => {
-                let program: &mut FExit = program.try_into()?;
-                program.load(place.function, &self.aya_btf)?;
-                program.attach()?;
+    fn attach_trampolines(&mut self, place: &Place) -> Result<(), ProgramError> {
+        for program in place.trampolines {
+            match find(&mut self.ebpf, program)? {
+                Program::FEntry(program) => {
+                    program.load(place.function, &self.aya_btf)?;
+                    program.attach()?;
+                }
+                program => {
+                    let program: &mut FExit = program.try_into()?;
+                    program.load(place.function, &self.aya_btf)?;
+                    program.attach()?;
+                }
             }
         }
         Ok(())

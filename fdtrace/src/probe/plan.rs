@@ -25,9 +25,9 @@ pub struct Hook {
 pub struct Place {
     /// The kernel function.
     pub function: &'static str,
-    /// The program for its trampoline, at the function's entry or exit.
-    pub trampoline: &'static str,
-    /// The twins for kernels without trampolines, on its entry, its return or both.
+    /// The programs for its trampoline, at the function's entry, its exit or both.
+    pub trampolines: &'static [&'static str],
+    /// The twins for kernels without trampolines.
     pub probes: &'static [&'static str],
     /// It runs with the table's lock held, so that nothing takes its CPU away.
     pub is_locked: bool,
@@ -65,12 +65,12 @@ pub enum Role {
 
 const fn place(
     function: &'static str,
-    trampoline: &'static str,
+    trampolines: &'static [&'static str],
     probes: &'static [&'static str],
 ) -> Place {
     Place {
         function,
-        trampoline,
+        trampolines,
         probes,
         is_locked: false,
     }
@@ -79,12 +79,12 @@ const fn place(
 /// The same, where the table's lock is held.
 const fn locked(
     function: &'static str,
-    trampoline: &'static str,
+    trampolines: &'static [&'static str],
     probes: &'static [&'static str],
 ) -> Place {
     Place {
         function,
-        trampoline,
+        trampolines,
         probes,
         is_locked: true,
     }
@@ -95,8 +95,8 @@ pub const HOOKS: &[Hook] = &[
     Hook {
         sees: "EMFILE of every call that asks for a number",
         places: &[
-            place("__alloc_fd", "alloc_fd_exit", &["alloc_fd_return"]),
-            place("alloc_fd", "alloc_fd_exit", &["alloc_fd_return"]),
+            place("__alloc_fd", &["alloc_fd_exit"], &["alloc_fd_return"]),
+            place("alloc_fd", &["alloc_fd_exit"], &["alloc_fd_return"]),
         ],
         role: Role::Required,
     },
@@ -104,7 +104,7 @@ pub const HOOKS: &[Hook] = &[
         sees: "fork, unshare and exec: the table they copy, and EMFILE",
         places: &[place(
             "dup_fd",
-            "dup_fd_exit",
+            &["dup_fd_exit"],
             &["dup_fd_entry", "dup_fd_return"],
         )],
         role: Role::Exhaustion,
@@ -113,21 +113,21 @@ pub const HOOKS: &[Hook] = &[
         sees: "ENFILE by fs.file-max",
         places: &[place(
             "alloc_empty_file",
-            "alloc_file_exit",
+            &["alloc_file_exit"],
             &["alloc_file_return"],
         )],
         role: Role::Exhaustion,
     },
     Hook {
         sees: "dup2 and dup3 above the limit (EBADF)",
-        places: &[place("ksys_dup3", "dup3_exit", &["dup3_return"])],
+        places: &[place("ksys_dup3", &["dup3_exit"], &["dup3_return"])],
         role: Role::Exhaustion,
     },
     Hook {
         sees: "inotify instances",
         places: &[place(
             "do_inotify_init",
-            "inotify_init_exit",
+            &["inotify_init_exit"],
             &["inotify_init_return"],
         )],
         role: Role::FalseLead,
@@ -137,12 +137,12 @@ pub const HOOKS: &[Hook] = &[
         places: &[
             place(
                 "__x64_sys_fanotify_init",
-                "fanotify_init_exit",
+                &["fanotify_init_exit"],
                 &["fanotify_init_return"],
             ),
             place(
                 "__arm64_sys_fanotify_init",
-                "fanotify_init_exit",
+                &["fanotify_init_exit"],
                 &["fanotify_init_return"],
             ),
         ],
@@ -150,7 +150,7 @@ pub const HOOKS: &[Hook] = &[
     },
     Hook {
         sees: "bytes of message queues",
-        places: &[place("do_mq_open", "mq_open_exit", &["mq_open_return"])],
+        places: &[place("do_mq_open", &["mq_open_exit"], &["mq_open_return"])],
         role: Role::FalseLead,
     },
     Hook {
@@ -158,12 +158,12 @@ pub const HOOKS: &[Hook] = &[
         places: &[
             place(
                 "__x64_sys_io_uring_register",
-                "io_uring_register_exit",
+                &["io_uring_register_exit"],
                 &["io_uring_register_return"],
             ),
             place(
                 "__arm64_sys_io_uring_register",
-                "io_uring_register_exit",
+                &["io_uring_register_exit"],
                 &["io_uring_register_return"],
             ),
         ],
@@ -171,14 +171,14 @@ pub const HOOKS: &[Hook] = &[
     },
     Hook {
         sees: "pages of pipes",
-        places: &[place("do_pipe2", "pipe_exit", &["pipe_return"])],
+        places: &[place("do_pipe2", &["pipe_exit"], &["pipe_return"])],
         role: Role::FalseLead,
     },
     Hook {
         sees: "numbers for file systems without a device",
         places: &[place(
             "get_anon_bdev",
-            "anon_bdev_exit",
+            &["anon_bdev_exit"],
             &["anon_bdev_return"],
         )],
         role: Role::FalseLead,
@@ -189,7 +189,7 @@ pub const HOOKS: &[Hook] = &[
         sees: "EMFILE of a FUSE server that opens",
         places: &[place(
             "fuse_file_open",
-            "fuse_open_exit",
+            &["fuse_open_exit"],
             &["fuse_open_return"],
         )],
         role: Role::FalseLead,
@@ -198,7 +198,7 @@ pub const HOOKS: &[Hook] = &[
         sees: "EMFILE of a FUSE server that looks up or creates for open",
         places: &[place(
             "fuse_atomic_open",
-            "fuse_create_exit",
+            &["fuse_create_exit"],
             &["fuse_create_return"],
         )],
         role: Role::FalseLead,
@@ -214,7 +214,10 @@ pub const HOOKS: &[Hook] = &[
 /// * It is replaced, and from 6.8 on removed, with the lock held, and the record is written then
 ///   (`do_dup2`, `file_close_fd_locked`). Both need a file in the slot, so they come after the record of
 ///   its installing; the next installing needs the lock to get the number, so it comes after theirs.
-/// * Before, the function that empties a slot may give the lock up before its end (`pick_file`): then
+/// * A number that is taken and has no file yet gets one without the lock. Whether `do_dup2` has met it
+///   before or after is known at its end, when the lock is free: such a record can come after that of the
+///   closing of its own file. The model keeps an early closing until then.
+/// * Before 6.8, the function that empties a slot may give the lock up before its end (`pick_file`): then
 ///   the next file's record can come first. The model keeps both until the first one's closing is told.
 ///
 /// `close_fd` is no hook: from 6.6 on close(2) does not call it.
@@ -223,14 +226,18 @@ pub const TABLE_HOOKS: &[Hook] = &[
         sees: "every file that comes into a free slot",
         places: &[
             // Before 5.11 `fd_install` is inlined into its callers in fs/file.c.
-            place("__fd_install", "install_entry", &["install_probe"]),
-            place("fd_install", "install_entry", &["install_probe"]),
+            place("__fd_install", &["install_entry"], &["install_probe"]),
+            place("fd_install", &["install_entry"], &["install_probe"]),
         ],
         role: Role::Required,
     },
     Hook {
         sees: "dup2 and whoever else replaces a file",
-        places: &[locked("do_dup2", "replace_entry", &["replace_probe"])],
+        places: &[locked(
+            "do_dup2",
+            &["replace_entry", "replace_exit"],
+            &["replace_probe", "replace_return"],
+        )],
         role: Role::Required,
     },
     Hook {
@@ -238,12 +245,12 @@ pub const TABLE_HOOKS: &[Hook] = &[
         places: &[
             locked(
                 "file_close_fd_locked",
-                "close_locked_entry",
-                &["close_locked_probe"],
+                &["pick_file_exit"],
+                &["pick_file_probe", "pick_file_return"],
             ),
             place(
                 "pick_file",
-                "pick_file_exit",
+                &["pick_file_exit"],
                 &["pick_file_probe", "pick_file_return"],
             ),
         ],
@@ -254,7 +261,7 @@ pub const TABLE_HOOKS: &[Hook] = &[
         sees: "io_uring and binder closing an fd",
         places: &[place(
             "__close_fd_get_file",
-            "close_get_file_exit",
+            &["close_get_file_exit"],
             &["close_get_file_probe", "close_get_file_return"],
         )],
         role: Role::OlderKernels,
@@ -263,24 +270,28 @@ pub const TABLE_HOOKS: &[Hook] = &[
         sees: "threads and processes that are made",
         places: &[place(
             "wake_up_new_task",
-            "new_thread_entry",
+            &["new_thread_entry"],
             &["new_thread_probe"],
         )],
         role: Role::Required,
     },
     Hook {
         sees: "threads that give their table up",
-        places: &[place("exit_files", "exit_entry", &["exit_probe"])],
+        places: &[place("exit_files", &["exit_entry"], &["exit_probe"])],
         role: Role::Required,
     },
     Hook {
         sees: "what exec leaves open",
-        places: &[place("setup_new_exec", "exec_entry", &["exec_probe"])],
+        places: &[place("setup_new_exec", &["exec_entry"], &["exec_probe"])],
         role: Role::Required,
     },
     Hook {
         sees: "new names of threads",
-        places: &[place("__set_task_comm", "rename_entry", &["rename_probe"])],
+        places: &[place(
+            "__set_task_comm",
+            &["rename_entry"],
+            &["rename_probe"],
+        )],
         role: Role::Exhaustion,
     },
 ];
@@ -291,7 +302,7 @@ pub fn follows_tables(program: &str) -> bool {
     let shared = HOOKS.iter().filter(|hook| hook.follows_tables());
     let places = shared.chain(TABLE_HOOKS).flat_map(|hook| hook.places);
     places
-        .flat_map(|place| place.probes.iter().chain([&place.trampoline]))
+        .flat_map(|place| place.probes.iter().chain(place.trampolines))
         .any(|name| *name == program)
 }
 
@@ -360,7 +371,7 @@ mod tests {
         let mut names: Vec<&str> = Vec::new();
         for hook in all() {
             let places = hook.places.iter();
-            let programs = places.flat_map(|place| place.probes.iter().chain([&place.trampoline]));
+            let programs = places.flat_map(|place| place.probes.iter().chain(place.trampolines));
             let mut programs: Vec<_> = programs.collect();
             programs.sort_unstable();
             programs.dedup();

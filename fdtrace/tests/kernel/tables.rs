@@ -58,16 +58,6 @@ const GROUPS: &[(&str, &[Victim])] = &[
             ("pid_reuse", &[]),
         ],
     ),
-    (
-        "passing",
-        &[
-            ("scm_rights", &[]),
-            ("pidfd_getfd", &[]),
-            ("so_peerpidfd", &[]),
-            ("io_uring_table", &[]),
-            ("kinds", &[]),
-        ],
-    ),
 ];
 
 /// How long the soak goes on.

@@ -6,7 +6,7 @@ use clap::Parser;
 
 use crate::scenarios;
 
-/// Runs out of file descriptors in a named way, checks itself, and tells what it did as one
+/// Runs out of file descriptors, or changes its table, in a named way, checks itself, and tells what it did as one
 /// line of JSON.
 ///
 /// Status 0: all went as the scenario says; 3: this kernel or this user cannot have it, with the
@@ -38,7 +38,8 @@ pub(crate) struct Options {
     #[arg(long)]
     pub(crate) hold_until_eof: bool,
 
-    /// `storm`, `storm_mixed`: failing calls [default: 5000000]; `hold`: descriptors [default: 32]
+    /// `storm`, `storm_mixed`: failing calls [default: 5000000]; `hold`: descriptors [default: 32];
+    /// scenarios that repeat something: how often
     #[arg(long, value_name = "N")]
     pub(crate) count: Option<u64>,
 
@@ -46,11 +47,11 @@ pub(crate) struct Options {
     #[arg(long, value_name = "T", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=256))]
     pub(crate) threads: u64,
 
-    /// `leak`: time to go on failing for
-    #[arg(long, value_name = "SECONDS", default_value_t = 1)]
-    pub(crate) seconds: u64,
+    /// Time to go on for: `leak` [default: 1], `two_threads_one_number`, `dup2_over` [default: 10]
+    #[arg(long, value_name = "SECONDS")]
+    pub(crate) seconds: Option<u64>,
 
-    /// Set by `exec_then_open` for its second half
+    /// Set for the second half of a scenario that becomes, or starts, another program
     #[arg(long, hide = true)]
     pub(crate) after_exec: bool,
 }

@@ -5,6 +5,7 @@
 //! linked statically, so that it also runs in guests that have nothing else.
 
 mod cli;
+mod ends;
 mod keeper;
 mod report;
 mod run;
@@ -48,8 +49,12 @@ fn gym(options: Options) -> Result<ExitCode> {
         scenarios::all().try_for_each(|scenario| say(scenario.name))?;
         return Ok(ExitCode::SUCCESS);
     };
-    if let Some(comm) = options.comm.as_ref().filter(|_| !options.after_exec) {
-        limits::set_comm(comm.as_bytes()).context("cannot set the name")?;
+    // After exec, a scenario that is not named after itself is about the name that exec gives.
+    let chosen = options.comm.as_ref().map(|comm| comm.as_bytes());
+    let chosen = chosen.filter(|_| scenario.named || !options.after_exec);
+    let own = scenario.named.then_some(scenario.name.as_bytes());
+    if let Some(comm) = chosen.or(own) {
+        limits::set_comm(comm).context("cannot set the name")?;
     }
     let mut run = Run::new(options, scenario.limit)?;
     match (scenario.run)(&mut run) {

@@ -30,6 +30,9 @@ pub(crate) struct Facts {
     pub(crate) soft: u64,
     /// Descriptors open in the failing thread's table while it failed.
     pub(crate) used: u64,
+    /// Entries of the process's own `/proc/self/fd`, without the one that listing them takes; the
+    /// same as `used` where they are not, or cannot be, listed.
+    pub(crate) open: u64,
     /// Processes that the started one made for the scenario, oldest first.
     pub(crate) children: Vec<i32>,
     /// What else there is to know.

@@ -1,6 +1,11 @@
 //! What scenarios have in common: filling the table, the gate before the failing call, the checks.
 
-use std::{io, os::fd::OwnedFd};
+use std::{
+    fs, io,
+    os::fd::OwnedFd,
+    thread,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context as _, Result, bail, ensure};
 
@@ -24,10 +29,15 @@ pub(crate) struct Run {
 
 impl Run {
     /// Starts from a table that holds the three standard descriptors only, so that counts are
-    /// exact whatever the starter had open.
+    /// exact whatever the starter had open; after exec, what is open is what there is to look at.
+    ///
+    /// A hard limit below the scenario's own has it make do with that.
     pub(crate) fn new(options: Options, default_limit: u64) -> Result<Self> {
-        fds::close_from(3).context("close_range")?;
-        let soft = options.limit.unwrap_or(default_limit);
+        if !options.after_exec {
+            fds::close_from(3).context("close_range")?;
+        }
+        let (_, hard) = limits::nofile().context("getrlimit")?;
+        let soft = options.limit.unwrap_or(default_limit.min(hard));
         limits::set_nofile(soft).with_context(|| format!("cannot set the limit to {soft}"))?;
         Ok(Self {
             options,
@@ -101,6 +111,7 @@ impl Run {
 
     /// The facts about the calling thread, which has just failed.
     pub(crate) fn facts(&self, call: &str, failures: u64, errno: Option<i32>) -> Result<Facts> {
+        let used = self.used()?;
         Ok(Facts {
             pid: i32::try_from(std::process::id())?,
             tid: process::tid(),
@@ -109,10 +120,46 @@ impl Run {
             failures,
             errno: errno.map(errno_name),
             soft: self.soft,
-            used: self.used()?,
+            used,
+            open: used,
             children: Vec::new(),
             note: None,
         })
+    }
+
+    /// The facts about the calling process, which fails in nothing, and whose every number stands
+    /// for an open file.
+    pub(crate) fn still(&self, call: &str) -> Result<Facts> {
+        self.still_reserving(call, 0)
+    }
+
+    /// The same with so many numbers that calls under way have taken and not filled yet.
+    pub(crate) fn still_reserving(&self, call: &str, reserved: u64) -> Result<Facts> {
+        let mut facts = self.facts(call, 0, None)?;
+        facts.open = listed().unwrap_or(facts.used);
+        ensure!(
+            facts.open == facts.used,
+            "{} descriptors are listed, and {} answer",
+            facts.open,
+            facts.used
+        );
+        facts.used += reserved;
+        Ok(facts)
+    }
+
+    /// Raises or lowers the soft limit, to what the hard one allows at most.
+    pub(crate) fn limit_to(&mut self, wanted: u64) -> Result<()> {
+        let (_, hard) = limits::nofile().context("getrlimit")?;
+        let soft = wanted.min(hard);
+        limits::set_nofile(soft).with_context(|| format!("cannot set the limit to {soft}"))?;
+        self.soft = soft;
+        Ok(())
+    }
+
+    /// The open numbers from 3 up, in order.
+    pub(crate) fn numbers(&self) -> Result<Vec<i32>> {
+        let end = i32::try_from(self.soft)?;
+        Ok((3..end).filter(|&number| fds::is_open(number)).collect())
     }
 
     /// The facts of one call that failed because the table is full, with `used` open.
@@ -127,6 +174,25 @@ impl Run {
         Ok(facts)
     }
 }
+
+/// How many descriptors `/proc` lists for the process, but for the one it takes to list them.
+fn listed() -> Option<u64> {
+    let entries = u64::try_from(fs::read_dir("/proc/self/fd").ok()?.count()).ok()?;
+    entries.checked_sub(1)
+}
+
+/// Asks again and again, for what has no event to wait for, until the answer is yes.
+pub(crate) fn until(what: &str, mut reached: impl FnMut() -> Result<bool>) -> Result<()> {
+    let end = Instant::now() + PATIENCE;
+    while !reached()? {
+        ensure!(Instant::now() < end, "no end of waiting until {what}");
+        thread::sleep(Duration::from_millis(1));
+    }
+    Ok(())
+}
+
+/// How long anything may take that another thread or process does, in a slow guest.
+pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Insists that a call has failed, with this errno.
 pub(crate) fn must_fail<T>(call: &str, result: io::Result<T>, errno: i32) -> Result<()> {

@@ -6,8 +6,10 @@ mod false_leads;
 mod full_table;
 mod processes;
 mod silent;
+mod slots;
 mod storms;
 mod system_wide;
+mod tables;
 
 use anyhow::Result;
 use clap::builder::PossibleValuesParser;
@@ -24,6 +26,8 @@ pub(crate) struct Scenario {
     pub(crate) limit: u64,
     /// Whether it stays until standard input ends, without being told to.
     pub(crate) stays: bool,
+    /// Whether the process is called like the scenario, unless `--comm` says otherwise.
+    pub(crate) named: bool,
     /// Does it, up to the last check.
     pub(crate) run: fn(&mut Run) -> Result<Facts>,
 }
@@ -40,6 +44,7 @@ impl Scenario {
             about,
             limit: 64,
             stays: false,
+            named: false,
             run,
         }
     }
@@ -47,6 +52,14 @@ impl Scenario {
     /// The same at another limit.
     const fn at(self, limit: u64) -> Self {
         Self { limit, ..self }
+    }
+
+    /// The same under its own name.
+    const fn named(self) -> Self {
+        Self {
+            named: true,
+            ..self
+        }
     }
 
     /// The same, held until standard input ends.
@@ -69,6 +82,8 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Scenario> {
         storms::ALL,
         processes::ALL,
         churn::ALL,
+        slots::ALL,
+        tables::ALL,
     ];
     families.into_iter().flatten()
 }

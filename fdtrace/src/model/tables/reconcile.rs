@@ -133,7 +133,7 @@ impl Tables {
         let Ending {
             now, mut outcome, ..
         } = ending;
-        outcome.suspects = now.slots.len() + now.threads.len() + self.owed();
+        outcome.suspects = now.slots.len() + now.threads.len() + self.awaited();
         outcome.open = self.open();
         if matches!(purpose, Purpose::Baseline | Purpose::Settle) {
             // Nothing was known that a record could have fitted.
@@ -281,8 +281,10 @@ impl Tables {
         for table in self
             .by_address
             .values_mut()
-            .filter(|table| table.owed() > 0)
+            .filter(|table| table.awaited() > 0)
         {
+            let early = table.forget_early_before(pass.saturating_sub(1));
+            self.contradictions += early as u64;
             for slot in table.forgive_before(pass.saturating_sub(1)) {
                 ending.outcome.repaired += u64::from(ending.purpose == Purpose::Reconcile);
                 self.names.give_back(slot.name);

@@ -28,6 +28,8 @@ pub struct Table {
     /// A pass that has found it in the kernel.
     pub seen_in: u32,
     pub(super) owed: Vec<Owed>,
+    /// Closings whose opening has not been told yet: number, file, pass.
+    pub(super) early: Vec<(u32, u64, u32)>,
     pub(super) pages: Vec<Option<Box<Page>>>,
 }
 
@@ -151,16 +153,45 @@ impl Table {
         self.take(fd, pass)
     }
 
-    /// How many closings are owed, or were.
+    /// Takes out whatever is in a slot: the file that is known to be out of it already, if there is one.
+    pub fn close_any(&mut self, fd: u32, pass: u32) -> Option<Slot> {
+        let is_it = |owed: &Owed| owed.fd == fd && owed.slot.is_some();
+        match self.owed.iter().position(is_it) {
+            Some(index) => self.owed.swap_remove(index).slot,
+            None => self.take(fd, pass),
+        }
+    }
+
+    /// A closing is told of a file that is not known to be there.
+    pub fn close_early(&mut self, fd: u32, file: u64, pass: u32) {
+        self.early.push((fd, file, pass));
+    }
+
+    /// Has the closing of this file been told already?
+    pub fn take_early(&mut self, fd: u32, file: u64) -> bool {
+        let is_it = |early: &(u32, u64, u32)| (early.0, early.1) == (fd, file);
+        let index = self.early.iter().position(is_it);
+        index.map(|index| self.early.swap_remove(index)).is_some()
+    }
+
+    /// How many records are waited for: of closings, and of openings whose closing was told.
     #[must_use]
-    pub fn owed(&self) -> usize {
-        self.owed.len()
+    pub fn awaited(&self) -> usize {
+        self.owed.len() + self.early.len()
     }
 
     /// All files whose closing is owed: they are forgotten.
     pub fn forgive(&mut self) -> Vec<Slot> {
+        self.early.clear();
         let owed = std::mem::take(&mut self.owed);
         owed.into_iter().filter_map(|owed| owed.slot).collect()
+    }
+
+    /// Early closings from before this pass: their opening was lost. How many.
+    pub fn forget_early_before(&mut self, pass: u32) -> usize {
+        let before = self.early.len();
+        self.early.retain(|(_, _, since)| *since >= pass);
+        before - self.early.len()
     }
 
     /// Those that were owed before this pass began: their closing was lost, since no thread takes that

@@ -100,7 +100,7 @@ fn leak(run: &mut Run) -> Result<Facts> {
         run.held.push(fds::openat().context("while leaking")?);
         thread::sleep(Duration::from_millis(5));
     }
-    let end = Instant::now() + Duration::from_secs(run.options.seconds);
+    let end = Instant::now() + Duration::from_secs(run.options.seconds.unwrap_or(1));
     let mut failures = 0;
     loop {
         must_fail("openat", fds::openat(), libc::EMFILE)?;

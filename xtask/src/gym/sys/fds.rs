@@ -51,6 +51,81 @@ pub(crate) fn dup2(from: RawFd, to: RawFd) -> io::Result<()> {
     check(unsafe { libc::dup2(from, to) }).map(drop)
 }
 
+/// `dup` of any number; the copy's number.
+pub(crate) fn dup_of(from: RawFd) -> io::Result<RawFd> {
+    // SAFETY: no memory is involved.
+    check(unsafe { libc::dup(from) })
+}
+
+/// `fcntl(from, command, minimum)` for `F_DUPFD` or `F_DUPFD_CLOEXEC`; the copy's number.
+pub(crate) fn dup_above(from: RawFd, command: i32, minimum: i32) -> io::Result<RawFd> {
+    // SAFETY: no memory is involved.
+    check(unsafe { libc::fcntl(from, command, minimum) })
+}
+
+/// `dup3` of a copy that exec closes.
+pub(crate) fn dup3_cloexec(from: RawFd, to: RawFd) -> io::Result<()> {
+    // SAFETY: no memory is involved.
+    check(unsafe { libc::dup3(from, to, libc::O_CLOEXEC) }).map(drop)
+}
+
+/// Has exec close the number.
+pub(crate) fn set_cloexec(number: RawFd) -> io::Result<()> {
+    // SAFETY: no memory is involved.
+    check(unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) }).map(drop)
+}
+
+/// Whether exec closes the number.
+pub(crate) fn is_cloexec(number: RawFd) -> io::Result<bool> {
+    // SAFETY: no memory is involved.
+    let flags = check(unsafe { libc::fcntl(number, libc::F_GETFD) })?;
+    Ok(flags & libc::FD_CLOEXEC != 0)
+}
+
+/// `close` of a number that no value of this program owns.
+pub(crate) fn close(number: RawFd) -> io::Result<()> {
+    // SAFETY: no memory is involved.
+    check(unsafe { libc::close(number) }).map(drop)
+}
+
+/// `close_range` over numbers that no value of this program owns.
+pub(crate) fn close_range(first: RawFd, last: RawFd, flags: u32) -> io::Result<()> {
+    // SAFETY: no memory is involved.
+    check(unsafe { libc::syscall(libc::SYS_close_range, first, last, flags) }).map(drop)
+}
+
+/// Owns a number that is open and that nothing else owns: one from before exec.
+pub(crate) fn adopt(number: RawFd) -> io::Result<OwnedFd> {
+    is_cloexec(number)?;
+    owned(number)
+}
+
+/// Writes all of it, or fails.
+pub(crate) fn write(number: RawFd, bytes: &[u8]) -> io::Result<()> {
+    // SAFETY: the bytes outlive the call.
+    let written = unsafe { libc::write(number, bytes.as_ptr().cast(), bytes.len()) };
+    if usize::try_from(written) == Ok(bytes.len()) {
+        return Ok(());
+    }
+    check(i64::try_from(written).unwrap_or(-1))?;
+    Err(io::ErrorKind::WriteZero.into())
+}
+
+/// Reads one byte, or `None` at the end.
+pub(crate) fn read_byte(number: RawFd) -> io::Result<Option<u8>> {
+    let mut byte = 0u8;
+    // SAFETY: there is room for one byte.
+    let read = unsafe { libc::read(number, (&raw mut byte).cast(), 1) };
+    let read = check(i64::try_from(read).unwrap_or(-1))?;
+    Ok((read == 1).then_some(byte))
+}
+
+/// `mkfifo` for the owner.
+pub(crate) fn mkfifo(path: &CStr) -> io::Result<()> {
+    // SAFETY: the path is a string that ends in NUL.
+    check(unsafe { libc::mkfifo(path.as_ptr(), 0o600) }).map(drop)
+}
+
 /// `dup3` without flags.
 pub(crate) fn dup3(from: RawFd, to: RawFd) -> io::Result<()> {
     // SAFETY: no memory is involved.

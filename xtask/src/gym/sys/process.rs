@@ -1,8 +1,10 @@
 //! Making processes and tables, and waiting for them.
 
 use std::{
-    io,
-    os::fd::{AsRawFd as _, BorrowedFd},
+    ffi::{CStr, c_char, c_void},
+    io, mem,
+    os::fd::{AsRawFd as _, BorrowedFd, RawFd},
+    ptr,
 };
 
 use super::check;
@@ -19,6 +21,157 @@ pub(crate) fn fork_into(child: impl FnOnce() -> i32) -> io::Result<i32> {
     Ok(pid)
 }
 
+/// Forks a process that has other threads; `child` makes system calls only, no memory.
+pub(crate) fn fork_bare(child: impl FnOnce() -> i32) -> io::Result<i32> {
+    // SAFETY: the child takes no lock that another thread may have held.
+    let pid = check(unsafe { libc::fork() })?;
+    if pid == 0 {
+        exit_now(child());
+    }
+    Ok(pid)
+}
+
+/// Makes a process with its own memory that shares the caller's descriptor table.
+///
+/// As with `fork_into`, the caller has to be the only thread.
+pub(crate) fn clone_files(child: impl FnOnce() -> i32) -> io::Result<i32> {
+    let flags = libc::CLONE_FILES | libc::SIGCHLD;
+    // SAFETY: without CLONE_VM the child has its own memory; it goes on with a copy of the stack.
+    let pid = check(unsafe { libc::syscall(libc::SYS_clone, flags, 0, 0, 0, 0) })?;
+    if pid == 0 {
+        exit_now(child());
+    }
+    i32::try_from(pid).map_err(io::Error::other)
+}
+
+/// What the child of `vfork_exec` needs; it lives in the parent's memory.
+struct Exec {
+    /// The program.
+    path: *const c_char,
+    /// Its arguments, up to a null pointer.
+    arguments: *const *const c_char,
+    /// Its environment: a null pointer only.
+    environment: *const *const c_char,
+}
+
+/// Replaces the child with the program, and does nothing else.
+extern "C" fn exec(what: *mut c_void) -> i32 {
+    // SAFETY: the parent, which is stopped until exec, has passed this structure.
+    let what = unsafe { &*what.cast::<Exec>() };
+    // SAFETY: the strings and lists end as exec wants them to.
+    unsafe { libc::execve(what.path, what.arguments, what.environment) };
+    exit_now(127)
+}
+
+/// The arguments as exec wants them: they live as long as the strings.
+fn list(arguments: &[&CStr]) -> Vec<*const c_char> {
+    let pointers = arguments.iter().map(|argument| argument.as_ptr());
+    pointers.chain([ptr::null()]).collect()
+}
+
+/// `clone` as `vfork` makes it, in the caller's memory on a stack of its own, and exec of `path`.
+pub(crate) fn vfork_exec(path: &CStr, arguments: &[&CStr]) -> io::Result<i32> {
+    /// Enough for one function that makes one call.
+    const STACK: usize = 64 << 10;
+    let arguments = list(arguments);
+    let mut what = Exec {
+        path: path.as_ptr(),
+        arguments: arguments.as_ptr(),
+        environment: &raw const NO_ENVIRONMENT.0,
+    };
+    let mut stack = vec![0u128; STACK / size_of::<u128>()];
+    let top = stack.as_mut_ptr_range().end.cast();
+    let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
+    // SAFETY: the stack and the structure outlive the child's use of this memory, because the
+    // caller stands still until exec; the top of the stack is aligned.
+    check(unsafe { libc::clone(exec, top, flags, (&raw mut what).cast()) })
+}
+
+/// A list of no variables.
+struct NoEnvironment(*const c_char);
+
+// SAFETY: a null pointer leads nowhere.
+unsafe impl Sync for NoEnvironment {}
+
+/// The environment that programs are started with here.
+static NO_ENVIRONMENT: NoEnvironment = NoEnvironment(ptr::null());
+
+/// What `posix_spawn` does to the child's table before exec.
+pub(crate) enum Action<'a> {
+    /// `dup2(from, to)`.
+    Dup2(RawFd, RawFd),
+    /// `close`.
+    Close(RawFd),
+    /// `open` for reading, as a number.
+    Open(RawFd, &'a CStr),
+}
+
+/// `posix_spawn` with file actions.
+pub(crate) fn posix_spawn(path: &CStr, arguments: &[&CStr], actions: &[Action]) -> io::Result<i32> {
+    let arguments = list(arguments);
+    // SAFETY: plain data, which the next call fills in.
+    let mut prepared: libc::posix_spawn_file_actions_t = unsafe { mem::zeroed() };
+    // SAFETY: the structure outlives the call.
+    code(unsafe { libc::posix_spawn_file_actions_init(&raw mut prepared) })?;
+    for action in actions {
+        code(match *action {
+            // SAFETY: the structure has been initialised.
+            Action::Dup2(from, to) => unsafe {
+                libc::posix_spawn_file_actions_adddup2(&raw mut prepared, from, to)
+            },
+            // SAFETY: the structure has been initialised.
+            Action::Close(number) => unsafe {
+                libc::posix_spawn_file_actions_addclose(&raw mut prepared, number)
+            },
+            // SAFETY: the structure has been initialised, and the path ends in NUL.
+            Action::Open(number, path) => unsafe {
+                libc::posix_spawn_file_actions_addopen(
+                    &raw mut prepared,
+                    number,
+                    path.as_ptr(),
+                    libc::O_RDONLY,
+                    0,
+                )
+            },
+        })?;
+    }
+    let mut pid = 0;
+    // SAFETY: the strings and lists end as exec wants them to, and outlive the call.
+    let spawned = code(unsafe {
+        libc::posix_spawn(
+            &raw mut pid,
+            path.as_ptr(),
+            &raw const prepared,
+            ptr::null(),
+            arguments.as_ptr().cast(),
+            (&raw const NO_ENVIRONMENT.0).cast(),
+        )
+    });
+    // SAFETY: the structure has been initialised, and is not used any more.
+    unsafe { libc::posix_spawn_file_actions_destroy(&raw mut prepared) };
+    spawned.map(|()| pid)
+}
+
+/// Turns a returned errno into the error it stands for.
+fn code(errno: i32) -> io::Result<()> {
+    if errno == 0 {
+        return Ok(());
+    }
+    Err(io::Error::from_raw_os_error(errno))
+}
+
+/// Ends a process the hard way.
+pub(crate) fn kill(pid: i32) -> io::Result<()> {
+    // SAFETY: no memory is involved.
+    check(unsafe { libc::kill(pid, libc::SIGKILL) }).map(drop)
+}
+
+/// Makes the caller the parent of descendants whose own parent ends.
+pub(crate) fn adopt_descendants() -> io::Result<()> {
+    // SAFETY: no memory is involved.
+    check(unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1) }).map(drop)
+}
+
 /// `clone` as glibc's `fork` makes it, told apart from musl's `fork`; a child ends at once.
 pub(crate) fn clone() -> io::Result<i64> {
     // SAFETY: without CLONE_VM the child has its own memory, and leaves before touching any.
@@ -33,7 +186,7 @@ pub(crate) fn clone() -> io::Result<i64> {
 pub(crate) fn clone3_pidfd() -> io::Result<i64> {
     let mut pidfd = -1i32;
     // SAFETY: the structure is plain numbers; zero asks for nothing.
-    let mut wanted: libc::clone_args = unsafe { std::mem::zeroed() };
+    let mut wanted: libc::clone_args = unsafe { mem::zeroed() };
     wanted.flags = libc::CLONE_PIDFD.unsigned_abs().into();
     wanted.pidfd = (&raw mut pidfd).expose_provenance() as u64;
     wanted.exit_signal = libc::SIGCHLD.unsigned_abs().into();
@@ -70,6 +223,18 @@ pub(crate) fn wait_for(pid: i32) -> io::Result<Option<i32>> {
 pub(crate) fn tid() -> i32 {
     // SAFETY: no memory is involved.
     unsafe { libc::gettid() }
+}
+
+/// The calling process's number.
+pub(crate) fn id() -> i32 {
+    // SAFETY: no memory is involved.
+    unsafe { libc::getpid() }
+}
+
+/// The number of the calling process's parent.
+pub(crate) fn parent() -> i32 {
+    // SAFETY: no memory is involved.
+    unsafe { libc::getppid() }
 }
 
 /// `getppid`, which the seccomp scenario's filter stops.
