@@ -233,7 +233,7 @@ pub const TABLE_HOOKS: &[Hook] = &[
     },
     Hook {
         sees: "dup2 and whoever else replaces a file",
-        places: &[locked(
+        places: &[place(
             "do_dup2",
             &["replace_entry", "replace_exit"],
             &["replace_probe", "replace_return"],

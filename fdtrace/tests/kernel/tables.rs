@@ -247,8 +247,8 @@ fn reader_stopped(setting: &Setting) -> Result<(), String> {
 
 /// Everything at once for as long as there is time; memory must not grow with it.
 fn soak(setting: &Setting) -> Result<(), String> {
-    let mut load = churn()?;
     let tracer = audit(setting, &[])?;
+    let mut load = churn()?;
     let start = Instant::now();
     sleep(SOAK / 3);
     let before = tracer.memory()?;

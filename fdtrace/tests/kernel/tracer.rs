@@ -11,8 +11,9 @@ use std::{
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-/// Nothing here takes long on real machines; emulated ones share two cores.
-const PATIENCE: Duration = Duration::from_mins(1);
+/// Nothing here takes long on real machines; emulated ones share two cores, and attaching waits there for
+/// every busy thread to leave the kernel.
+const PATIENCE: Duration = Duration::from_mins(3);
 
 /// The command that runs fdtrace.
 pub(crate) fn command() -> Command {
