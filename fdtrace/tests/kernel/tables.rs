@@ -9,7 +9,7 @@ use std::{
 use libtest_mimic::Trial;
 use rustix::{
     process::Signal,
-    thread::{CpuSet, sched_setaffinity},
+    thread::{CpuSet, sched_getaffinity, sched_setaffinity},
 };
 use serde_json::Value;
 
@@ -195,18 +195,25 @@ fn hold(load: &mut Gym) -> Result<(), String> {
 /// emulation now and then never gets past the breakpoint (seen as a soft lockup at the function's first
 /// byte on 6.1).
 fn start_under_load(setting: &Setting) -> Result<(), String> {
+    let all = sched_getaffinity(None).map_err(|error| format!("sched_getaffinity: {error}"))?;
     if setting.is_guest {
         let mut first = CpuSet::new();
         first.set(0);
-        sched_setaffinity(None, &first).map_err(|error| format!("sched_setaffinity: {error}"))?;
+        pin(&first)?;
     }
-    let mut load = churn()?;
-    let tracer = audit(setting, &[])?;
+    // Both inherit where this thread may run.
+    let started = churn().and_then(|load| Ok((load, audit(setting, &[])?)));
+    pin(&all)?;
+    let (mut load, tracer) = started?;
     sleep(Duration::from_secs(1));
     hold(&mut load)?;
     let ended = tracer.stop()?;
     load.end()?;
     undisturbed(setting, &ended)
+}
+
+fn pin(cpus: &CpuSet) -> Result<(), String> {
+    sched_setaffinity(None, cpus).map_err(|error| format!("sched_setaffinity: {error}"))
 }
 
 /// The backend is not used, and what it would miss is named.
