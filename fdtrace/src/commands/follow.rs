@@ -11,7 +11,7 @@ use tokio::{
 
 use super::say;
 use crate::{
-    model::tables::reconcile::{Outcome, Purpose},
+    model::tables::reconcile::{Difference, Outcome, Purpose},
     probe::{
         attach::{self, Session},
         backend::Backend,
@@ -248,10 +248,39 @@ impl Follow {
 
     /// Two looks at the differences between the model and the kernel.
     pub(super) async fn compare(&mut self, handler: &mut impl Listener) -> Result<Outcome> {
+        if self.session.backend == Backend::Census {
+            return self.compare_looks(handler).await;
+        }
+        self.look_twice(CONFIRM, handler).await
+    }
+
+    async fn look_twice(
+        &mut self,
+        between: Duration,
+        handler: &mut impl Listener,
+    ) -> Result<Outcome> {
         self.pass(Purpose::Audit, handler)?;
-        self.wait(CONFIRM, handler).await;
+        self.wait(between, handler).await;
         let outcome = self.pass(Purpose::Audit, handler)?;
         outcome.context("the ring buffer was full during the comparison: give more --ring-size")
+    }
+
+    /// On census the model is what the last look has shown, and whatever changes after it differs without
+    /// being wrong. What is wrong differs after every look.
+    async fn compare_looks(&mut self, handler: &mut impl Listener) -> Result<Outcome> {
+        const LOOKS: usize = 3;
+        let mut common: Option<Outcome> = None;
+        for _ in 0..LOOKS {
+            self.pass(Purpose::Look, handler)?;
+            let mut outcome = self.look_twice(LOOK, handler).await?;
+            if let Some(before) = common {
+                let places: Vec<_> = before.differences.iter().map(Difference::place).collect();
+                let is_old = |difference: &Difference| places.contains(&difference.place());
+                outcome.differences.retain(is_old);
+            }
+            common = Some(outcome);
+        }
+        common.context("nothing was compared")
     }
 
     /// Waits, with the ring read meanwhile.

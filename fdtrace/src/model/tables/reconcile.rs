@@ -40,6 +40,17 @@ pub(super) struct Suspects {
     idle: FxHashMap<u64, u64>,
 }
 
+impl Difference {
+    /// Where it is: table and number, or nothing and thread.
+    #[must_use]
+    pub fn place(&self) -> (Option<u64>, u32) {
+        match *self {
+            Self::Slot { files, fd, .. } => (Some(files), fd),
+            Self::Thread { tid, .. } => (None, tid),
+        }
+    }
+}
+
 /// What a pass has led to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Outcome {
