@@ -23,8 +23,10 @@ use serde_json::Value;
 
 use super::{Setting, ensure, gym, tracer, trial};
 
-pub(crate) fn trials(_: &Setting) -> Vec<Trial> {
-    vec![
+mod lsof;
+
+pub(crate) fn trials(setting: &Setting) -> Vec<Trial> {
+    let mut trials = vec![
         trial("ls::kinds", kinds),
         trial("ls::agrees_with_proc", agrees_with_proc),
         trial("ls::other_ends", other_ends),
@@ -33,7 +35,12 @@ pub(crate) fn trials(_: &Setting) -> Vec<Trial> {
         trial("ls::count_sees_reserved_numbers", count_sees_reserved),
         trial("ls::nothing_is_status_1", nothing),
         trial("ls::by_cgroup", by_cgroup),
-    ]
+    ];
+    if !setting.is_guest {
+        // A guest has neither lsof nor Python.
+        trials.push(trial("ls::agrees_with_lsof", lsof::agrees));
+    }
+    trials
 }
 
 fn ls(arguments: &[&str]) -> Result<Output, String> {

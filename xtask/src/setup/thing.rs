@@ -18,8 +18,9 @@ pub(super) const MACHINE_PACKAGES: [&str; 3] = [
     "qemu-system-x86",
 ];
 
-/// Programs that are brought to their limit, and the load that brings them there.
-pub(super) const TEST_PACKAGES: [&str; 3] = ["nginx", "python3", "wrk"];
+/// Programs that are brought to their limit, the load that brings them there, and what `fdtrace ls`
+/// is compared with.
+pub(super) const TEST_PACKAGES: [&str; 4] = ["lsof", "nginx", "python3", "wrk"];
 
 /// Something a machine may lack.
 #[derive(Debug)]
