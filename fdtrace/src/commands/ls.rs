@@ -1,7 +1,7 @@
 //! `fdtrace ls`: every open fd at this moment, or the tables in numbers.
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     io::{self, BufWriter, Write},
     path::Path,
 };
@@ -90,8 +90,10 @@ type Row<'a> = (&'a OpenFile, Option<listing::Peer>);
 fn write_files(output: &mut impl Write, rows: &[Row<'_>], as_json: bool) -> Result<()> {
     if as_json {
         let now = Timestamp::now();
+        let mut cgroups = Cgroups::default();
         for (file, peer) in rows {
-            json::file(output, now, file, *peer).context("writing to stdout")?;
+            let cgroup = cgroups.of(file.tgid);
+            json::file(output, now, file, *peer, cgroup).context("writing to stdout")?;
         }
         return Ok(());
     }
@@ -101,12 +103,25 @@ fn write_files(output: &mut impl Write, rows: &[Row<'_>], as_json: bool) -> Resu
 fn write_usages(output: &mut impl Write, usages: &[Usage], as_json: bool) -> Result<()> {
     if as_json {
         let now = Timestamp::now();
+        let mut cgroups = Cgroups::default();
         for usage in usages {
-            json::usage(output, now, usage).context("writing to stdout")?;
+            let cgroup = cgroups.of(usage.pid);
+            json::usage(output, now, usage, cgroup).context("writing to stdout")?;
         }
         return Ok(());
     }
     text::usages(output, usages).context("writing to stdout")
+}
+
+/// The cgroups of processes, each read once.
+#[derive(Default)]
+struct Cgroups(HashMap<u32, Option<Vec<u8>>>);
+
+impl Cgroups {
+    fn of(&mut self, pid: u32) -> Option<&[u8]> {
+        let known = self.0.entry(pid);
+        known.or_insert_with(|| cgroup::of_process(pid)).as_deref()
+    }
 }
 
 fn is_in_scope(scope: &Scope, tgid: u32) -> bool {

@@ -56,6 +56,18 @@ pub fn open(path: &Path) -> Result<File> {
     )
 }
 
+/// The v2 cgroup of a process; `None` where it cannot be read, as when the process has gone.
+#[must_use]
+pub fn of_process(pid: u32) -> Option<Vec<u8>> {
+    v2_path(&std::fs::read(format!("/proc/{pid}/cgroup")).ok()?)
+}
+
+/// The same, from the bytes of the file (`cgroups(7)`); hierarchy 0 is the v2 one.
+fn v2_path(hierarchies: &[u8]) -> Option<Vec<u8>> {
+    let mut lines = hierarchies.split(|byte| *byte == b'\n');
+    Some(lines.find_map(|line| line.strip_prefix(b"0::"))?.to_vec())
+}
+
 /// The processes in a cgroup and below it, as they are now.
 pub fn members(path: &Path) -> Result<Vec<u32>> {
     let directory = open(path)?;
@@ -105,5 +117,12 @@ mod tests {
             mount_point_in("31 30 0:27 / /a rw - cgroup cgroup rw,cpu\n"),
             None
         );
+    }
+
+    #[test]
+    fn a_process_is_in_one_v2_cgroup() {
+        let mixed = b"9:name=systemd:/a\n1:cpu:/b\n0::/system.slice/x.service\n";
+        assert_eq!(v2_path(mixed), Some(b"/system.slice/x.service".to_vec()));
+        assert_eq!(v2_path(b"1:cpu:/b\n"), None, "v1 only");
     }
 }

@@ -23,6 +23,7 @@ struct FileFields {
     tid: u32,
     comm: String,
     uid: u32,
+    cgroup: Option<String>,
     fd: u32,
     kind: Kind,
     target: String,
@@ -50,6 +51,7 @@ pub fn file(
     time: Timestamp,
     file: &OpenFile,
     peer: Option<Peer>,
+    cgroup: Option<&[u8]>,
 ) -> io::Result<()> {
     let has_peer = peer.is_some() || file.remote.is_some() || file.state.is_some();
     let fields = FileFields {
@@ -57,6 +59,7 @@ pub fn file(
         tid: file.tid,
         comm: text(&file.comm),
         uid: file.uid,
+        cgroup: cgroup.map(text),
         fd: file.fd,
         kind: file.kind,
         target: text(&file.target),
@@ -81,6 +84,7 @@ struct UsageFields<'a> {
     pid: u32,
     tid: u32,
     comm: String,
+    cgroup: Option<String>,
     used: Option<u32>,
     open: u32,
     limit: Option<u64>,
@@ -91,11 +95,17 @@ struct UsageFields<'a> {
 }
 
 /// Writes one table in numbers. One look knows nothing of growth.
-pub fn usage(output: &mut impl Write, time: Timestamp, usage: &Usage) -> io::Result<()> {
+pub fn usage(
+    output: &mut impl Write,
+    time: Timestamp,
+    usage: &Usage,
+    cgroup: Option<&[u8]>,
+) -> io::Result<()> {
     let fields = UsageFields {
         pid: usage.pid,
         tid: usage.tid,
         comm: text(&usage.comm),
+        cgroup: cgroup.map(text),
         used: usage.used,
         open: usage.open,
         limit: finite(usage.soft),
