@@ -24,11 +24,12 @@ use serde_json::Value;
 use super::{Setting, ensure, gym, tracer, trial};
 
 mod lsof;
+mod proc;
 
 pub(crate) fn trials(setting: &Setting) -> Vec<Trial> {
     let mut trials = vec![
         trial("ls::kinds", kinds),
-        trial("ls::agrees_with_proc", agrees_with_proc),
+        trial("ls::agrees_with_proc", proc::agrees),
         trial("ls::other_ends", other_ends),
         trial("ls::by_path", by_path),
         trial("ls::count", count),
@@ -170,50 +171,6 @@ fn kinds() -> Result<(), String> {
     Ok(())
 }
 
-/// Number by number, target by target, flag by flag, for a process that holds still.
-fn agrees_with_proc() -> Result<(), String> {
-    let mut holder = gym::command("hold");
-    holder.args(["--wait", "--count", "200", "--limit", "256"]);
-    let (mut holder, pid) = gym::Gym::start_waiting(holder)?;
-    holder.release()?;
-    holder.held()?;
-    let pid_text = pid.to_string();
-    let seen = objects(&["-p", &pid_text])?;
-    let mut compared = 0;
-    let mut numbers = BTreeSet::new();
-    for object in &seen {
-        let number = object["fd"].as_u64().ok_or("no number")?;
-        numbers.insert(number);
-        let link = fs::read_link(format!("/proc/{pid}/fd/{number}")).map_err(said)?;
-        let target = object["target"].as_str().unwrap_or_default();
-        ensure(link.as_os_str() == target, || {
-            format!("{object}: /proc says {}", link.display())
-        })?;
-        let info = fs::read_to_string(format!("/proc/{pid}/fdinfo/{number}")).map_err(said)?;
-        let flags = info
-            .lines()
-            .find_map(|line| line.strip_prefix("flags:"))
-            .unwrap_or("0");
-        let flags = u32::from_str_radix(flags.trim(), 8).map_err(said)?;
-        ensure(object["cloexec"] == (flags & 0o2_000_000 != 0), || {
-            format!("{object}: {flags:o}")
-        })?;
-        let mode = ["r", "w", "rw"][(flags & 3) as usize % 3];
-        ensure(object["mode"] == mode, || format!("{object}: {flags:o}"))?;
-        compared += 1;
-    }
-    ensure(compared >= 200, || format!("only {compared} fds"))?;
-    let listed = fs::read_dir(format!("/proc/{pid}/fd")).map_err(said)?;
-    let listed: BTreeSet<u64> = listed
-        .flatten()
-        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-        .collect();
-    ensure(listed == numbers, || {
-        format!("{listed:?} instead of {numbers:?}")
-    })?;
-    holder.end()
-}
-
 fn other_ends() -> Result<(), String> {
     let (reader, writer) = std::io::pipe().map_err(said)?;
     let (one, other) = UnixStream::pair().map_err(said)?;
@@ -325,7 +282,13 @@ fn by_cgroup() -> Result<(), String> {
     ensure(nobody.status.code() == Some(1), || {
         format!("both filters must match: {nobody:?}")
     })?;
-    let pids: BTreeSet<_> = seen?
+    let seen = seen?;
+    ensure(
+        seen.iter()
+            .all(|object| object["cgroup"] == format!("/{name}")),
+        || format!("{seen:#?}"),
+    )?;
+    let pids: BTreeSet<_> = seen
         .iter()
         .filter_map(|object| object["pid"].as_u64())
         .collect();
