@@ -6,6 +6,7 @@
 //!
 //! * `FDTRACE_BACKEND`: the backend to force; `census` where it is unset.
 //! * `FDTRACE_BIN`, `FDTRACE_GYM`: the executables.
+//! * `FDTRACE_SOAK_SECONDS`: how long the soak goes on; there is none where it is unset.
 
 mod conditions;
 mod exhaustion;

@@ -63,8 +63,11 @@ const GROUPS: &[(&str, &[Victim])] = &[
     ),
 ];
 
-/// How long the soak goes on.
-const SOAK: Duration = Duration::from_mins(1);
+/// How long the soak goes on where the variable is set.
+fn soak_time() -> Option<Duration> {
+    let seconds = std::env::var("FDTRACE_SOAK_SECONDS").ok()?;
+    seconds.parse().ok().map(Duration::from_secs)
+}
 
 pub(crate) fn trials(setting: &Setting) -> Vec<Trial> {
     let group = |(name, scenarios): &(&str, &'static [Victim])| {
@@ -85,8 +88,9 @@ pub(crate) fn trials(setting: &Setting) -> Vec<Trial> {
         trials.push(test("ring_too_small", ring_too_small));
         trials.push(test("reader_stopped", reader_stopped));
     }
-    if setting.backend == "fentry" {
-        trials.push(test("soak", soak));
+    if let Some(time) = soak_time().filter(|_| setting.backend == "fentry") {
+        let setting = setting.clone();
+        trials.push(trial("tables::soak", move || soak(&setting, time)));
     }
     trials
 }
@@ -265,13 +269,13 @@ fn reader_stopped(setting: &Setting) -> Result<(), String> {
 }
 
 /// Everything at once for as long as there is time; memory must not grow with it.
-fn soak(setting: &Setting) -> Result<(), String> {
+fn soak(setting: &Setting, time: Duration) -> Result<(), String> {
     let tracer = audit(setting, &[])?;
     let mut load = churn()?;
     let start = Instant::now();
-    sleep(SOAK / 3);
+    sleep(time / 3);
     let before = tracer.memory()?;
-    sleep(SOAK.saturating_sub(start.elapsed()));
+    sleep(time.saturating_sub(start.elapsed()));
     let after = tracer.memory()?;
     hold(&mut load)?;
     let ended = tracer.stop()?;

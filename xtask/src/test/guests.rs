@@ -2,11 +2,12 @@
 
 use std::{
     collections::VecDeque,
+    env,
     fmt::Write as _,
     path::PathBuf,
     sync::{Mutex, PoisonError},
     thread,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Result, bail};
@@ -23,6 +24,14 @@ use crate::{build, kernel::Kernel, vm};
 const AT_ONCE: usize = 2;
 
 const BACKENDS: [&str; 2] = ["fentry", "kprobe"];
+
+/// The tests take a third of it on a machine that has nothing else to do.
+const LIMIT: Duration = Duration::from_mins(25);
+
+/// The soak, on the newest kernel alone: it is long, and about fdtrace's memory.
+const SOAK: &str = "FDTRACE_SOAK_SECONDS";
+/// How long it goes on unless the variable says otherwise.
+const SOAK_SECONDS: &str = "60";
 
 /// The stages with guests in them.
 pub(super) fn stages(total: &mut Tally, filter: Option<&str>) {
@@ -42,11 +51,12 @@ pub(super) fn stages(total: &mut Tally, filter: Option<&str>) {
 
 fn all(total: &mut Tally, executables: &[(PathBuf, PathBuf)], filter: Option<&str>) {
     let queue = Mutex::new(VecDeque::from(Kernel::ALL));
+    // The newest first: it takes the longest.
     let next = || {
         queue
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .pop_front()
+            .pop_back()
     };
     let tallies = Mutex::new(Vec::new());
     thread::scope(|scope| {
@@ -105,6 +115,11 @@ fn boot(
     request.environment = variables
         .map(|(name, value)| (name.into(), value.into()))
         .to_vec();
+    if kernel == Kernel::New {
+        let seconds = env::var(SOAK).unwrap_or_else(|_| SOAK_SECONDS.to_owned());
+        request.environment.push((SOAK.to_owned(), seconds));
+    }
+    request.limit = LIMIT;
     let status = vm::run(&request, recorder)?.status()?;
     if status != 0 {
         bail!("the tests ended with status {status}");
