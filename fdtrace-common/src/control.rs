@@ -4,6 +4,8 @@
 pub const PHASE_SELF_TEST: u32 = 0;
 /// Everything in scope is reported.
 pub const PHASE_ARMED: u32 = 1;
+/// The same, but changes of tables only where they are watched: there are more than can be read.
+pub const PHASE_WATCHED: u32 = 2;
 
 /// The one entry of the control map.
 #[repr(C)]
@@ -26,8 +28,13 @@ pub const COUNTER_STORMS_FULL: u32 = 1;
 pub const COUNTER_FOLLOW_FULL: u32 = 2;
 /// Closes whose arguments could not be kept from a function's entry to its exit.
 pub const COUNTER_PENDING_FULL: u32 = 3;
+/// Changes of tables that were not told because of [`PHASE_WATCHED`].
+pub const COUNTER_SHED: u32 = 4;
 /// How many counters there are.
-pub const COUNTERS: u32 = 4;
+pub const COUNTERS: u32 = 5;
+
+/// Tables that can be watched at once.
+pub const WATCHED_MAX: u32 = 16_384;
 
 /// cgroups that one run can be limited to.
 pub const CGROUPS_MAX: u32 = 64;

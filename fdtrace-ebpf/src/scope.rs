@@ -7,7 +7,9 @@ use aya_ebpf::{
     maps::{CgroupArray, HashMap},
     programs::RawTracePointContext,
 };
-use fdtrace_common::control::{CGROUPS_MAX, COUNTER_FOLLOW_FULL, PHASE_SELF_TEST};
+use fdtrace_common::control::{
+    CGROUPS_MAX, COUNTER_FOLLOW_FULL, COUNTER_SHED, PHASE_ARMED, PHASE_SELF_TEST, WATCHED_MAX,
+};
 
 use crate::{
     control,
@@ -54,6 +56,10 @@ static PIDS: HashMap<u32, u8> = HashMap::with_max_entries(65_536, 0);
 #[map]
 static CGROUPS: CgroupArray = CgroupArray::with_max_entries(CGROUPS_MAX, 0);
 
+/// Tables that are followed even while there are more changes than can be read, by address.
+#[map]
+static WATCHED: HashMap<u64, u8> = HashMap::with_max_entries(WATCHED_MAX, 0);
+
 /// Is the current thread watched?
 #[inline(always)]
 pub(crate) fn watches_current() -> bool {
@@ -64,12 +70,29 @@ pub(crate) fn watches_current() -> bool {
     is_asked_for()
 }
 
-/// Are the current thread's changes of tables followed? Everybody's are, but for the self-test.
+/// Are the changes that the current thread, `task`, makes in a table followed? Everybody's are, but for
+/// the self-test, and while there are more of them than can be read.
 #[inline(always)]
-pub(crate) fn tracks(task: Address) -> bool {
-    if control::phase() != PHASE_SELF_TEST {
-        return true;
+pub(crate) fn tracks(task: Address, files: Address) -> bool {
+    match control::phase() {
+        PHASE_ARMED => true,
+        PHASE_SELF_TEST => is_own(task),
+        _ => is_watched(files),
     }
+}
+
+#[inline(always)]
+fn is_watched(files: Address) -> bool {
+    let is_watched = WATCHED.get_ptr(files).is_some();
+    if !is_watched {
+        control::count(COUNTER_SHED);
+    }
+    is_watched
+}
+
+/// Is a thread fdtrace's own, or a child's?
+#[inline(always)]
+fn is_own(task: Address) -> bool {
     let own = SELF_TGID.load();
     let parent: Address = member(task, &offset::TASK_PARENT);
     member::<u32>(task, &offset::TASK_TGID) == own

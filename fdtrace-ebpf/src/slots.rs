@@ -59,14 +59,14 @@ pub(crate) fn install_probe(ctx: ProbeContext) -> u32 {
 #[inline(always)]
 fn installed(files: Address, fd: u32, file: Address) {
     let task = kernel::current_task();
-    if !scope::tracks(task) {
-        return;
-    }
     let files = if files == 0 {
         member(task, &offset::TASK_FILES)
     } else {
         files
     };
+    if !scope::tracks(task, files) {
+        return;
+    }
     opened(task, RECORD_OPENED, files, fd, file, 0);
 }
 
@@ -114,7 +114,7 @@ static UNDECIDED: LruHashMap<u64, [u64; 3]> = LruHashMap::with_max_entries(4_096
 #[inline(always)]
 fn replaces(files: Address, file: Address, fd: u32) {
     let task = kernel::current_task();
-    if !scope::tracks(task) {
+    if !scope::tracks(task, files) {
         return;
     }
     let table = Table::of(files);
@@ -276,7 +276,7 @@ fn pending() -> Option<[u64; 2]> {
 #[inline(always)]
 fn closed(files: Address, fd: u32, file: Address, flags: u32) {
     let task = kernel::current_task();
-    if !scope::tracks(task) {
+    if !scope::tracks(task, files) {
         return;
     }
     let Some(mut entry) = ring::reserve::<CloseRecord>() else {

@@ -43,7 +43,7 @@ const BIT_RECORDS: u32 = EXEC_MAX / BITS;
 #[inline(always)]
 pub(crate) fn copied(files: Address) {
     let task = kernel::current_task();
-    if !scope::tracks(task) {
+    if !scope::tracks(task, member(task, &offset::TASK_FILES)) {
         return;
     }
     tell_copied(task, files);
@@ -131,7 +131,7 @@ pub(crate) fn exec_probe(_: ProbeContext) -> u32 {
 #[inline(always)]
 fn executed() {
     let task = kernel::current_task();
-    if scope::tracks(task) {
+    if scope::tracks(task, member(task, &offset::TASK_FILES)) {
         tell_bits(task);
     }
 }
@@ -232,7 +232,8 @@ fn thread(kind: u32, task: Address) {
 #[inline(always)]
 fn tell_thread(kind: u32, task: Address, name: Address) {
     let current = kernel::current_task();
-    if !scope::tracks(current) {
+    let files: Address = member(task, &offset::TASK_FILES);
+    if !scope::tracks(current, files) {
         return;
     }
     let Some(mut entry) = ring::reserve::<ThreadRecord>() else {
@@ -252,7 +253,7 @@ fn tell_thread(kind: u32, task: Address, name: Address) {
         (&raw mut (*record).kind).write(kind);
         (&raw mut (*record).flags).write(actor.flags | last);
         (&raw mut (*record).time_ns).write(bpf_ktime_get_boot_ns());
-        (&raw mut (*record).files).write(member(task, &offset::TASK_FILES));
+        (&raw mut (*record).files).write(files);
         (&raw mut (*record).started_ns).write(member(leader, &offset::TASK_START));
         (&raw mut (*record).tgid).write(member(task, &offset::TASK_TGID));
         (&raw mut (*record).tid).write(member(task, &offset::TASK_PID));

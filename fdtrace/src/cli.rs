@@ -79,6 +79,9 @@ pub struct Watch {
     /// End after this time: seconds, or with units (10, 10s, 5m, 1h30m) [default: at Ctrl-C]
     #[arg(short, long, value_name = "TIME", value_parser = duration)]
     pub duration: Option<Duration>,
+    /// How to follow.
+    #[command(flatten)]
+    pub tracking: TrackingArgs,
     /// How to run.
     #[command(flatten)]
     pub run: RunArgs,

@@ -67,6 +67,9 @@ struct Test {
     setup: Setup,
     /// Runs only the tests whose name contains this, and neither format nor lints
     filter: Option<String>,
+    /// Only on this kernel; can be given more than once [default: all of them]
+    #[arg(long = "kernel", value_name = "KERNEL")]
+    kernels: Vec<Kernel>,
 }
 
 #[derive(Debug, Args)]
@@ -109,9 +112,15 @@ impl Cli {
             Task::Test(Test {
                 setup: Setup { offline },
                 filter,
+                kernels,
             }) => {
                 setup::ensure(Scope::Everything, offline)?;
-                Ok(test::run(filter.as_deref()))
+                let kernels = if kernels.is_empty() {
+                    Kernel::ALL.to_vec()
+                } else {
+                    kernels
+                };
+                Ok(test::run(filter.as_deref(), &kernels))
             }
             Task::Demo(Setup { offline }) => {
                 setup::ensure(Scope::Machines(&[Kernel::New]), offline)?;

@@ -12,7 +12,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 
 use self::{recorder::Recorder, tally::Tally};
-use crate::{build, command, workspace};
+use crate::{build, command, kernel::Kernel, workspace};
 
 /// Everything but the kernel programs, which no host can run.
 const USER_SIDE: [&str; 3] = ["--workspace", "--exclude", "fdtrace-ebpf"];
@@ -22,7 +22,7 @@ const DENY: [&str; 2] = ["--", "-Dwarnings"];
 
 /// Runs the stages, or of the tests only those whose name contains the filter. Status 0 if none
 /// failed.
-pub(crate) fn run(filter: Option<&str>) -> u8 {
+pub(crate) fn run(filter: Option<&str>, kernels: &[Kernel]) -> u8 {
     let mut total = Tally::default();
     if filter.is_none() {
         check(&mut total, "format", &["fmt", "--all", "--check"]);
@@ -48,7 +48,7 @@ pub(crate) fn run(filter: Option<&str>) -> u8 {
     stage(&mut total, "host tests", |recorder| {
         tests(&["--test", "*"], filter, recorder)
     });
-    guests::stages(&mut total, filter);
+    guests::stages(&mut total, filter, kernels);
     print!("{total}");
     u8::from(total.failed > 0)
 }

@@ -253,4 +253,8 @@ impl Listener for Auditor {
             repaired: lost.repaired,
         }));
     }
+
+    fn notice(&mut self, text: String) {
+        say(&text);
+    }
 }

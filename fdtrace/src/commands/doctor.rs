@@ -127,7 +127,7 @@ fn survey(args: &Doctor, problems: &mut Vec<String>) -> Vec<BackendFinding> {
         btf: args.run.btf.as_deref(),
         log_level: kernel_log_level(&args.run),
         alarms: true,
-        tables: None,
+        tables: Some(load::Tables { details: false }),
         ring_bytes: load::SMALL_RING,
         without_hook: None,
     };

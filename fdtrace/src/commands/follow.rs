@@ -1,25 +1,36 @@
-//! Following every table for a while: what `audit` and `trace` have in common.
+//! Following every table: what `watch`, `audit` and `trace` have in common.
 
-use std::time::{Duration, Instant};
+mod losses;
+mod shedding;
+
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, Result};
 use aya::maps::{MapData, RingBuf};
+use fdtrace_common::control::WATCHED_MAX;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     time::{MissedTickBehavior, interval, sleep},
 };
 
+pub(super) use self::losses::Lost;
+use self::{
+    losses::Losses,
+    shedding::{Order, Second, Shedding},
+};
 use super::say;
 use crate::{
     model::tables::reconcile::{Difference, Outcome, Purpose},
     probe::{
         attach::{self, Session},
         backend::Backend,
-        maps,
-        misses::Misses,
+        census, maps,
     },
     report::fact::Place,
-    stream::ring::Ring,
+    stream::{clock, ring::Ring},
     tracker::{CONFIRM, Handler, LOOK, Tracker},
 };
 
@@ -27,36 +38,37 @@ use crate::{
 const SECOND: Duration = Duration::from_secs(1);
 /// The model is compared with the kernel this often although nothing was lost.
 const ROUTINE: Duration = Duration::from_mins(5);
+/// Tables that are not followed for now are looked at this often.
+const CENSUS: Duration = Duration::from_secs(10);
+/// Looking at all tables takes at most this part of the time where there is nothing but looking.
+const LOOKING: u32 = 10;
+/// Tables this full, in percent of their limits, are followed whatever else there is.
+const FULL: u64 = 25;
+/// So are those that have grown by so many fds within [`CENSUS`].
+const GROWN: usize = 64;
 
 /// Everything that following takes.
 pub(super) struct Follow {
     pub(super) session: Session,
     pub(super) tracker: Tracker,
     ring: Ring,
-    misses: Misses,
     interrupt: Signal,
     terminate: Signal,
     tick: u64,
-    /// What the counters have said last, by [`PLACES`].
-    counted: [u64; PLACES.len()],
-    /// Records and calls that nobody has seen since the start was over.
-    lost: u64,
+    losses: Losses,
+    shedding: Shedding,
+    /// Records read up to the last second.
+    read: u64,
     /// Records waited for a second ago.
     awaited: usize,
+    /// Looks made at what was under way when the hooks were armed; `None` when that is over.
+    settling: Option<u32>,
     next_pass: Option<Instant>,
     last_pass: Instant,
-}
-
-/// Where something can be lost on the way into the model.
-pub(super) const PLACES: [Place; 3] = [Place::Ring, Place::Skipped, Place::Model];
-
-/// Something was lost since it was last asked for.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Lost {
-    pub(super) place: Place,
-    pub(super) count: u64,
-    /// Slots put right in the meantime.
-    pub(super) repaired: u64,
+    /// How long it took.
+    pass_time: Duration,
+    /// The iterators could not be read last time.
+    is_blind: bool,
 }
 
 /// Why following has ended.
@@ -72,6 +84,14 @@ pub(super) enum End {
 pub(super) trait Listener: Handler {
     /// Something was lost.
     fn lost(&mut self, lost: Lost);
+
+    /// Something that whoever reads stderr should know.
+    fn notice(&mut self, text: String);
+
+    /// Once a second.
+    fn second(&mut self, _: &mut Session) -> Result<()> {
+        Ok(())
+    }
 
     /// Has it had enough?
     fn is_done(&self) -> bool {
@@ -93,52 +113,100 @@ impl Follow {
     /// Within a runtime. The tables are not known yet.
     pub(super) fn new(session: Session, ring: RingBuf<MapData>) -> Result<Self> {
         Ok(Self {
-            misses: Misses::of_tables(&session.ebpf),
+            losses: Losses::of(&session),
             session,
             tracker: Tracker::default(),
             ring: Ring::new(ring)?,
             interrupt: signal(SignalKind::interrupt()).context("waiting for signals")?,
             terminate: signal(SignalKind::terminate()).context("waiting for signals")?,
             tick: attach::FIRST_TICK,
-            counted: [0; PLACES.len()],
-            lost: 0,
+            shedding: Shedding::default(),
+            read: 0,
             awaited: 0,
+            settling: None,
             next_pass: None,
             last_pass: Instant::now(),
+            pass_time: Duration::ZERO,
+            is_blind: false,
         })
     }
 
     /// Records that nobody has seen, all places together.
     pub(super) fn lost(&self) -> u64 {
-        self.lost
+        self.losses.total
     }
 
-    /// Takes in the tables that there are, and what was under way when the hooks were armed: whoever had
-    /// passed a hook by then shows in the passes that follow.
+    /// Takes in the tables that there are. What was under way when the hooks were armed shows in further
+    /// passes, which [`Follow::run`] makes.
+    pub(super) fn begin(&mut self, handler: &mut impl Listener) -> Result<()> {
+        self.pass(Purpose::Baseline, handler)?;
+        if self.session.backend != Backend::Census {
+            self.settling = Some(0);
+            self.next_pass = Some(Instant::now() + CONFIRM);
+        }
+        // Once, while there are fds: reading per-CPU maps opens a file the first time.
+        self.count_losses(handler).map(drop)
+    }
+
+    /// The same, and makes the further passes.
     pub(super) async fn learn(&mut self, handler: &mut impl Listener) -> Result<()> {
+        self.begin(handler)?;
+        while self.settling.is_some() {
+            self.wait(CONFIRM, handler).await;
+            self.settle_once(handler)?;
+        }
+        Ok(())
+    }
+
+    /// One of those passes: whoever had passed a hook before it was armed shows as a difference.
+    fn settle_once(&mut self, handler: &mut impl Listener) -> Result<()> {
         const AT_LEAST: u32 = 2;
         const AT_MOST: u32 = 8;
-        self.pass(Purpose::Baseline, handler)?;
-        if self.session.backend == Backend::Census {
-            return Ok(());
+        let looks = self.settling.map_or(1, |looks| looks + 1);
+        let outcome = self.pass(Purpose::Settle, handler)?;
+        let is_clean = outcome.is_some_and(|outcome| outcome.suspects == 0);
+        if looks >= AT_MOST || is_clean && looks >= AT_LEAST {
+            (self.settling, self.next_pass) = (None, None);
+            let contradictions = self.tracker.tables.contradictions();
+            return self.losses.forgive_tables(&self.session, contradictions);
         }
-        for looks in 1..=AT_MOST {
-            self.wait(CONFIRM, handler).await;
-            let outcome = self.pass(Purpose::Settle, handler)?;
-            let is_settled = outcome.is_some_and(|outcome| outcome.suspects == 0);
-            if is_settled && looks >= AT_LEAST {
-                break;
-            }
-        }
-        // Whatever was lost until here has been found by now.
-        self.counted = self.counters()?;
+        self.settling = Some(looks);
+        self.next_pass = Some(Instant::now() + CONFIRM);
         Ok(())
     }
 
     fn pass(&mut self, purpose: Purpose, handler: &mut impl Listener) -> Result<Option<Outcome>> {
+        let start = Instant::now();
+        let outcome = self
+            .tracker
+            .pass(&mut self.session, &mut self.ring, purpose, handler);
         self.last_pass = Instant::now();
-        self.tracker
-            .pass(&mut self.session, &mut self.ring, purpose, handler)
+        self.pass_time = start.elapsed();
+        outcome
+    }
+
+    /// The same while following: a process at its own limit may get no fd for the iterators now, and goes
+    /// on with what the hooks tell.
+    fn try_pass(
+        &mut self,
+        purpose: Purpose,
+        handler: &mut impl Listener,
+    ) -> Result<Option<Outcome>> {
+        match self.pass(purpose, handler) {
+            Err(error) => {
+                if !self.is_blind {
+                    handler.notice(format!(
+                        "cannot compare with the kernel's tables now: {error:#}"
+                    ));
+                }
+                self.is_blind = true;
+                Ok(None)
+            }
+            outcome => {
+                self.is_blind = false;
+                outcome
+            }
+        }
     }
 
     /// Follows until `duration` is over, somebody presses Ctrl-C, or the handler is done.
@@ -164,7 +232,7 @@ impl Follow {
                 _ = self.terminate.recv() => return Ok(End::Wanted),
             }
             if self.next_pass.is_some_and(|time| time <= Instant::now()) {
-                self.heal(handler)?;
+                self.on_pass(handler)?;
             }
         }
         Ok(End::Enough)
@@ -172,10 +240,14 @@ impl Follow {
 
     fn on_second(&mut self, handler: &mut impl Listener) -> Result<()> {
         self.tick += 1;
-        maps::arm(&mut self.session.ebpf, self.tick)?;
+        self.arm()?;
+        handler.second(&mut self.session)?;
         if self.session.backend == Backend::Census {
             // There is nothing but what the iterators show.
-            self.pass(Purpose::Look, handler)?;
+            self.count_losses(handler)?;
+            if self.last_pass.elapsed() >= self.pass_time * LOOKING {
+                self.try_pass(Purpose::Look, handler)?;
+            }
             return Ok(());
         }
         let tables = &self.tracker.tables;
@@ -184,45 +256,123 @@ impl Follow {
             || tables.has_unread()
             || (awaited > 0 && self.awaited > 0);
         self.awaited = awaited;
-        if (self.count_losses(handler)? || is_due) && self.next_pass.is_none() {
+        let news = self.count_losses(handler)?;
+        if (news.is_suspect || is_due) && self.next_pass.is_none() {
             self.next_pass = Some(Instant::now());
         }
-        Ok(())
-    }
-
-    fn counters(&self) -> Result<[u64; PLACES.len()]> {
-        let [ring, _, _, pending] = maps::counters(&self.session.ebpf)?;
-        let skipped = self.misses.count() + pending;
-        Ok([ring, skipped, self.tracker.tables.contradictions()])
-    }
-
-    /// Looks for losses; true if there are new ones.
-    fn count_losses(&mut self, handler: &mut impl Listener) -> Result<bool> {
-        let now = self.counters()?;
-        let before = std::mem::replace(&mut self.counted, now);
-        let mut is_new = false;
-        for ((place, now), before) in PLACES.into_iter().zip(self.counted).zip(before) {
-            let count = now.saturating_sub(before);
-            if count > 0 {
-                is_new = true;
-                self.lost += count;
-                handler.lost(Lost {
-                    place,
-                    count,
-                    repaired: self.tracker.repaired,
-                });
-            }
+        let read = std::mem::replace(&mut self.read, self.tracker.records);
+        let order = self.shedding.decide(Second {
+            lost: news.ring,
+            read: self.read - read,
+            shed: news.shed,
+        });
+        match order {
+            Some(Order::Shed) => self.shed(handler),
+            Some(Order::Resume) => self.resume(handler),
+            None => Ok(()),
         }
-        Ok(is_new)
+    }
+
+    /// Tells the kernel what is wanted, and that the reader is there.
+    fn arm(&mut self) -> Result<()> {
+        let changes = if self.shedding.is_on() {
+            maps::Changes::Watched
+        } else {
+            maps::Changes::All
+        };
+        maps::arm(&mut self.session.ebpf, self.tick, changes)
+    }
+
+    /// Looks for losses, and tells them.
+    fn count_losses(&mut self, handler: &mut impl Listener) -> Result<losses::News> {
+        let contradictions = self.tracker.tables.contradictions();
+        let mut news = self.losses.look(&self.session, contradictions)?;
+        if self.shedding.is_on() || self.settling.is_some() {
+            // Of tables that are not known, changes come that do not fit.
+            news.lost.retain(|(place, _)| *place != Place::Model);
+        }
+        for (place, count) in &news.lost {
+            handler.lost(Lost {
+                place: *place,
+                count: *count,
+                repaired: self.tracker.repaired,
+            });
+        }
+        Ok(news)
+    }
+
+    /// The pass that was planned.
+    fn on_pass(&mut self, handler: &mut impl Listener) -> Result<()> {
+        if self.shedding.is_on() {
+            self.next_pass = Some(Instant::now() + CENSUS);
+            self.try_pass(Purpose::Baseline, handler)?;
+            return self.choose_watched().map(drop);
+        }
+        if self.settling.is_some() {
+            return self.settle_once(handler);
+        }
+        self.heal(handler)
     }
 
     /// One pass, and a next one for as long as something is suspected or lost.
     fn heal(&mut self, handler: &mut impl Listener) -> Result<()> {
-        let outcome = self.pass(Purpose::Reconcile, handler)?;
+        let outcome = self.try_pass(Purpose::Reconcile, handler)?;
         let is_clean = outcome.is_some_and(|outcome| outcome.suspects == 0);
-        let is_lost = self.count_losses(handler)?;
-        self.next_pass = (!is_clean || is_lost).then(|| Instant::now() + CONFIRM);
+        let is_lost = self.count_losses(handler)?.is_suspect;
+        let pause = if self.is_blind { SECOND } else { CONFIRM };
+        self.next_pass = (!is_clean || is_lost).then(|| Instant::now() + pause);
         Ok(())
+    }
+
+    /// Gives most tables up for now.
+    fn shed(&mut self, handler: &mut impl Listener) -> Result<()> {
+        let watched = self.choose_watched()?;
+        self.arm()?;
+        self.settling = None;
+        self.next_pass = Some(Instant::now() + CENSUS);
+        handler.notice(format!(
+            "there are more changes than can be read: following only {watched} tables near their limits \
+             or growing, and looking at the others every {} s",
+            CENSUS.as_secs()
+        ));
+        Ok(())
+    }
+
+    /// Chooses which tables are followed whatever else there is; how many.
+    fn choose_watched(&mut self) -> Result<usize> {
+        let tasks = census::read(&mut self.session.ebpf, &self.session.btf)?;
+        let mut full: Vec<(u64, u64)> = tasks
+            .iter()
+            .filter_map(|task| {
+                let part = u64::from(task.used?) * 100 / task.soft.max(1);
+                (part >= FULL).then_some((part, task.files))
+            })
+            .collect();
+        full.sort_unstable_by(|one, other| other.cmp(one));
+        let window = u64::try_from(CENSUS.as_nanos()).unwrap_or(u64::MAX);
+        let since = clock::since_boot_ns().saturating_sub(window);
+        let growing = self.tracker.tables.growing(since, GROWN);
+        let chosen = full.into_iter().map(|(_, files)| files).chain(growing);
+        let watched: BTreeSet<u64> = chosen.take(WATCHED_MAX as usize).collect();
+        maps::watch_only(&mut self.session.ebpf, &watched)?;
+        Ok(watched.len())
+    }
+
+    /// Takes all tables up again, as at the start.
+    fn resume(&mut self, handler: &mut impl Listener) -> Result<()> {
+        self.arm()?;
+        handler.notice("following every table again".to_owned());
+        self.try_pass(Purpose::Baseline, handler)?;
+        self.settling = Some(0);
+        self.next_pass = Some(Instant::now() + CONFIRM);
+        Ok(())
+    }
+
+    /// Takes what is left in the ring.
+    pub(super) fn drain(&mut self, handler: &mut impl Listener) -> Result<()> {
+        let tracker = &mut self.tracker;
+        self.ring.drain(|record| tracker.take(record, handler));
+        self.count_losses(handler).map(drop)
     }
 
     /// Heals what is suspected now, if anything. On a host that keeps losing records this ends too.
@@ -234,7 +384,15 @@ impl Follow {
             self.pass(Purpose::Look, handler)?;
             return Ok(());
         }
-        if self.count_losses(handler)? || self.next_pass.is_some() {
+        if self.shedding.is_on() {
+            self.shedding.resume();
+            self.resume(handler)?;
+        }
+        while self.settling.is_some() {
+            self.wait(CONFIRM, handler).await;
+            self.settle_once(handler)?;
+        }
+        if self.count_losses(handler)?.is_suspect || self.next_pass.is_some() {
             for _ in 0..AT_MOST {
                 self.heal(handler)?;
                 if self.next_pass.is_none() {

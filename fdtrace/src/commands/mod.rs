@@ -2,6 +2,7 @@
 
 mod audit;
 mod doctor;
+mod finish;
 mod follow;
 mod ls;
 mod man;

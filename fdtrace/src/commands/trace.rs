@@ -4,10 +4,10 @@ use std::{collections::HashSet, io::stdout, sync::Arc, time::Instant};
 
 use anyhow::{Context, Result, bail};
 use jiff::Timestamp;
-use tokio::{runtime, sync::Notify, task::spawn_blocking};
+use tokio::{runtime, sync::Notify};
 
 use super::{
-    Ended,
+    Ended, finish,
     follow::{Follow, Listener, Lost, say_what_runs},
     kernel_log_level, own, say,
 };
@@ -123,11 +123,7 @@ async fn trace(args: &Trace, mut follow: Follow, scope: &Scope) -> Result<Ended>
     let (events, dropped) = (tracer.events, tracer.writer.dropped());
     // Detached before the rest is written.
     drop(follow);
-    let finish = spawn_blocking(move || tracer.writer.finish(Fact::Summary(summary)));
-    finish
-        .await
-        .context("ending the output thread")?
-        .context("writing to stdout")?;
+    finish::writer(tracer.writer, summary).await?;
     if !args.run.quiet {
         let lost = if dropped == 0 {
             String::new()
@@ -211,5 +207,9 @@ impl Listener for Tracer {
             count: lost.count,
             repaired: lost.repaired,
         }));
+    }
+
+    fn notice(&mut self, text: String) {
+        self.writer.send(Fact::Notice(text));
     }
 }

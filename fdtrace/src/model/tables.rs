@@ -143,6 +143,18 @@ impl Tables {
             .sum()
     }
 
+    /// Tables in which at least `count` fds are open that were not there before `since_ns`.
+    pub fn growing(&self, since_ns: u64, count: usize) -> impl Iterator<Item = u64> {
+        let is_growing = move |table: &Table| {
+            let slots = table.slots().map(|(_, slot)| slot);
+            let new = slots.filter(|slot| slot.since_ns >= since_ns && !slot.is_inherited);
+            new.take(count).count() == count
+        };
+        self.all()
+            .filter(move |(_, table)| is_growing(table))
+            .map(|(files, _)| files)
+    }
+
     /// Records that did not fit what was known: something before them has been lost.
     #[must_use]
     pub fn contradictions(&self) -> u64 {

@@ -1,13 +1,15 @@
 //! The maps that running programs and fdtrace share.
 
+use std::collections::BTreeSet;
+
 use anyhow::{Context, Result};
 use aya::{
     Ebpf,
-    maps::{Array, MapData, MapError, PerCpuArray, PerCpuHashMap},
+    maps::{Array, HashMap, MapData, MapError, PerCpuArray, PerCpuHashMap},
 };
 use fdtrace_common::{
     alarm::{StormCell, StormKey},
-    control::{COUNTERS, Control, PHASE_ARMED, PHASE_SELF_TEST},
+    control::{COUNTERS, Control, PHASE_ARMED, PHASE_SELF_TEST, PHASE_WATCHED},
 };
 
 /// Only this process's failures are told from here on, and each as if it were the first: another
@@ -20,12 +22,47 @@ pub fn start_self_test(ebpf: &mut Ebpf) -> Result<()> {
 /// Forgets the self-test; everything in scope is told from here on.
 pub fn start(ebpf: &mut Ebpf, tick: u64) -> Result<()> {
     clear_storms(ebpf)?;
-    arm(ebpf, tick)
+    arm(ebpf, tick, Changes::All)
 }
 
-/// Everything in scope is told; `tick` as in [`Control::tick`].
-pub fn arm(ebpf: &mut Ebpf, tick: u64) -> Result<()> {
-    set_control(ebpf, tick, PHASE_ARMED)
+/// Whose changes of tables are told. Exhaustion always is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Changes {
+    /// Everybody's.
+    #[default]
+    All,
+    /// Those of the tables given to [`watch_only`].
+    Watched,
+}
+
+/// What is told from here on; `tick` as in [`Control::tick`].
+pub fn arm(ebpf: &mut Ebpf, tick: u64, changes: Changes) -> Result<()> {
+    let phase = match changes {
+        Changes::All => PHASE_ARMED,
+        Changes::Watched => PHASE_WATCHED,
+    };
+    set_control(ebpf, tick, phase)
+}
+
+/// Sets which tables are watched, by the addresses of their `files_struct`.
+pub fn watch_only(ebpf: &mut Ebpf, tables: &BTreeSet<u64>) -> Result<()> {
+    let map = ebpf
+        .map_mut("WATCHED")
+        .context("no map WATCHED in the kernel object")?;
+    let mut watched: HashMap<&mut MapData, u64, u8> = HashMap::try_from(map)?;
+    let before = watched.keys().collect::<Result<BTreeSet<u64>, _>>();
+    let before = before.context("reading the set of watched tables")?;
+    for gone in before.difference(tables) {
+        match watched.remove(gone) {
+            Ok(()) | Err(MapError::KeyNotFound) => {}
+            Err(error) => return Err(error).context("removing from the set of watched tables"),
+        }
+    }
+    for new in tables.difference(&before) {
+        let added = watched.insert(new, 1, 0);
+        added.context("adding to the set of watched tables")?;
+    }
+    Ok(())
 }
 
 fn set_control(ebpf: &mut Ebpf, tick: u64, phase: u32) -> Result<()> {

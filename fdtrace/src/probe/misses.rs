@@ -17,48 +17,58 @@ use super::plan;
 /// The kernel's own count for each running program, held open: reading it needs no free fd.
 #[derive(Debug, Default)]
 pub struct Misses {
-    fdinfos: Vec<File>,
+    of_tables: Vec<File>,
+    others: Vec<File>,
+}
+
+/// Calls skipped since loading.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Skipped {
+    /// By the programs through which tables are followed.
+    pub of_tables: u64,
+    /// By all others.
+    pub others: u64,
 }
 
 impl Misses {
     /// Finds the counts of all programs that are loaded.
     #[must_use]
     pub fn of(ebpf: &Ebpf) -> Self {
-        Self::of_some(ebpf, |_| true)
+        let mut misses = Self::default();
+        for (name, program) in ebpf.programs() {
+            let Ok(fd) = program.fd() else {
+                continue;
+            };
+            let path = format!("/proc/self/fdinfo/{}", fd.as_fd().as_raw_fd());
+            match File::open(&path) {
+                Ok(file) if plan::follows_tables(name) => misses.of_tables.push(file),
+                Ok(file) => misses.others.push(file),
+                Err(error) => debug!("{path}: {error}"),
+            }
+        }
+        misses
     }
 
-    /// Finds the counts of those through which tables are followed.
+    /// Calls skipped since loading.
     #[must_use]
-    pub fn of_tables(ebpf: &Ebpf) -> Self {
-        Self::of_some(ebpf, plan::follows_tables)
-    }
-
-    fn of_some(ebpf: &Ebpf, is_wanted: impl Fn(&str) -> bool) -> Self {
-        let programs = ebpf.programs().filter(|(name, _)| is_wanted(name));
-        let descriptors = programs.filter_map(|(_, program)| program.fd().ok());
-        let paths = descriptors.map(|fd| format!("/proc/self/fdinfo/{}", fd.as_fd().as_raw_fd()));
-        let open = |path: String| {
-            let file = File::open(&path);
-            file.inspect_err(|error| debug!("{path}: {error}")).ok()
-        };
-        Self {
-            fdinfos: paths.filter_map(open).collect(),
+    pub fn count(&self) -> Skipped {
+        Skipped {
+            of_tables: count(&self.of_tables),
+            others: count(&self.others),
         }
     }
+}
 
-    /// Calls skipped since loading, by all programs together.
-    #[must_use]
-    pub fn count(&self) -> u64 {
-        let mut text = [0; 1024];
-        let mut count = 0;
-        for file in &self.fdinfos {
-            // From the start, where the kernel writes the text anew.
-            let length = rustix::io::pread(file, &mut text, 0).unwrap_or(0);
-            let text = String::from_utf8_lossy(&text[..length]);
-            count += recursion_misses(&text);
-        }
-        count
+fn count(fdinfos: &[File]) -> u64 {
+    let mut text = [0; 1024];
+    let mut count = 0;
+    for file in fdinfos {
+        // From the start, where the kernel writes the text anew.
+        let length = rustix::io::pread(file, &mut text, 0).unwrap_or(0);
+        let text = String::from_utf8_lossy(&text[..length]);
+        count += recursion_misses(&text);
     }
+    count
 }
 
 /// The field of a program's fdinfo (`bpf_prog_show_fdinfo` in kernel/bpf/syscall.c); kernels before

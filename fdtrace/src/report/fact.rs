@@ -27,6 +27,8 @@ pub enum Fact {
     Exhausted(Box<Exhausted>),
     /// Something was not seen.
     Loss(Loss),
+    /// Something that a reader of stderr should know.
+    Notice(String),
     /// The stream has ended.
     Summary(Summary),
 }
@@ -112,6 +114,8 @@ pub enum Place {
     Skipped,
     /// Records that do not fit what the ones before them have said.
     Model,
+    /// Changes of tables that were not asked for, because there were more than could be read.
+    Shed,
     /// Lines that stdout did not take in time.
     Output,
 }

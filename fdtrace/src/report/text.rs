@@ -18,7 +18,7 @@ pub fn write(output: &mut impl Write, fact: &Fact) -> io::Result<()> {
         Fact::StartTrace => event::write_header(output),
         Fact::Event(event) => event::write_text(output, event),
         Fact::Exhausted(exhausted) => write_exhausted(output, exhausted),
-        Fact::Loss(_) | Fact::Summary(_) => Ok(()),
+        Fact::Loss(_) | Fact::Notice(_) | Fact::Summary(_) => Ok(()),
     }
 }
 
@@ -126,6 +126,7 @@ pub fn loss(loss: &Loss) -> String {
         Place::Follow => "child processes: there are too many to follow them all",
         Place::Skipped => "calls: a program was interrupted and the kernel did not enter it anew",
         Place::Model => "records: they do not fit the ones before, of which some must be missing",
+        Place::Shed => "changes: there are more than can be read, and some tables are not followed",
         Place::Output => "lines: stdout is not being read fast enough",
     };
     format!("lost {} {what}", loss.count)

@@ -86,8 +86,10 @@ fn write_all(output: impl Write, format: Format, facts: &Receiver<Fact>) -> io::
         if let Fact::Event(event) = &mut fact {
             event.enrich();
         }
-        if let Fact::Loss(loss) = &fact {
-            let _ = writeln!(io::stderr(), "fdtrace: {}", text::loss(loss));
+        match &fact {
+            Fact::Loss(loss) => say(&text::loss(loss)),
+            Fact::Notice(text) => say(text),
+            _ => {}
         }
         match format {
             Format::Text => text::write(&mut output, &fact)?,
@@ -96,6 +98,10 @@ fn write_all(output: impl Write, format: Format, facts: &Receiver<Fact>) -> io::
         output.flush()?;
     }
     Ok(())
+}
+
+fn say(line: &str) {
+    let _ = writeln!(io::stderr(), "fdtrace: {line}");
 }
 
 #[cfg(test)]

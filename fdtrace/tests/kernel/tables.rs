@@ -88,6 +88,9 @@ pub(crate) fn trials(setting: &Setting) -> Vec<Trial> {
         trials.push(test("ring_too_small", ring_too_small));
         trials.push(test("reader_stopped", reader_stopped));
     }
+    if setting.backend == "fentry" {
+        trials.push(test("too_much_to_read", too_much_to_read));
+    }
     if let Some(time) = soak_time().filter(|_| setting.backend == "fentry") {
         let setting = setting.clone();
         trials.push(trial("tables::soak", move || soak(&setting, time)));
@@ -266,6 +269,19 @@ fn reader_stopped(setting: &Setting) -> Result<(), String> {
     let ended = tracer.stop()?;
     load.end()?;
     healed(&ended)
+}
+
+/// A load that a small ring can never take: most tables are given up by choice, and exact again once there
+/// is less to read.
+fn too_much_to_read(setting: &Setting) -> Result<(), String> {
+    let tracer = audit(setting, &["--ring-size", "4K"])?;
+    let mut load = churn()?;
+    tracer.wait_until_said("following only")?;
+    hold(&mut load)?;
+    tracer.wait_until_said("following every table again")?;
+    let ended = tracer.stop()?;
+    load.end()?;
+    exact(&ended).map(drop)
 }
 
 /// Everything at once for as long as there is time; memory must not grow with it.

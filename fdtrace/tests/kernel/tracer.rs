@@ -28,18 +28,26 @@ pub(crate) struct Tracer {
     child: Child,
     seen: Arc<Seen>,
     stdout: JoinHandle<()>,
-    stderr: JoinHandle<String>,
+    stderr: JoinHandle<()>,
 }
 
 #[derive(Default)]
 struct Seen {
     objects: Mutex<Vec<Value>>,
     grew: Condvar,
+    said: Mutex<String>,
+    said_more: Condvar,
 }
 
 impl Seen {
     fn objects(&self) -> MutexGuard<'_, Vec<Value>> {
         self.objects
+            .lock()
+            .expect("no test panics while it holds this")
+    }
+
+    fn said(&self) -> MutexGuard<'_, String> {
+        self.said
             .lock()
             .expect("no test panics while it holds this")
     }
@@ -79,7 +87,10 @@ impl Tracer {
         });
         let stderr = child.stderr.take().ok_or("no stderr")?;
         let (armed, is_armed) = mpsc::channel();
-        let stderr = thread::spawn(move || listen(stderr, &armed));
+        let stderr = thread::spawn({
+            let seen = Arc::clone(&seen);
+            move || listen(stderr, &armed, &seen)
+        });
         let tracer = Self {
             child,
             seen,
@@ -139,6 +150,21 @@ impl Tracer {
         }
     }
 
+    /// Waits until stderr says this.
+    pub(crate) fn wait_until_said(&self, words: &str) -> Result<(), String> {
+        let said = self.seen.said();
+        let has_not_said = |said: &mut String| !said.contains(words);
+        let waited = self
+            .seen
+            .said_more
+            .wait_timeout_while(said, PATIENCE, has_not_said);
+        let (said, timeout) = waited.expect("as above");
+        if timeout.timed_out() {
+            return Err(format!("never said {words:?}, but: {said}"));
+        }
+        Ok(())
+    }
+
     /// Everything said so far of a process's exhaustions.
     pub(crate) fn exhausted(&self, pid: u64) -> Vec<Value> {
         of_process(&self.seen.objects(), pid)
@@ -181,11 +207,11 @@ impl Tracer {
         self.stdout
             .join()
             .map_err(|_| "fdtrace wrote something that is no JSON".to_owned())?;
-        let stderr = self
-            .stderr
+        self.stderr
             .join()
             .map_err(|_| "reading stderr".to_owned())?;
         let objects = self.seen.objects().clone();
+        let stderr = self.seen.said().clone();
         Ok(Ended {
             status,
             objects,
@@ -217,14 +243,16 @@ fn collect(stdout: impl Read, seen: &Seen) {
     }
 }
 
-fn listen(stderr: impl Read, armed: &mpsc::Sender<()>) -> String {
-    let mut text = String::new();
+fn listen(stderr: impl Read, armed: &mpsc::Sender<()>, seen: &Seen) {
     for line in BufReader::new(stderr).lines().map_while(Result::ok) {
-        if line.contains("Hit Ctrl-C") {
+        let is_armed = line.contains("Hit Ctrl-C");
+        let mut said = seen.said();
+        said.push_str(&line);
+        said.push('\n');
+        drop(said);
+        seen.said_more.notify_all();
+        if is_armed {
             let _ = armed.send(());
         }
-        text.push_str(&line);
-        text.push('\n');
     }
-    text
 }

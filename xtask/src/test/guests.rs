@@ -34,7 +34,7 @@ const SOAK: &str = "FDTRACE_SOAK_SECONDS";
 const SOAK_SECONDS: &str = "60";
 
 /// The stages with guests in them.
-pub(super) fn stages(total: &mut Tally, filter: Option<&str>) {
+pub(super) fn stages(total: &mut Tally, filter: Option<&str>, kernels: &[Kernel]) {
     let mut executables = Vec::new();
     stage(total, "executables for guests", |_| {
         let tests = build::kernel_tests()?;
@@ -45,12 +45,17 @@ pub(super) fn stages(total: &mut Tally, filter: Option<&str>) {
     });
     // A failure to build them has been counted, and there is nothing to boot.
     if executables.len() == 3 {
-        all(total, &executables, filter);
+        all(total, &executables, filter, kernels);
     }
 }
 
-fn all(total: &mut Tally, executables: &[(PathBuf, PathBuf)], filter: Option<&str>) {
-    let queue = Mutex::new(VecDeque::from(Kernel::ALL));
+fn all(
+    total: &mut Tally,
+    executables: &[(PathBuf, PathBuf)],
+    filter: Option<&str>,
+    kernels: &[Kernel],
+) {
+    let queue = Mutex::new(VecDeque::from(kernels.to_vec()));
     // The newest first: it takes the longest.
     let next = || {
         queue

@@ -1,6 +1,6 @@
-//! From the kernel's records to facts for the writer.
+//! From the kernel's records of failures to facts for the writer.
 
-use std::time::Instant;
+use std::time::Duration;
 
 use anyhow::Result;
 use fdtrace_common::alarm::StormKey;
@@ -8,84 +8,145 @@ use jiff::Timestamp;
 use rustix::process::{Pid, test_kill_process};
 
 use crate::{
-    model::storms::{Report, Storms},
-    probe::{
-        attach::{self, Session},
-        host, maps,
-        misses::Misses,
+    commands::follow::{Follow, Listener, Lost},
+    model::{
+        names::Names,
+        storms::{Report, Storms},
+        tables::change::{Change, Sink},
     },
+    probe::{attach::Session, host, maps},
     report::{
         fact::{Exhausted, Fact, Loss, Place, Summary},
         writer::Writer,
     },
     stream::{clock, decode::Alarm},
+    tracker::Handler,
 };
+
+/// Facts that may wait for the stream's beginning.
+const EARLY_MAX: usize = 1_024;
 
 /// From records to facts: everything that a running stream has.
 pub(super) struct Stream {
-    pub(super) session: Session,
-    misses: Misses,
     once: bool,
     storms: Storms,
     writer: Writer,
-    started: Instant,
-    tick: u64,
-    records: u64,
+    /// What happened before everything else was said; `None` from then on.
+    early: Option<Vec<Fact>>,
     reports: u64,
     failures: u64,
-    /// What has been told as lost, by [`PLACES`].
-    lost: [u64; PLACES.len()],
+    /// Facts that found no room, as far as they have been told.
+    dropped: u64,
 }
-
-/// Places where something can be lost.
-const PLACES: [Place; 5] = [
-    Place::Ring,
-    Place::Storms,
-    Place::Follow,
-    Place::Skipped,
-    Place::Output,
-];
 
 impl Stream {
     /// Nothing read yet, nothing reported.
-    pub(super) fn new(session: Session, writer: Writer, once: bool) -> Self {
+    pub(super) fn new(writer: Writer, once: bool) -> Self {
         Self {
-            misses: Misses::of(&session.ebpf),
-            session,
             once,
             storms: Storms::default(),
             writer,
-            started: Instant::now(),
-            tick: attach::FIRST_TICK,
-            records: 0,
+            early: Some(Vec::new()),
             reports: 0,
             failures: 0,
-            lost: [0; PLACES.len()],
+            dropped: 0,
         }
     }
 
     /// Begins the output, once everything else has been said.
     pub(super) fn start(&mut self) {
         self.writer.send(Fact::Start);
+        for fact in self.early.take().into_iter().flatten() {
+            self.writer.send(fact);
+        }
     }
 
-    /// Was one report enough, and has it been made?
-    pub(super) fn is_done(&self) -> bool {
-        self.once && self.reports > 0
+    fn send(&mut self, fact: Fact) {
+        match &mut self.early {
+            Some(early) if early.len() < EARLY_MAX => early.push(fact),
+            _ => self.writer.send(fact),
+        }
     }
 
-    /// Takes the programs out of the kernel; what is left to do is to write.
-    pub(super) fn detach(self) -> (Writer, Summary) {
-        let summary = self.summary();
+    fn report(&mut self, report: Report) {
+        self.reports += 1;
+        self.failures += 1 + report.repeats;
+        let exhausted = Exhausted::new(report, host::files);
+        self.send(Fact::Exhausted(Box::new(exhausted)));
+    }
+
+    fn observe(&mut self, session: &Session, keys: &[StormKey]) -> Result<()> {
+        for key in keys {
+            let counted = maps::storm(&session.ebpf, key)?;
+            self.storms.observe(key, counted);
+        }
+        Ok(())
+    }
+
+    /// Makes room for others where a process is gone.
+    fn forget_ended(&mut self, session: &mut Session, now_ns: u64) -> Result<()> {
+        for key in self.storms.stale(now_ns) {
+            if has_ended(key.tgid) {
+                self.observe(session, &[key])?;
+                maps::forget_storm(&mut session.ebpf, &key)?;
+                if let Some(report) = self.storms.forget(&key, now_ns) {
+                    self.report(report);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn tell_dropped(&mut self) {
+        let count = self.writer.dropped() - self.dropped;
+        if count > 0 {
+            self.dropped += count;
+            self.send(Fact::Loss(Loss {
+                time: Timestamp::now(),
+                place: Place::Output,
+                count,
+                repaired: 0,
+            }));
+        }
+    }
+
+    /// What was held back is told.
+    pub(super) fn end(&mut self, session: &mut Session) -> Result<()> {
+        self.observe(session, &self.storms.all())?;
+        for report in self.storms.rest(clock::since_boot_ns()) {
+            self.report(report);
+        }
+        self.tell_dropped();
+        Ok(())
+    }
+
+    /// The sum of it all, after so much time.
+    pub(super) fn into_summary(self, follow: &Follow, duration: Duration) -> (Writer, Summary) {
+        let summary = Summary {
+            time: Timestamp::now(),
+            backend: follow.session.backend,
+            duration_s: duration.as_secs_f64(),
+            records: follow.tracker.records,
+            lost: follow.lost() + self.writer.dropped(),
+            repaired: follow.tracker.repaired,
+            exhausted: self.reports,
+            failures: self.failures,
+        };
         (self.writer, summary)
     }
+}
 
-    /// One record of the ring. Never blocks.
-    pub(super) fn take(&mut self, record: &[u8]) {
+impl Sink for Stream {
+    const WANTS_ALL: bool = false;
+
+    fn change(&mut self, _: Change, _: &Names) {}
+}
+
+impl Handler for Stream {
+    fn alarm(&mut self, record: &[u8]) {
         if self.is_done() {
             return;
         }
-        self.records += 1;
         match Alarm::decode(record) {
             Ok(alarm) => {
                 if let Some(report) = self.storms.apply(alarm) {
@@ -95,94 +156,37 @@ impl Stream {
             Err(error) => log::warn!("{error}"),
         }
     }
+}
 
-    fn report(&mut self, report: Report) {
-        self.reports += 1;
-        self.failures += 1 + report.repeats;
-        let exhausted = Exhausted::new(report, host::files);
-        self.writer.send(Fact::Exhausted(Box::new(exhausted)));
+impl Listener for Stream {
+    fn lost(&mut self, lost: Lost) {
+        self.send(Fact::Loss(Loss {
+            time: Timestamp::now(),
+            place: lost.place,
+            count: lost.count,
+            repaired: lost.repaired,
+        }));
     }
 
-    /// Once a second: lets the kernel tell again, tells what was held back, looks for losses.
-    pub(super) fn on_tick(&mut self) -> Result<()> {
-        self.tick += 1;
-        maps::arm(&mut self.session.ebpf, self.tick)?;
+    fn notice(&mut self, text: String) {
+        self.send(Fact::Notice(text));
+    }
+
+    /// Tells what was held back.
+    fn second(&mut self, session: &mut Session) -> Result<()> {
         let now_ns = clock::since_boot_ns();
-        self.observe(&self.storms.active(now_ns))?;
+        self.observe(session, &self.storms.active(now_ns))?;
         for report in self.storms.due(now_ns) {
             self.report(report);
         }
-        self.forget_ended(now_ns)?;
-        self.tell_losses()
-    }
-
-    pub(super) fn on_end(&mut self) -> Result<()> {
-        self.observe(&self.storms.all())?;
-        for report in self.storms.rest(clock::since_boot_ns()) {
-            self.report(report);
-        }
-        self.tell_losses()
-    }
-
-    fn observe(&mut self, keys: &[StormKey]) -> Result<()> {
-        for key in keys {
-            let counted = maps::storm(&self.session.ebpf, key)?;
-            self.storms.observe(key, counted);
-        }
+        self.forget_ended(session, now_ns)?;
+        self.tell_dropped();
         Ok(())
     }
 
-    /// Makes room for others where a process is gone.
-    fn forget_ended(&mut self, now_ns: u64) -> Result<()> {
-        for key in self.storms.stale(now_ns) {
-            if has_ended(key.tgid) {
-                self.observe(&[key])?;
-                maps::forget_storm(&mut self.session.ebpf, &key)?;
-                if let Some(report) = self.storms.forget(&key, now_ns) {
-                    self.report(report);
-                }
-            }
-        }
-        Ok(())
-    }
-
-    pub(super) fn tell_losses(&mut self) -> Result<()> {
-        let [ring, storms, follow, pending] = maps::counters(&self.session.ebpf)?;
-        let skipped = self.misses.count();
-        let now = [
-            ring,
-            storms,
-            follow,
-            skipped + pending,
-            self.writer.dropped(),
-        ];
-        for ((place, now), told) in PLACES.into_iter().zip(now).zip(&mut self.lost) {
-            let count = now.saturating_sub(*told);
-            if count > 0 {
-                *told = now;
-                let loss = Loss {
-                    time: Timestamp::now(),
-                    place,
-                    count,
-                    repaired: 0,
-                };
-                self.writer.send(Fact::Loss(loss));
-            }
-        }
-        Ok(())
-    }
-
-    fn summary(&self) -> Summary {
-        Summary {
-            time: Timestamp::now(),
-            backend: self.session.backend,
-            duration_s: self.started.elapsed().as_secs_f64(),
-            records: self.records,
-            lost: self.lost.iter().sum(),
-            repaired: 0,
-            exhausted: self.reports,
-            failures: self.failures,
-        }
+    /// Was one report enough, and has it been made?
+    fn is_done(&self) -> bool {
+        self.once && self.reports > 0
     }
 }
 

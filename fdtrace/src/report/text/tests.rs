@@ -98,6 +98,7 @@ fn losses_and_the_end() {
         Place::Storms,
         Place::Follow,
         Place::Skipped,
+        Place::Shed,
         Place::Output,
     ];
     let mut lines: Vec<_> = places.map(|place| loss(&samples::loss(place))).into();

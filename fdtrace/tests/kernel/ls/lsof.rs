@@ -28,7 +28,7 @@ const COMPARED: usize = HOLDERS * 120;
 pub(super) fn agrees() -> Result<(), String> {
     let holders = (0..HOLDERS).map(Holder::start);
     let holders = holders.collect::<Result<Vec<_>, String>>()?;
-    let held: BTreeSet<u64> = holders.iter().map(|holder| holder.pid()).collect();
+    let held: BTreeSet<u64> = holders.iter().map(Holder::pid).collect();
     // The test's own fds; they close when it ends.
     let _file = File::open("/etc/hostname").map_err(said)?;
     let listener = TcpListener::bind("127.0.0.1:0").map_err(said)?;
