@@ -1,4 +1,4 @@
-//! Builds the kernel programs and puts the stripped object into `OUT_DIR` for the library to embed.
+//! Builds the kernel programs and puts the stripped objects into `OUT_DIR` for the library to embed.
 //!
 //! Not done with aya-build, because that turns every line cargo prints into a warning, takes the
 //! choice of the standard library from this process's own environment, and builds the programs anew
@@ -38,18 +38,23 @@ fn embed() -> Result<(), String> {
         .ok_or("the fdtrace package lies at the root of the file system")?;
     watch(workspace);
     let out_dir = PathBuf::from(env::var_os("OUT_DIR").ok_or("cargo did not set OUT_DIR")?);
-    let object = if env::var_os(SKIP_VARIABLE).is_some_and(|value| value == "1") {
-        Vec::new()
+    let objects = if env::var_os(SKIP_VARIABLE).is_some_and(|value| value == "1") {
+        compile::OBJECTS.map(|_| Vec::new())
     } else {
         let toolchain = toolchain::find()?;
-        strip::debug_sections(&compile::object(
-            &toolchain,
-            workspace,
-            &target_dir(&out_dir),
-        )?)?
+        compile::objects(&toolchain, workspace, &target_dir(&out_dir))?
     };
-    let path = out_dir.join("fdtrace.bpf.o");
-    fs::write(&path, object).map_err(|error| format!("cannot write {}: {error}", path.display()))
+    for (object, name) in objects.iter().zip(compile::OBJECTS) {
+        let stripped = if object.is_empty() {
+            Vec::new()
+        } else {
+            strip::debug_sections(object)?
+        };
+        let path = out_dir.join(format!("{name}.o"));
+        fs::write(&path, stripped)
+            .map_err(|error| format!("cannot write {}: {error}", path.display()))?;
+    }
+    Ok(())
 }
 
 /// Tells cargo what to look at to know whether the object is still the right one.

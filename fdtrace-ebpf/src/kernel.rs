@@ -10,6 +10,7 @@ use aya_ebpf::{
         bpf_get_current_task, bpf_get_current_task_btf, bpf_probe_read_kernel, bpf_task_pt_regs,
     },
 };
+use crate::repeat::{Turn, repeat};
 use fdtrace_common::{UNKNOWN, alarm::OPEN_COUNTED, alarm::USED_COUNTED, fields::ABSENT};
 
 macro_rules! globals {
@@ -146,15 +147,12 @@ impl Table {
         if words > WORDS {
             return UNKNOWN;
         }
-        let bits: Address = member(self.fdt, &offset::FDT_OPEN_FDS);
-        let mut used = 0;
-        for index in 0..WORDS {
-            if index >= words {
-                break;
-            }
-            used += read::<u64>(bits + u64::from(index) * 8).count_ones();
-        }
-        used
+        let mut work = Used {
+            bits: member(self.fdt, &offset::FDT_OPEN_FDS),
+            count: 0,
+        };
+        repeat::<WORDS, _>(words, &mut work);
+        work.count
     }
 
     /// The file in a slot; 0 for a free or reserved one, and beyond the table's end.
@@ -190,22 +188,47 @@ impl Table {
         if words > POINTER_WORDS {
             return UNKNOWN;
         }
-        let pointers: Address = member(self.fdt, &offset::FDT_FD);
-        let mut open = 0;
-        for index in 0..POINTER_WORDS {
-            if index >= words {
-                break;
-            }
-            let from = pointers + u64::from(index) * u64::from(POINTERS_SIZE);
-            // SAFETY: `scratch` is that large.
-            unsafe { bpf_probe_read_kernel(scratch.cast(), POINTERS_SIZE, from as *const _) };
-            for slot in 0..64 {
-                // SAFETY: `slot` is below 64.
-                let pointer = unsafe { scratch.cast::<u64>().add(slot).read() };
-                // A kernel address has its top bit set, NULL has not.
-                open += (pointer >> 63) as u32;
-            }
+        let mut work = Open {
+            pointers: member(self.fdt, &offset::FDT_FD),
+            scratch,
+            count: 0,
+        };
+        repeat::<POINTER_WORDS, _>(words, &mut work);
+        work.count
+    }
+}
+
+/// Counts the bits of a table.
+struct Used {
+    bits: Address,
+    count: u32,
+}
+
+impl Turn for Used {
+    #[inline(always)]
+    fn turn(&mut self, index: u32) {
+        self.count += read::<u64>(self.bits + u64::from(index) * 8).count_ones();
+    }
+}
+
+/// Counts the pointers of a table.
+struct Open {
+    pointers: Address,
+    scratch: *mut [u64; 64],
+    count: u32,
+}
+
+impl Turn for Open {
+    #[inline(always)]
+    fn turn(&mut self, index: u32) {
+        let from = self.pointers + u64::from(index) * u64::from(POINTERS_SIZE);
+        // SAFETY: `scratch` is that large.
+        unsafe { bpf_probe_read_kernel(self.scratch.cast(), POINTERS_SIZE, from as *const _) };
+        for slot in 0..64 {
+            // SAFETY: `slot` is below 64.
+            let pointer = unsafe { self.scratch.cast::<u64>().add(slot).read() };
+            // A kernel address has its top bit set, NULL has not.
+            self.count += (pointer >> 63) as u32;
         }
-        open
     }
 }

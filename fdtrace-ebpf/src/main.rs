@@ -2,6 +2,9 @@
 //!
 //! The function a program attaches to is chosen by the user side when it loads it
 //! (`fdtrace::probe::plan`); a program that is not loaded costs nothing.
+//!
+//! This is the object for kernels with the helper `bpf_loop` (5.17); `unrolled.rs` is the one for those
+//! without.
 #![no_std]
 #![no_main]
 #![expect(
@@ -30,28 +33,7 @@
     reason = "the attach macros hand the context over by value"
 )]
 
-mod actor;
-mod alarm;
-mod call;
-mod census;
-mod control;
-mod exhaustion;
-mod files;
-mod identity;
-mod kernel;
-mod paths;
-mod ring;
-mod scope;
-mod slots;
-mod tables;
+/// Loops over a table are the kernel's own, verified once.
+const HAS_LOOP: bool = true;
 
-#[cfg(not(test))]
-#[panic_handler]
-fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
-    loop {}
-}
-
-/// The kernel gives its GPL-only helpers to programs that say this.
-#[unsafe(link_section = "license")]
-#[unsafe(no_mangle)]
-static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
+include!("programs.rs");

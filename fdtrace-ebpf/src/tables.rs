@@ -24,6 +24,7 @@ use crate::{
     actor::Actor,
     call, kernel,
     kernel::{Address, Table, member, offset, read},
+    repeat::{Turn, repeat},
     ring, scope,
 };
 
@@ -86,17 +87,30 @@ fn tell_slots(files: Address) -> i32 {
     if chunks > CHUNKS {
         return 0;
     }
-    let pointers: Address = member(fdt, &offset::FDT_FD);
-    let bits: Address = member(fdt, &offset::FDT_OPEN_FDS);
-    for index in 0..CHUNKS {
-        if index >= chunks {
-            break;
-        }
-        if read::<u64>(bits + u64::from(index) * 8) == 0 {
-            continue;
+    let mut work = Slots {
+        files,
+        pointers: member(fdt, &offset::FDT_FD),
+        bits: member(fdt, &offset::FDT_OPEN_FDS),
+    };
+    repeat::<CHUNKS, _>(chunks, &mut work);
+    0
+}
+
+/// Tells the slots of a table.
+struct Slots {
+    files: Address,
+    pointers: Address,
+    bits: Address,
+}
+
+impl Turn for Slots {
+    #[inline(always)]
+    fn turn(&mut self, index: u32) {
+        if read::<u64>(self.bits + u64::from(index) * 8) == 0 {
+            return;
         }
         let Some(mut entry) = ring::reserve::<SlotsRecord>() else {
-            continue;
+            return;
         };
         let record = entry.as_mut_ptr();
         // SAFETY: `record` points to a whole reserved record; each member is written once, the slots
@@ -104,13 +118,12 @@ fn tell_slots(files: Address) -> i32 {
         unsafe {
             (&raw mut (*record).kind).write(RECORD_COPIED_SLOTS);
             (&raw mut (*record).first).write(index * CHUNK as u32);
-            (&raw mut (*record).files).write(files);
-            let from = pointers + u64::from(index) * u64::from(CHUNK_BYTES);
+            (&raw mut (*record).files).write(self.files);
+            let from = self.pointers + u64::from(index) * u64::from(CHUNK_BYTES);
             kernel::copy((&raw mut (*record).slots).cast(), CHUNK_BYTES, from);
         }
         ring::submit(entry);
     }
-    0
 }
 
 /// `void setup_new_exec(struct linux_binprm *)`: exec cannot fail any more. The process has one thread,
@@ -141,42 +154,56 @@ fn tell_bits(task: Address) -> i32 {
     let files: Address = member(task, &offset::TASK_FILES);
     let fdt: Address = member(files, &offset::FILES_FDT);
     let words = member::<u32>(fdt, &offset::FDT_MAX_FDS) / 64;
-    let bits: Address = member(fdt, &offset::FDT_OPEN_FDS);
-    // Not in the loop: the verifier would walk all of it once for each outcome of the filters.
-    let actor = Actor::of_exec();
-    for index in 0..BIT_RECORDS {
+    let mut work = Executed {
+        files,
+        words,
+        bits: member(fdt, &offset::FDT_OPEN_FDS),
+        // Not in the loop: the verifier would walk all of it once for each outcome of the filters.
+        actor: Actor::of_exec(),
+    };
+    repeat::<BIT_RECORDS, _>(words.div_ceil(WORDS as u32), &mut work);
+    0
+}
+
+/// Tells the bits of a table.
+struct Executed {
+    files: Address,
+    words: u32,
+    bits: Address,
+    actor: Actor,
+}
+
+impl Turn for Executed {
+    #[inline(always)]
+    fn turn(&mut self, index: u32) {
         let first = index * WORDS as u32;
-        if first >= words {
-            break;
-        }
-        let Some(mut entry) = ring::reserve::<BitsRecord>() else {
-            continue;
-        };
-        let left = words - first;
+        let left = self.words - first;
         let here = if left < WORDS as u32 {
             left
         } else {
             WORDS as u32
         };
+        let Some(mut entry) = ring::reserve::<BitsRecord>() else {
+            return;
+        };
         let record = entry.as_mut_ptr();
-        // SAFETY: as in `tell_slots`; what is read behind a smaller bitmap does not count.
+        // SAFETY: as in `Slots`; what is read behind a smaller bitmap does not count.
         unsafe {
             (&raw mut (*record).kind).write(RECORD_EXECUTED);
             (&raw mut (*record).first).write(first * 64);
             (&raw mut (*record).time_ns).write(bpf_ktime_get_boot_ns());
-            (&raw mut (*record).files).write(files);
-            (&raw mut (*record).tgid).write(actor.tgid);
-            (&raw mut (*record).tid).write(actor.tid);
-            (&raw mut (*record).uid).write(actor.uid);
-            (&raw mut (*record).flags).write(actor.flags);
+            (&raw mut (*record).files).write(self.files);
+            (&raw mut (*record).tgid).write(self.actor.tgid);
+            (&raw mut (*record).tid).write(self.actor.tid);
+            (&raw mut (*record).uid).write(self.actor.uid);
+            (&raw mut (*record).flags).write(self.actor.flags);
             (&raw mut (*record).words).write(here);
             (&raw mut (*record).padding).write(0);
-            let from = bits + u64::from(first) * 8;
+            let from = self.bits + u64::from(first) * 8;
             kernel::copy((&raw mut (*record).bits).cast(), BITS_BYTES, from);
         }
         ring::submit(entry);
     }
-    0
 }
 
 /// `void wake_up_new_task(struct task_struct *)`: a thread or process has been made, by the current
@@ -197,15 +224,25 @@ pub(crate) fn new_thread_probe(ctx: ProbeContext) -> u32 {
 /// `void exit_files(struct task_struct *)`: a thread gives its table up.
 #[fentry]
 pub(crate) fn exit_entry(ctx: FEntryContext) -> i32 {
-    thread(RECORD_EXITED, read(ctx.as_ptr() as Address));
+    exits(read(ctx.as_ptr() as Address));
     0
 }
 
 /// The twin of [`exit_entry`].
 #[kprobe]
 pub(crate) fn exit_probe(ctx: ProbeContext) -> u32 {
-    thread(RECORD_EXITED, ctx.arg(0).unwrap_or(0));
+    exits(ctx.arg(0).unwrap_or(0));
     0
+}
+
+/// A fork that fails takes back what it has made so far, by the same function: there the thread is not
+/// the current one, was never told, and still has its creator's number (`copy_process` in kernel/fork.c;
+/// from some 6.12 on also where it has got no table yet).
+#[inline(always)]
+fn exits(task: Address) {
+    if task == kernel::current_task() {
+        thread(RECORD_EXITED, task);
+    }
 }
 
 /// `void __set_task_comm(struct task_struct *, const char *name, bool exec)`.

@@ -10,6 +10,9 @@ use super::toolchain::{self, Compiler, TARGET, Toolchain};
 
 const PACKAGE: &str = "fdtrace-ebpf";
 
+/// What is built of it: the object for kernels with `bpf_loop`, and the one for those without.
+pub(crate) const OBJECTS: [&str; 2] = [PACKAGE, "fdtrace-ebpf-unrolled"];
+
 /// What the outer cargo and rustup say about their own compiler and build. Handed on, it would mean
 /// the wrong compiler, or one more compilation for each way to start this one.
 const OUTER_PREFIXES: &[&str] = &[
@@ -40,13 +43,13 @@ const OUTER_NAMES: &[&str] = &[
     "TARGET",
 ];
 
-/// The object as the linker left it, debug information included.
-pub(crate) fn object(
+/// The objects as the linker left them, debug information included.
+pub(crate) fn objects(
     toolchain: &Toolchain,
     workspace: &Path,
     target_dir: &Path,
-) -> Result<Vec<u8>, String> {
-    let path = match toolchain {
+) -> Result<[Vec<u8>; OBJECTS.len()], String> {
+    let folder = match toolchain {
         Toolchain::Prebuilt(path) => path.clone(),
         Toolchain::Nightly(compiler) | Toolchain::Distribution(compiler) => {
             let mut cargo = cargo(compiler, workspace, target_dir);
@@ -57,10 +60,16 @@ pub(crate) fn object(
                 cargo.env("RUSTC_BOOTSTRAP", "aya_ebpf");
             }
             run(&mut cargo)?;
-            target_dir.join(TARGET).join("release").join(PACKAGE)
+            target_dir.join(TARGET).join("release")
         }
     };
-    fs::read(&path).map_err(|error| format!("cannot read {}: {error}", path.display()))
+    let mut objects = OBJECTS.map(|_| Vec::new());
+    for (object, name) in objects.iter_mut().zip(OBJECTS) {
+        let path = folder.join(name);
+        *object =
+            fs::read(&path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+    }
+    Ok(objects)
 }
 
 fn cargo(compiler: &Compiler, workspace: &Path, target_dir: &Path) -> Command {

@@ -6,7 +6,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-/// Names an object built elsewhere: for packagers, and for machines without the toolchain.
+/// Names a folder with the objects, built elsewhere: for packagers, and for machines without the toolchain.
 pub(crate) const OBJECT_VARIABLE: &str = "FDTRACE_EBPF_OBJECT";
 
 /// The target of the kernel programs.
@@ -18,10 +18,10 @@ pub(crate) const LLVM: u32 = 22;
 /// The nightlies that are looked for. The second is the newest whose LLVM is not too new.
 pub(crate) const NIGHTLIES: [&str; 2] = ["nightly", "nightly-2026-06-15"];
 
-/// A way to get the object with the kernel programs.
+/// A way to get the objects with the kernel programs.
 #[derive(Debug)]
 pub(crate) enum Toolchain {
-    /// It is there already.
+    /// They are there already, in this folder.
     Prebuilt(PathBuf),
     /// A nightly of rustup's, which compiles `core` from the `rust-src` component.
     Nightly(Compiler),
@@ -32,7 +32,7 @@ pub(crate) enum Toolchain {
 impl fmt::Display for Toolchain {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Prebuilt(path) => write!(formatter, "prebuilt object {}", path.display()),
+            Self::Prebuilt(path) => write!(formatter, "prebuilt objects in {}", path.display()),
             Self::Nightly(compiler) => write!(formatter, "nightly {}", compiler.rustc.display()),
             Self::Distribution(compiler) => {
                 write!(formatter, "the distribution's {}", compiler.rustc.display())
@@ -71,11 +71,11 @@ impl Compiler {
 pub(crate) fn find() -> Result<Toolchain, String> {
     if let Some(path) = env::var_os(OBJECT_VARIABLE) {
         let path = PathBuf::from(path);
-        return if path.is_file() {
+        return if path.is_dir() {
             Ok(Toolchain::Prebuilt(path))
         } else {
             Err(format!(
-                "{OBJECT_VARIABLE} names {}, which is not a file",
+                "{OBJECT_VARIABLE} names {}, which is not a folder",
                 path.display()
             ))
         };

@@ -7,7 +7,7 @@ mod strip;
 #[path = "../../fdtrace/build/toolchain.rs"]
 pub(crate) mod toolchain;
 
-use std::fs;
+use std::{fs, path::Path};
 
 use anyhow::{Context as _, Result, anyhow};
 use object::{Object as _, ObjectSection as _, ObjectSymbol as _, SectionKind, SymbolKind};
@@ -17,17 +17,24 @@ use crate::workspace;
 /// One instruction; a few take two of them.
 const INSTRUCTION: u64 = 8;
 
-/// Builds the object, and prints where it is and what it weighs.
+/// Builds the objects, and prints where they are and what they weigh.
 pub(crate) fn report() -> Result<()> {
     let toolchain = toolchain::find().map_err(|message| anyhow!(message))?;
-    let folder = workspace::target().join("ebpf");
-    let whole = compile::object(&toolchain, workspace::root(), &folder);
-    let whole = whole.map_err(|message| anyhow!(message))?;
-    let stripped = strip::debug_sections(&whole).map_err(|message| anyhow!(message))?;
-    let path = folder.join("fdtrace.bpf.o");
-    fs::write(&path, &stripped).with_context(|| format!("cannot write {}", path.display()))?;
-    println!("{}", path.display());
     println!("compiled by {toolchain}");
+    let folder = workspace::target().join("ebpf");
+    let objects = compile::objects(&toolchain, workspace::root(), &folder);
+    let objects = objects.map_err(|message| anyhow!(message))?;
+    for (whole, name) in objects.iter().zip(compile::OBJECTS) {
+        let path = folder.join(format!("{name}.o"));
+        weigh(whole, &path)?;
+    }
+    Ok(())
+}
+
+fn weigh(whole: &[u8], path: &Path) -> Result<()> {
+    let stripped = strip::debug_sections(whole).map_err(|message| anyhow!(message))?;
+    fs::write(path, &stripped).with_context(|| format!("cannot write {}", path.display()))?;
+    println!("\n{}", path.display());
     println!(
         "{} bytes, {} before debug information was taken out",
         stripped.len(),

@@ -271,6 +271,11 @@ impl Tables {
 
     /// Keeps a closing whose opening may come yet; how many could not be kept.
     fn close_early(table: &mut Table, fd: u32, file: u64, pass: u32) -> u64 {
+        if table.is_unread {
+            // Nothing is known of what was there; what a pass may have shown before is out of date.
+            table.touch(fd, pass);
+            return 0;
+        }
         if table.awaited() < AWAITED_MAX {
             table.close_early(fd, file, pass);
             return 0;
@@ -400,7 +405,7 @@ impl Tables {
                 let fd = first + fd;
                 closed.extend(table.take(fd, pass).map(|slot| (fd, slot)));
             }
-            self.contradictions += u64::from(word & !live != 0);
+            self.contradictions += u64::from(!table.is_unread && word & !live != 0);
         }
         for slot in owed {
             self.names.give_back(slot.name);

@@ -19,7 +19,10 @@ use super::{
 };
 
 /// The kernel programs, compiled and stripped by build.rs.
-static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/fdtrace.bpf.o"));
+static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/fdtrace-ebpf.o"));
+/// The same for kernels without `bpf_loop`.
+static OBJECT_UNROLLED: &[u8] =
+    include_bytes_aligned!(concat!(env!("OUT_DIR"), "/fdtrace-ebpf-unrolled.o"));
 
 /// How to load.
 pub struct Options<'a> {
@@ -100,7 +103,13 @@ pub fn load(options: &Options<'_>, scope: &Scope) -> Result<Loaded> {
     if options.log_level == 0 {
         loader.map_max_entries("AYA_LOGS", u32::try_from(rustix::param::page_size())?);
     }
-    let mut ebpf = loader.load(OBJECT).map_err(explain_load)?;
+    let object = if btf.enumerator("bpf_func_id", "BPF_FUNC_loop").is_some() {
+        OBJECT
+    } else {
+        debug!("no bpf_loop: the verifier walks every loop");
+        OBJECT_UNROLLED
+    };
+    let mut ebpf = loader.load(object).map_err(explain_load)?;
     debug!("maps made after {:?}", start.elapsed());
     scope.fill(&mut ebpf)?;
     let ring = ebpf

@@ -369,5 +369,5 @@ fn nothing_came_later(setting: &Setting) -> Result<(), String> {
     }
     let summary = ended.objects.last().ok_or("no objects at all")?;
     let wanted = json!({ "type": "summary", "backend": setting.backend, "lost": 0 });
-    differences(summary, &wanted)
+    differences(summary, &wanted).map_err(|wrong| format!("{wrong}: {}", ended.stderr))
 }

@@ -1,6 +1,7 @@
 //! The victim: one run of a gym scenario.
 
 use std::{
+    collections::BTreeMap,
     ffi::OsStr,
     io::{BufRead, BufReader, Write},
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
@@ -18,6 +19,8 @@ pub(crate) struct Facts {
     pub(crate) failures: u64,
     pub(crate) soft: u64,
     pub(crate) used: u64,
+    /// What each fd is, from the scenario that opens one of every kind.
+    pub(crate) kinds: BTreeMap<u64, String>,
     /// Files open, where the scenario tells them apart from numbers taken.
     pub(crate) open: u64,
     /// Why the scenario cannot be had here.
@@ -139,6 +142,8 @@ fn facts(line: &str) -> Option<Facts> {
     let value: Value = serde_json::from_str(line).ok()?;
     let number = |name: &str| value.get(name)?.as_u64();
     let text = |name: &str| Some(value.get(name)?.as_str()?.to_owned());
+    let kind = |(fd, kind): (&String, &Value)| Some((fd.parse().ok()?, kind.as_str()?.to_owned()));
+    let kinds = value.get("kinds").and_then(Value::as_object);
     Some(Facts {
         pid: number("pid")?,
         tid: number("tid")?,
@@ -147,6 +152,7 @@ fn facts(line: &str) -> Option<Facts> {
         failures: number("failures")?,
         soft: number("soft")?,
         used: number("used")?,
+        kinds: kinds.into_iter().flatten().filter_map(kind).collect(),
         open: number("open").or_else(|| number("used"))?,
         skipped: text("skipped"),
     })

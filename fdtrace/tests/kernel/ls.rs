@@ -29,6 +29,7 @@ mod proc;
 pub(crate) fn trials(setting: &Setting) -> Vec<Trial> {
     let mut trials = vec![
         trial("ls::kinds", kinds),
+        trial("ls::every_kind", every_kind),
         trial("ls::agrees_with_proc", proc::agrees),
         trial("ls::other_ends", other_ends),
         trial("ls::by_path", by_path),
@@ -169,6 +170,26 @@ fn kinds() -> Result<(), String> {
         expect(fd(&tcp6), "target", address.into())?;
     }
     Ok(())
+}
+
+/// A victim that has one fd of every kind that its kernel can make, and knows which.
+fn every_kind() -> Result<(), String> {
+    let mut victim = gym::Gym::start(gym::command("kinds"))?;
+    let facts = victim.held()?;
+    ensure(!facts.kinds.is_empty(), || format!("no kinds: {facts:?}"))?;
+    let seen = objects(&["-p", &facts.pid.to_string()])?;
+    victim.end()?;
+    let kind = |object: &Value| Some((object["fd"].as_u64()?, object["kind"].clone()));
+    let seen: BTreeMap<u64, Value> = seen.iter().filter_map(kind).collect();
+    for (fd, kind) in &facts.kinds {
+        let said = seen.get(fd);
+        ensure(said.is_some_and(|said| said == kind), || {
+            format!("fd {fd} is of kind {kind}, not {said:?}")
+        })?;
+    }
+    ensure(seen.values().all(|kind| kind != "unknown"), || {
+        format!("{seen:?}")
+    })
 }
 
 fn other_ends() -> Result<(), String> {

@@ -15,7 +15,11 @@ pub(crate) fn trials(setting: &Setting) -> Vec<Trial> {
         let setting = setting.clone();
         trial(format!("trace::{name}"), move || test(&setting))
     };
-    vec![test("shell", shell), test("failed", failed)]
+    vec![
+        test("shell", shell),
+        test("failed", failed),
+        test("every_kind", every_kind),
+    ]
 }
 
 fn trace(backend: &str, arguments: &[&str]) -> Result<Tracer, String> {
@@ -72,6 +76,27 @@ fn shell(setting: &Setting) -> Result<(), String> {
             && has("close_exit", 7, "status"),
         || format!("{events:#?}"),
     )
+}
+
+/// A hook knows each file's kind as well as an iterator does.
+fn every_kind(setting: &Setting) -> Result<(), String> {
+    let tracer = trace(&setting.backend, &["--comm", "kinds"])?;
+    let mut victim = gym::Gym::start(gym::command("kinds"))?;
+    let facts = victim.held()?;
+    let last = facts.kinds.keys().next_back().ok_or("no kinds")?;
+    tracer.wait_for(|object| object["op"] == "open" && object["fd"] == *last)?;
+    victim.end()?;
+    let ended = tracer.stop()?;
+    let is_its = |event: &&Value| event["pid"] == facts.pid && event["op"] == "open";
+    for (fd, kind) in &facts.kinds {
+        // What was there before, for a moment, came earlier.
+        let mut events = ended.objects.iter().rev().filter(is_its);
+        let event = events.find(|event| event["fd"] == *fd);
+        ensure(event.is_some_and(|event| event["kind"] == *kind), || {
+            format!("fd {fd} is of kind {kind}, not {event:?}")
+        })?;
+    }
+    Ok(())
 }
 
 /// A call that gets no fd, and nothing else.

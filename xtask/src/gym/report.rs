@@ -1,6 +1,7 @@
 //! What gym tells when it is done.
 
 use std::{
+    collections::BTreeMap,
     error::Error,
     fmt,
     io::{self, Write as _},
@@ -35,6 +36,9 @@ pub(crate) struct Facts {
     pub(crate) open: u64,
     /// Processes that the started one made for the scenario, oldest first.
     pub(crate) children: Vec<i32>,
+    /// The kind of each number, from the scenario that has one of every kind.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) kinds: BTreeMap<i32, String>,
     /// What else there is to know.
     pub(crate) note: Option<String>,
 }
@@ -102,7 +106,8 @@ pub(crate) fn offered<T>(what: &str, result: io::Result<T>) -> anyhow::Result<T>
             | libc::EROFS
             | libc::ENOENT
             | libc::ENODEV
-            | libc::ENXIO,
+            | libc::ENXIO
+            | libc::ENOPROTOOPT,
         ) => Skip(format!("{what}: {error}")).into(),
         _ => anyhow::Error::from(error).context(what.to_owned()),
     })

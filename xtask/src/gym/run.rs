@@ -1,6 +1,7 @@
 //! What scenarios have in common: filling the table, the gate before the failing call, the checks.
 
 use std::{
+    collections::BTreeMap,
     fs, io,
     os::fd::OwnedFd,
     thread,
@@ -123,6 +124,7 @@ impl Run {
             used,
             open: used,
             children: Vec::new(),
+            kinds: BTreeMap::new(),
             note: None,
         })
     }

@@ -4,6 +4,8 @@ mod above_limit;
 mod churn;
 mod false_leads;
 mod full_table;
+mod kinds;
+mod passing;
 mod processes;
 mod silent;
 mod slots;
@@ -84,6 +86,8 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Scenario> {
         churn::ALL,
         slots::ALL,
         tables::ALL,
+        passing::ALL,
+        kinds::ALL,
     ];
     families.into_iter().flatten()
 }

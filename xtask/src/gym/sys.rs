@@ -6,8 +6,10 @@
 
 pub(crate) mod fds;
 pub(crate) mod fuse;
+pub(crate) mod kinds;
 pub(crate) mod limits;
 pub(crate) mod message;
+pub(crate) mod passing;
 pub(crate) mod process;
 pub(crate) mod ring;
 pub(crate) mod seccomp;

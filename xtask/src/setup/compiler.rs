@@ -46,7 +46,7 @@ pub(super) fn install_nightly_if_still_needed() -> Result<()> {
     let mut rustup = Command::new("rustup");
     rustup.args(["toolchain", "install", nightly, "--profile", "minimal"]);
     command::run(rustup.args(["--component", "rust-src"])).with_context(|| {
-        format!("no Rust that compiles for the kernel can be had here: set {OBJECT_VARIABLE} to an object built elsewhere")
+        format!("no Rust that compiles for the kernel can be had here: set {OBJECT_VARIABLE} to a folder with the objects, built elsewhere")
     })
 }
 

@@ -117,6 +117,13 @@ impl Table {
             || page.is_some_and(|page| page.touched(pass) & super::slot::bit(fd) != 0)
     }
 
+    /// A slot that nothing is known of changes.
+    pub fn touch(&mut self, fd: u32, pass: u32) {
+        if let Some(page) = self.page_for(fd) {
+            page.touch(fd, pass);
+        }
+    }
+
     /// A file's closing is owed: another one has come into its slot.
     pub fn owe(&mut self, fd: u32, slot: Slot, pass: u32) {
         match self

@@ -361,6 +361,50 @@ fn a_table_too_large_for_records_is_read_by_the_next_pass() {
 }
 
 #[test]
+fn what_closes_in_a_table_not_yet_read_is_no_contradiction() {
+    let (mut kernel, mut tables) = known();
+    kernel.step(Step::Open(0));
+    kernel.step(Step::Fork(0));
+    for record in std::mem::take(&mut kernel.told) {
+        match record {
+            Told::CopiedSlots(_) => {}
+            Told::Copied(mut record) => {
+                record.flags |= UNREAD;
+                apply(&mut tables, [Told::Copied(record)]);
+            }
+            other => apply(&mut tables, [other]),
+        }
+    }
+    let child = *kernel.tasks.keys().last().unwrap();
+    // The iterator has been at the child's slot when it closes.
+    let mut pass = tables.begin_pass();
+    for thread in kernel.show_threads() {
+        pass.thread(thread);
+    }
+    for slot in kernel.show_slots() {
+        pass.slot(&mut tables, &slot);
+    }
+    let files = kernel.tasks[&child].files;
+    let (fd, file) = kernel.tables[&files]
+        .first_key_value()
+        .map(|(fd, file)| (*fd, *file))
+        .unwrap();
+    kernel.tables.get_mut(&files).unwrap().remove(&fd);
+    let closed = CloseRecord {
+        kind: RECORD_CLOSED,
+        fd,
+        files,
+        file,
+        ..zerocopy::FromZeros::new_zeroed()
+    };
+    apply(&mut tables, [Told::Closed(closed)]);
+    let outcome = tables.end_pass(pass, Purpose::Reconcile, &mut ());
+    assert_eq!((outcome.repaired, outcome.suspects), (0, 0));
+    assert_eq!((tables.contradictions(), tables.awaited()), (0, 0));
+    check(&tables, &kernel);
+}
+
+#[test]
 fn a_difference_counts_when_it_is_seen_twice() {
     let (mut kernel, mut tables) = known();
     kernel.step(Step::Open(0));

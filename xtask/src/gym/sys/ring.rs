@@ -2,11 +2,13 @@
 
 use std::{
     io,
-    os::fd::{AsRawFd as _, BorrowedFd},
+    os::fd::{AsRawFd as _, BorrowedFd, IntoRawFd as _, OwnedFd, RawFd},
     ptr,
 };
 
 use io_uring::{IoUring, opcode, squeue, types};
+
+use super::owned;
 
 /// A ring with room for a few operations.
 pub(crate) struct Ring(IoUring);
@@ -15,6 +17,11 @@ impl Ring {
     /// Sets the ring up; it takes one descriptor.
     pub(crate) fn new() -> io::Result<Self> {
         IoUring::new(4).map(Self)
+    }
+
+    /// The ring's own number.
+    pub(crate) fn number(&self) -> RawFd {
+        self.0.as_raw_fd()
     }
 
     /// Opens `/dev/null`; the number the completion carries, a negative errno if it failed.
@@ -34,6 +41,40 @@ impl Ring {
         self.0.submitter().register_files(&vec![-1; count])
     }
 
+    /// Opens `/dev/null`; the new file.
+    pub(crate) fn openat_owned(&mut self) -> io::Result<OwnedFd> {
+        self.openat().and_then(completed)
+    }
+
+    /// Accepts a connection; the new socket.
+    pub(crate) fn accept_owned(&mut self, listener: BorrowedFd) -> io::Result<OwnedFd> {
+        self.accept(listener).and_then(completed)
+    }
+
+    /// Closes a file.
+    pub(crate) fn close(&mut self, file: OwnedFd) -> io::Result<()> {
+        let number = types::Fd(file.into_raw_fd());
+        let result = self.complete(&opcode::Close::new(number).build())?;
+        check_completion(result).map(drop)
+    }
+
+    /// Opens `/dev/null` into the first place of a table of the ring's own, which is made for it.
+    pub(crate) fn open_direct(&mut self) -> io::Result<()> {
+        self.register_empty_files(1)?;
+        let at = types::Fd(libc::AT_FDCWD);
+        let place = types::DestinationSlot::try_from_slot_target(0)
+            .map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
+        let entry = opcode::OpenAt::new(at, c"/dev/null".as_ptr()).file_index(Some(place));
+        let result = self.complete(&entry.build())?;
+        check_completion(result).map(drop)
+    }
+
+    /// Gives the file in that place a number.
+    pub(crate) fn install(&mut self) -> io::Result<OwnedFd> {
+        let entry = opcode::FixedFdInstall::new(types::Fixed(0), 0).build();
+        self.complete(&entry).and_then(completed)
+    }
+
     /// Submits one entry and waits for its completion.
     fn complete(&mut self, entry: &squeue::Entry) -> io::Result<i32> {
         // SAFETY: the entries built above point to static strings or to nothing.
@@ -44,4 +85,17 @@ impl Ring {
             .map(|entry| entry.result())
             .ok_or_else(|| io::Error::other("no completion"))
     }
+}
+
+/// A completion's result, which is a negative errno where the operation failed.
+fn check_completion(result: i32) -> io::Result<i32> {
+    if result < 0 {
+        return Err(io::Error::from_raw_os_error(-result));
+    }
+    Ok(result)
+}
+
+/// The file whose number a completion carries.
+fn completed(result: i32) -> io::Result<OwnedFd> {
+    owned::<RawFd>(check_completion(result)?)
 }

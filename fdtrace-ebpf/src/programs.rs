@@ -1,0 +1,28 @@
+// All there is of fdtrace's kernel programs, included by both objects.
+
+mod actor;
+mod alarm;
+mod call;
+mod census;
+mod control;
+mod exhaustion;
+mod files;
+mod identity;
+mod kernel;
+mod paths;
+mod repeat;
+mod ring;
+mod scope;
+mod slots;
+mod tables;
+
+#[cfg(not(test))]
+#[panic_handler]
+fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
+    loop {}
+}
+
+/// The kernel gives its GPL-only helpers to programs that say this.
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
