@@ -134,7 +134,7 @@ pub(crate) fn send_all(socket: BorrowedFd, files: &[BorrowedFd]) -> io::Result<(
             unsafe {
                 place
                     .wrapping_add(index)
-                    .write(file.as_raw_fd().to_ne_bytes())
+                    .write(file.as_raw_fd().to_ne_bytes());
             };
         }
         // SAFETY: the message and what it points to outlive the call.
