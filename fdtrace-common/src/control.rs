@@ -31,7 +31,17 @@ pub const COUNTER_PENDING_FULL: u32 = 3;
 /// Changes of tables that were not told because of [`PHASE_WATCHED`].
 pub const COUNTER_SHED: u32 = 4;
 /// How many counters there are.
-pub const COUNTERS: u32 = 5;
+pub const COUNTERS: usize = 5;
+
+/// What one CPU has counted. A cache line, so that CPUs do not take it from each other.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Counters {
+    /// By the `COUNTER_` constants.
+    pub counts: [u64; COUNTERS],
+    /// Always 0.
+    pub padding: [u64; 8 - COUNTERS],
+}
 
 /// Tables that can be watched at once.
 pub const WATCHED_MAX: u32 = 16_384;
@@ -40,13 +50,4 @@ pub const WATCHED_MAX: u32 = 16_384;
 pub const CGROUPS_MAX: u32 = 64;
 
 const _: () = assert!(size_of::<Control>() == 16);
-
-#[cfg(feature = "user")]
-#[expect(
-    unsafe_code,
-    reason = "aya's marker for types the kernel may fill is an unsafe trait"
-)]
-mod pod {
-    // SAFETY: `repr(C)`, integers only, no padding (the size is asserted above).
-    unsafe impl aya::Pod for super::Control {}
-}
+const _: () = assert!(size_of::<Counters>() == 64);

@@ -1,18 +1,18 @@
 //! What the user side has said, and the counters it reads.
 
 use aya_ebpf::{
-    macros::map,
-    maps::{Array, PerCpuArray},
+    bindings::BPF_F_MMAPABLE, helpers::generated::bpf_get_smp_processor_id, macros::map,
+    maps::Array,
 };
-use fdtrace_common::control::{COUNTERS, Control, PHASE_SELF_TEST};
+use fdtrace_common::control::{Control, Counters, PHASE_SELF_TEST};
 
-/// Phase and tick, written by the user side.
+/// Phase and tick, written by the user side into its own memory, which this is.
 #[map]
-static CONTROL: Array<Control> = Array::with_max_entries(1, 0);
+static CONTROL: Array<Control> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
-/// The `COUNTER_` constants' values, one set a CPU.
+/// What each CPU has counted, shared like that too; the user side makes one entry for each.
 #[map]
-static LOST: PerCpuArray<u64> = PerCpuArray::with_max_entries(COUNTERS, 0);
+static LOST: Array<Counters> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
 /// The phase fdtrace is in.
 #[inline(always)]
@@ -38,8 +38,10 @@ pub(crate) fn tick() -> u64 {
 /// Adds one to a counter.
 #[inline(always)]
 pub(crate) fn count(counter: u32) {
-    if let Some(value) = LOST.get_ptr_mut(counter) {
-        // SAFETY: this CPU's own entry.
-        unsafe { *value += 1 };
+    // SAFETY: no arguments.
+    let cpu = unsafe { bpf_get_smp_processor_id() };
+    if let Some(counters) = LOST.get_ptr_mut(cpu) {
+        // SAFETY: this CPU's own entry, and one of its counters.
+        unsafe { *(&raw mut (*counters).counts).cast::<u64>().add(counter as usize) += 1 };
     }
 }

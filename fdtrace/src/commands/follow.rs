@@ -28,6 +28,7 @@ use crate::{
         attach::{self, Session},
         backend::Backend,
         census, maps,
+        shared::Changes,
     },
     report::fact::Place,
     stream::{clock, ring::Ring},
@@ -144,8 +145,8 @@ impl Follow {
             self.settling = Some(0);
             self.next_pass = Some(Instant::now() + CONFIRM);
         }
-        // Once, while there are fds: reading per-CPU maps opens a file the first time.
-        self.count_losses(handler).map(drop)
+        self.count_losses(handler);
+        Ok(())
     }
 
     /// The same, and makes the further passes.
@@ -168,7 +169,8 @@ impl Follow {
         if looks >= AT_MOST || is_clean && looks >= AT_LEAST {
             (self.settling, self.next_pass) = (None, None);
             let contradictions = self.tracker.tables.contradictions();
-            return self.losses.forgive_tables(&self.session, contradictions);
+            self.losses.forgive_tables(&self.session, contradictions);
+            return Ok(());
         }
         self.settling = Some(looks);
         self.next_pass = Some(Instant::now() + CONFIRM);
@@ -240,11 +242,11 @@ impl Follow {
 
     fn on_second(&mut self, handler: &mut impl Listener) -> Result<()> {
         self.tick += 1;
-        self.arm()?;
+        self.arm();
         handler.second(&mut self.session)?;
         if self.session.backend == Backend::Census {
             // There is nothing but what the iterators show.
-            self.count_losses(handler)?;
+            self.count_losses(handler);
             if self.last_pass.elapsed() >= self.pass_time * LOOKING {
                 self.try_pass(Purpose::Look, handler)?;
             }
@@ -256,7 +258,7 @@ impl Follow {
             || tables.has_unread()
             || (awaited > 0 && self.awaited > 0);
         self.awaited = awaited;
-        let news = self.count_losses(handler)?;
+        let news = self.count_losses(handler);
         if (news.is_suspect || is_due) && self.next_pass.is_none() {
             self.next_pass = Some(Instant::now());
         }
@@ -274,19 +276,19 @@ impl Follow {
     }
 
     /// Tells the kernel what is wanted, and that the reader is there.
-    fn arm(&mut self) -> Result<()> {
+    fn arm(&mut self) {
         let changes = if self.shedding.is_on() {
-            maps::Changes::Watched
+            Changes::Watched
         } else {
-            maps::Changes::All
+            Changes::All
         };
-        maps::arm(&mut self.session.ebpf, self.tick, changes)
+        self.session.shared.arm(self.tick, changes);
     }
 
     /// Looks for losses, and tells them.
-    fn count_losses(&mut self, handler: &mut impl Listener) -> Result<losses::News> {
+    fn count_losses(&mut self, handler: &mut impl Listener) -> losses::News {
         let contradictions = self.tracker.tables.contradictions();
-        let mut news = self.losses.look(&self.session, contradictions)?;
+        let mut news = self.losses.look(&self.session, contradictions);
         if self.shedding.is_on() || self.settling.is_some() {
             // Of tables that are not known, changes come that do not fit.
             news.lost.retain(|(place, _)| *place != Place::Model);
@@ -298,7 +300,7 @@ impl Follow {
                 repaired: self.tracker.repaired,
             });
         }
-        Ok(news)
+        news
     }
 
     /// The pass that was planned.
@@ -318,7 +320,7 @@ impl Follow {
     fn heal(&mut self, handler: &mut impl Listener) -> Result<()> {
         let outcome = self.try_pass(Purpose::Reconcile, handler)?;
         let is_clean = outcome.is_some_and(|outcome| outcome.suspects == 0);
-        let is_lost = self.count_losses(handler)?.is_suspect;
+        let is_lost = self.count_losses(handler).is_suspect;
         let pause = if self.is_blind { SECOND } else { CONFIRM };
         self.next_pass = (!is_clean || is_lost).then(|| Instant::now() + pause);
         Ok(())
@@ -327,7 +329,7 @@ impl Follow {
     /// Gives most tables up for now.
     fn shed(&mut self, handler: &mut impl Listener) -> Result<()> {
         let watched = self.choose_watched()?;
-        self.arm()?;
+        self.arm();
         self.settling = None;
         self.next_pass = Some(Instant::now() + CENSUS);
         handler.notice(format!(
@@ -360,7 +362,7 @@ impl Follow {
 
     /// Takes all tables up again, as at the start.
     fn resume(&mut self, handler: &mut impl Listener) -> Result<()> {
-        self.arm()?;
+        self.arm();
         handler.notice("following every table again".to_owned());
         self.try_pass(Purpose::Baseline, handler)?;
         self.settling = Some(0);
@@ -369,10 +371,10 @@ impl Follow {
     }
 
     /// Takes what is left in the ring.
-    pub(super) fn drain(&mut self, handler: &mut impl Listener) -> Result<()> {
+    pub(super) fn drain(&mut self, handler: &mut impl Listener) {
         let tracker = &mut self.tracker;
         self.ring.drain(|record| tracker.take(record, handler));
-        self.count_losses(handler).map(drop)
+        self.count_losses(handler);
     }
 
     /// Heals what is suspected now, if anything. On a host that keeps losing records this ends too.
@@ -392,7 +394,7 @@ impl Follow {
             self.wait(CONFIRM, handler).await;
             self.settle_once(handler)?;
         }
-        if self.count_losses(handler)?.is_suspect || self.next_pass.is_some() {
+        if self.count_losses(handler).is_suspect || self.next_pass.is_some() {
             for _ in 0..AT_MOST {
                 self.heal(handler)?;
                 if self.next_pass.is_none() {

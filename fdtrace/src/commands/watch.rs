@@ -80,7 +80,7 @@ async fn watch(args: &Watch, mut follow: Follow) -> Result<Ended> {
         () = ended.notified() => End::Wanted,
     };
     if end == End::Wanted {
-        follow.drain(&mut stream)?;
+        follow.drain(&mut stream);
         stream.end(&mut follow.session)?;
     }
     let (writer, summary) = stream.into_summary(&follow, started.elapsed());

@@ -13,12 +13,15 @@ use super::{
     refusal::one_line,
     scope::Scope,
     self_test,
+    shared::{Changes, Shared},
 };
 
 /// The programs in the kernel. Dropping it takes them out.
 pub struct Session {
     /// Programs and maps.
     pub ebpf: Ebpf,
+    /// What running programs are told, and what they count.
+    pub shared: Shared,
     /// The kernel's types as aya wants them.
     pub btf: AyaBtf,
     /// The backend that runs.
@@ -45,15 +48,18 @@ pub fn attach(options: &Options<'_>, scope: &Scope) -> Result<(Session, RingBuf<
         match loaded.try_backend(backend) {
             Ok(coverage) => {
                 loaded.follow(scope)?;
-                maps::start(&mut loaded.ebpf, FIRST_TICK)?;
+                maps::clear_storms(&mut loaded.ebpf)?;
+                loaded.shared.arm(FIRST_TICK, Changes::All);
                 let Loaded {
                     ebpf,
                     ring,
+                    shared,
                     aya_btf,
                     ..
                 } = loaded;
                 let session = Session {
                     ebpf,
+                    shared,
                     btf: aya_btf,
                     backend,
                     coverage,
@@ -92,7 +98,9 @@ pub fn survey(options: &Options<'_>) -> Result<Vec<(Backend, Result<Coverage, St
 impl Loaded {
     /// Attaches one backend and has it prove itself; leaves nothing attached where it fails.
     fn try_backend(&mut self, backend: Backend) -> Result<Coverage> {
-        maps::start_self_test(&mut self.ebpf)?;
+        // Each failure is told as if it were the first.
+        maps::clear_storms(&mut self.ebpf)?;
+        self.shared.start_self_test();
         let attached = match backend {
             Backend::Fentry | Backend::Kprobe => self.attach_hooks(backend),
             Backend::Census => self.attach_census(),

@@ -16,6 +16,7 @@ use super::{
     globals::Globals,
     preemption,
     scope::Scope,
+    shared::Shared,
 };
 
 /// The kernel programs, compiled and stripped by build.rs.
@@ -60,6 +61,7 @@ pub const SMALL_RING: u32 = 1 << 20;
 pub struct Loaded {
     pub(super) ebpf: Ebpf,
     pub(super) ring: RingBuf<MapData>,
+    pub(super) shared: Shared,
     pub(super) aya_btf: AyaBtf,
     pub(super) btf: Btf,
     /// See [`Options::alarms`].
@@ -99,6 +101,7 @@ pub fn load(options: &Options<'_>, scope: &Scope) -> Result<Loaded> {
     let mut loader = EbpfLoader::new();
     loader.btf(Some(&aya_btf));
     loader.map_max_entries("RECORDS", options.ring_bytes);
+    loader.map_max_entries("LOST", Shared::cpus()?);
     globals.write(&mut loader);
     if options.log_level == 0 {
         loader.map_max_entries("AYA_LOGS", u32::try_from(rustix::param::page_size())?);
@@ -112,12 +115,14 @@ pub fn load(options: &Options<'_>, scope: &Scope) -> Result<Loaded> {
     let mut ebpf = loader.load(object).map_err(explain_load)?;
     debug!("maps made after {:?}", start.elapsed());
     scope.fill(&mut ebpf)?;
+    let shared = Shared::of(&ebpf)?;
     let ring = ebpf
         .take_map("RECORDS")
         .context("no map RECORDS in the kernel object")?;
     Ok(Loaded {
         ebpf,
         ring: RingBuf::try_from(ring)?,
+        shared,
         alarms: options.alarms,
         tables: options.tables.is_some(),
         without_hook: options.without_hook.clone(),

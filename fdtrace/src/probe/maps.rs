@@ -1,48 +1,14 @@
-//! The maps that running programs and fdtrace share.
+//! The maps that running programs and fdtrace share, and that bpf(2) reads and writes. What changes every
+//! second is in `shared`.
 
 use std::collections::BTreeSet;
 
 use anyhow::{Context, Result};
 use aya::{
     Ebpf,
-    maps::{Array, HashMap, MapData, MapError, PerCpuArray, PerCpuHashMap},
+    maps::{HashMap, MapData, MapError, PerCpuHashMap},
 };
-use fdtrace_common::{
-    alarm::{StormCell, StormKey},
-    control::{COUNTERS, Control, PHASE_ARMED, PHASE_SELF_TEST, PHASE_WATCHED},
-};
-
-/// Only this process's failures are told from here on, and each as if it were the first: another
-/// backend's self-test may have left the same one in the storm map.
-pub fn start_self_test(ebpf: &mut Ebpf) -> Result<()> {
-    clear_storms(ebpf)?;
-    set_control(ebpf, 1, PHASE_SELF_TEST)
-}
-
-/// Forgets the self-test; everything in scope is told from here on.
-pub fn start(ebpf: &mut Ebpf, tick: u64) -> Result<()> {
-    clear_storms(ebpf)?;
-    arm(ebpf, tick, Changes::All)
-}
-
-/// Whose changes of tables are told. Exhaustion always is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Changes {
-    /// Everybody's.
-    #[default]
-    All,
-    /// Those of the tables given to [`watch_only`].
-    Watched,
-}
-
-/// What is told from here on; `tick` as in [`Control::tick`].
-pub fn arm(ebpf: &mut Ebpf, tick: u64, changes: Changes) -> Result<()> {
-    let phase = match changes {
-        Changes::All => PHASE_ARMED,
-        Changes::Watched => PHASE_WATCHED,
-    };
-    set_control(ebpf, tick, phase)
-}
+use fdtrace_common::alarm::{StormCell, StormKey};
 
 /// Sets which tables are watched, by the addresses of their `files_struct`.
 pub fn watch_only(ebpf: &mut Ebpf, tables: &BTreeSet<u64>) -> Result<()> {
@@ -63,41 +29,6 @@ pub fn watch_only(ebpf: &mut Ebpf, tables: &BTreeSet<u64>) -> Result<()> {
         added.context("adding to the set of watched tables")?;
     }
     Ok(())
-}
-
-fn set_control(ebpf: &mut Ebpf, tick: u64, phase: u32) -> Result<()> {
-    let map = ebpf
-        .map_mut("CONTROL")
-        .context("no map CONTROL in the kernel object")?;
-    let mut control: Array<&mut MapData, Control> = Array::try_from(map)?;
-    control
-        .set(
-            0,
-            Control {
-                tick,
-                phase,
-                padding: 0,
-            },
-            0,
-        )
-        .context("writing the control map")
-}
-
-/// The loss counters, summed over CPUs, by their `COUNTER_` constants.
-pub fn counters(ebpf: &Ebpf) -> Result<[u64; COUNTERS as usize]> {
-    let map = ebpf
-        .map("LOST")
-        .context("no map LOST in the kernel object")?;
-    let map: PerCpuArray<&MapData, u64> = PerCpuArray::try_from(map)?;
-    let mut counters = [0; COUNTERS as usize];
-    for (index, sum) in (0..).zip(&mut counters) {
-        *sum = map
-            .get(&index, 0)
-            .context("reading the loss counters")?
-            .iter()
-            .sum();
-    }
-    Ok(counters)
 }
 
 /// What each CPU has counted of a kind of failure; empty where the kernel does not know it.
@@ -125,8 +56,8 @@ pub fn forget_storm(ebpf: &mut Ebpf, key: &StormKey) -> Result<()> {
     }
 }
 
-/// Empties the storm map: what a self-test has left in it.
-fn clear_storms(ebpf: &mut Ebpf) -> Result<()> {
+/// Empties the storm map: what a self-test has left in it, of this backend or of another one.
+pub fn clear_storms(ebpf: &mut Ebpf) -> Result<()> {
     let keys: Vec<StormKey> = {
         let map = ebpf
             .map("STORMS")

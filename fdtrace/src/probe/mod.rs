@@ -2,7 +2,7 @@
 //!
 //! * [`btf`]: where struct members are and which functions exist.
 //! * [`globals`]: the constants that programs are loaded with.
-//! * [`maps`], [`misses`]: what running programs share, and what they did not see.
+//! * [`maps`], [`shared`], [`misses`]: what running programs share, and what they did not see.
 //! * [`plan`]: which hooks a backend has, as data.
 //! * [`load`]: the object in the kernel, nothing attached.
 //! * `preemption`: whether hooks on trampolines can miss calls.
@@ -34,4 +34,5 @@ mod refusal;
 pub mod requirements;
 pub mod scope;
 mod self_test;
+pub mod shared;
 pub mod tables;

@@ -1,9 +1,7 @@
 //! What was not seen, by the place where it was lost.
 
-use anyhow::Result;
-
 use crate::{
-    probe::{attach::Session, maps, misses::Misses},
+    probe::{attach::Session, misses::Misses},
     report::fact::Place,
 };
 
@@ -66,10 +64,10 @@ impl Losses {
         }
     }
 
-    fn read(&self, session: &Session, model: u64) -> Result<Counts> {
-        let [ring, storms, follow, pending, shed] = maps::counters(&session.ebpf)?;
+    fn read(&self, session: &Session, model: u64) -> Counts {
+        let [ring, storms, follow, pending, shed] = session.shared.counters();
         let skipped = self.misses.count();
-        Ok(Counts {
+        Counts {
             ring,
             storms,
             follow,
@@ -77,12 +75,12 @@ impl Losses {
             others_skipped: skipped.others,
             model,
             shed,
-        })
+        }
     }
 
     /// Looks for new ones; `model` is the count of records that did not fit.
-    pub(super) fn look(&mut self, session: &Session, model: u64) -> Result<News> {
-        let now = self.read(session, model)?;
+    pub(super) fn look(&mut self, session: &Session, model: u64) -> News {
+        let now = self.read(session, model);
         let before = std::mem::replace(&mut self.counted, now);
         let new = Counts {
             ring: now.ring.saturating_sub(before.ring),
@@ -104,18 +102,17 @@ impl Losses {
         let lost = PLACES.into_iter().zip(counts);
         let lost: Vec<_> = lost.filter(|(_, count)| *count > 0).collect();
         self.total += counts.iter().sum::<u64>();
-        Ok(News {
+        News {
             lost,
             is_suspect: new.ring + new.skipped + new.model > 0,
             ring: new.ring,
             shed: new.shed,
-        })
+        }
     }
 
     /// What has come in the model's way until now has been found by passes; the same with skipped calls.
-    pub(super) fn forgive_tables(&mut self, session: &Session, model: u64) -> Result<()> {
-        let now = self.read(session, model)?;
+    pub(super) fn forgive_tables(&mut self, session: &Session, model: u64) {
+        let now = self.read(session, model);
         (self.counted.skipped, self.counted.model) = (now.skipped, now.model);
-        Ok(())
     }
 }

@@ -1,0 +1,157 @@
+//! Memory that running programs and fdtrace have in common: what they are told, and what they count.
+//!
+//! Mapped, and not read and written by bpf(2): while a thread is in such a call on a map, no kprobe program
+//! is entered on its CPU (`bpf_disable_instrumentation` in include/linux/bpf.h). On kernels that preempt
+//! themselves it can lose that CPU in the middle, and others then change their tables there unseen: 35 calls
+//! at a start under load on one CPU of 7.2.
+
+use std::{
+    num::NonZero,
+    ptr::NonNull,
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+use anyhow::{Context, Result, bail};
+use aya::{Ebpf, maps::Map};
+use fdtrace_common::control::{
+    COUNTERS, Control, Counters, PHASE_ARMED, PHASE_SELF_TEST, PHASE_WATCHED,
+};
+use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
+
+/// The words of [`Control`].
+const TICK: usize = 0;
+const PHASE: usize = 1;
+
+/// Whose changes of tables are told. Exhaustion always is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Changes {
+    /// Everybody's.
+    #[default]
+    All,
+    /// Those of the tables given to `maps::watch_only`.
+    Watched,
+}
+
+/// What is shared.
+pub struct Shared {
+    control: Words,
+    counters: Words,
+}
+
+impl Shared {
+    /// How many entries the map of counters is to have: one for each CPU that there can ever be.
+    pub(super) fn cpus() -> Result<u32> {
+        let cpus = aya::util::nr_cpus().map_err(|(path, error)| {
+            anyhow::Error::from(error).context(format!("counting CPUs in {path}"))
+        })?;
+        Ok(u32::try_from(cpus)?)
+    }
+
+    /// Maps both maps.
+    pub(super) fn of(ebpf: &Ebpf) -> Result<Self> {
+        let cpus = Self::cpus()? as usize;
+        Ok(Self {
+            control: Words::map(ebpf, "CONTROL", size_of::<Control>())?,
+            counters: Words::map(ebpf, "LOST", size_of::<Counters>() * cpus)?,
+        })
+    }
+
+    /// Only this process's changes and failures are told from here on.
+    pub(super) fn start_self_test(&self) {
+        self.set(1, PHASE_SELF_TEST);
+    }
+
+    /// What is told from here on; `tick` as in [`Control::tick`].
+    pub fn arm(&self, tick: u64, changes: Changes) {
+        let phase = match changes {
+            Changes::All => PHASE_ARMED,
+            Changes::Watched => PHASE_WATCHED,
+        };
+        self.set(tick, phase);
+    }
+
+    fn set(&self, tick: u64, phase: u32) {
+        self.control.store(TICK, tick);
+        // The phase and the padding behind it are one word, whichever end comes first.
+        let word = [phase.to_ne_bytes(), [0; 4]].concat();
+        let word = word
+            .first_chunk()
+            .map_or(0, |word| u64::from_ne_bytes(*word));
+        self.control.store(PHASE, word);
+    }
+
+    /// The loss counters, summed over CPUs, by their `COUNTER_` constants.
+    #[must_use]
+    pub fn counters(&self) -> [u64; COUNTERS] {
+        let mut sums = [0; COUNTERS];
+        let stride = size_of::<Counters>() / 8;
+        for first in (0..self.counters.count).step_by(stride) {
+            for (sum, index) in sums.iter_mut().zip(first..) {
+                *sum += self.counters.load(index);
+            }
+        }
+        sums
+    }
+}
+
+/// A map's values as words.
+struct Words {
+    first: NonNull<AtomicU64>,
+    count: usize,
+}
+
+#[expect(unsafe_code, reason = "memory that the kernel's programs write")]
+impl Words {
+    fn map(ebpf: &Ebpf, name: &str, size: usize) -> Result<Self> {
+        let Some(Map::Array(map)) = ebpf.map(name) else {
+            bail!("no map {name} in the kernel object");
+        };
+        let length = NonZero::new(size).context("a map without values")?;
+        // SAFETY: a new mapping, at a place of the kernel's choice.
+        let address = unsafe {
+            mmap(
+                std::ptr::null_mut(),
+                length.get(),
+                ProtFlags::READ | ProtFlags::WRITE,
+                MapFlags::SHARED,
+                map.fd(),
+                0,
+            )
+        };
+        let address = address.with_context(|| format!("mapping the map {name}"))?;
+        Ok(Self {
+            first: NonNull::new(address.cast()).context("a mapping at 0")?,
+            count: size / 8,
+        })
+    }
+
+    fn word(&self, index: usize) -> Option<&AtomicU64> {
+        if index >= self.count {
+            return None;
+        }
+        // SAFETY: within the mapping.
+        let word = unsafe { self.first.add(index) };
+        // SAFETY: the mapping lives as long as `self`; every access on this side is atomic, and of a word
+        // on the other one.
+        Some(unsafe { word.as_ref() })
+    }
+
+    fn load(&self, index: usize) -> u64 {
+        let word = self.word(index);
+        word.map_or(0, |word| word.load(Ordering::Relaxed))
+    }
+
+    fn store(&self, index: usize, value: u64) {
+        if let Some(word) = self.word(index) {
+            word.store(value, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Drop for Words {
+    #[expect(unsafe_code, reason = "the mapping ends here")]
+    fn drop(&mut self) {
+        // SAFETY: what `map` has mapped, and nobody refers to any more.
+        let _ = unsafe { munmap(self.first.as_ptr().cast(), self.count * 8) };
+    }
+}
