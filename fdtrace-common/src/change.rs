@@ -24,6 +24,8 @@ pub const IN_SCOPE: u32 = 1;
 /// `flags`: another hook may have told this close already (`__close_fd_get_file`, which calls
 /// `pick_file` on some kernels and not on others). It counts if the file is still in its slot.
 pub const MAYBE_TOLD: u32 = 2;
+/// `flags` of an [`OpenRecord`] in a snapshot of the model: the file came with the table.
+pub const INHERITED: u32 = 16;
 /// `flags` of a [`CopyRecord`]: the table is larger than [`COPY_MAX`], its slots have to be read.
 pub const UNREAD: u32 = 4;
 /// `flags` of a [`ThreadRecord`]: it was the last thread of its process.
@@ -78,8 +80,8 @@ pub struct OpenRecord {
     pub family: u16,
     /// `SOCK_STREAM` and so on.
     pub socket_type: u16,
-    /// Always 0.
-    pub padding: u16,
+    /// 0 from the kernel. In a snapshot of the model: what it is, as the user side numbers kinds, from 1.
+    pub known_kind: u16,
     /// The last component of its path, or the name that the kernel gave it. Hostile text.
     pub name: [u8; NAME_SIZE],
 }

@@ -36,7 +36,7 @@ pub(crate) unsafe fn fill(record: *mut OpenRecord, file: Address) {
         (&raw mut (*record).mode).write(mode);
         (&raw mut (*record).family).write(family);
         (&raw mut (*record).socket_type).write(socket_type);
-        (&raw mut (*record).padding).write(0);
+        (&raw mut (*record).known_kind).write(0);
         // The ring's memory is what an older record has left there.
         (&raw mut (*record).name).write([0; NAME_SIZE]);
         bpf_probe_read_kernel_str(

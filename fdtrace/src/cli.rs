@@ -22,6 +22,9 @@ pub(crate) const EXAMPLES: &str = "\
   sudo fdtrace ls /var/log       who has a file open there
   sudo fdtrace trace -p 2231     every fd that process 2231 opens and closes
   sudo fdtrace audit -d 10       follow every fd for ten seconds, prove that none was missed
+  sudo fdtrace record -o night.fdtrace --flight 5
+                                 keep the last five minutes, write them at each exhaustion
+  fdtrace --replay night.fdtrace what happened in them
   sudo fdtrace doctor            if it does not work: what this kernel offers, what is missing";
 
 /// Where the output goes, and what the exit status says.
@@ -63,6 +66,8 @@ pub enum Command {
     Ls(Ls),
     /// Follow every fd for a while, then compare what was followed with the kernel's own tables
     Audit(Audit),
+    /// Keep a stream in a file, or its last minutes, for --replay
+    Record(Record),
     /// Say how fdtrace can watch on this kernel, what is missing, and the limits in force
     Doctor(Doctor),
 }
@@ -79,6 +84,9 @@ pub struct Watch {
     /// End after this time: seconds, or with units (10, 10s, 5m, 1h30m) [default: at Ctrl-C]
     #[arg(short, long, value_name = "TIME", value_parser = duration)]
     pub duration: Option<Duration>,
+    /// What to read.
+    #[command(flatten)]
+    pub source: SourceArgs,
     /// How to follow.
     #[command(flatten)]
     pub tracking: TrackingArgs,
@@ -126,6 +134,9 @@ pub struct Trace {
     /// End after this time: seconds, or with units (10, 10s, 5m) [default: at Ctrl-C]
     #[arg(short, long, value_name = "TIME", value_parser = duration)]
     pub duration: Option<Duration>,
+    /// What to read.
+    #[command(flatten)]
+    pub source: SourceArgs,
     /// How to follow.
     #[command(flatten)]
     pub tracking: TrackingArgs,
@@ -157,6 +168,9 @@ pub struct Audit {
     /// Show every table that was compared, not only what differs
     #[arg(short, long)]
     pub all: bool,
+    /// What to read.
+    #[command(flatten)]
+    pub source: SourceArgs,
     /// How to follow.
     #[command(flatten)]
     pub tracking: TrackingArgs,
@@ -182,6 +196,38 @@ impl TrackingArgs {
     pub fn ring_bytes(&self) -> u32 {
         self.ring_size.unwrap_or(load::RING_BYTES)
     }
+}
+
+/// `fdtrace record`.
+#[derive(Args, Clone, Debug)]
+pub struct Record {
+    /// The file, which must not be there yet; `-` is standard output
+    #[arg(short, long, value_name = "FILE")]
+    pub output: PathBuf,
+    /// Keep only the last minutes, in memory, and write them at each exhaustion: to FILE, then FILE.2
+    /// and so on, one file in that time at most
+    #[arg(long, value_name = "MINUTES", value_parser = clap::value_parser!(u32).range(1..=1440))]
+    pub flight: Option<u32>,
+    /// Whose failures and changes are shown in replays; the tables of all processes are kept.
+    #[command(flatten)]
+    pub scope: ScopeArgs,
+    /// End after this time: seconds, or with units (10, 10s, 5m) [default: at Ctrl-C]
+    #[arg(short, long, value_name = "TIME", value_parser = duration)]
+    pub duration: Option<Duration>,
+    /// How to follow.
+    #[command(flatten)]
+    pub tracking: TrackingArgs,
+    /// How to run.
+    #[command(flatten)]
+    pub run: RunArgs,
+}
+
+/// Where a stream comes from.
+#[derive(Args, Clone, Debug, Default)]
+pub struct SourceArgs {
+    /// Read this recording (of `fdtrace record`) in place of the kernel; `-` is standard input
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["backend", "btf", "ring_size", "without_hook"])]
+    pub replay: Option<PathBuf>,
 }
 
 /// `fdtrace doctor`.

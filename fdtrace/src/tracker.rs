@@ -10,10 +10,15 @@ use crate::{
     model::tables::{
         Tables,
         change::Sink,
-        reconcile::{Outcome, Purpose},
+        reconcile::{Outcome, Pass, Purpose},
     },
     probe::{attach::Session, tables as iterators},
-    stream::{record::Record, ring::Ring},
+    stream::{
+        clock::Clock,
+        record::Record,
+        recording::{Event, Note},
+        ring::Ring,
+    },
 };
 
 /// The reader looks into the ring this often: no record but an alarm wakes it up.
@@ -38,6 +43,14 @@ pub struct Tracker {
 pub trait Handler: Sink {
     /// A call has failed for want of an fd: the record's bytes.
     fn alarm(&mut self, record: &[u8]);
+
+    /// The clock that facts are told by.
+    fn clock(&self) -> Clock {
+        Clock::System
+    }
+
+    /// Everything that the model is fed with, before it is: for whoever keeps it.
+    fn tap(&mut self, _: Event<'_>) {}
 }
 
 impl Default for Tracker {
@@ -54,6 +67,7 @@ impl Default for Tracker {
 impl Tracker {
     /// Takes one record of the ring. Never blocks.
     pub fn take(&mut self, bytes: &[u8], handler: &mut impl Handler) {
+        handler.tap(Event::Record(bytes));
         match Record::read(bytes) {
             Ok(Record::Alarm(bytes)) => {
                 self.records += 1;
@@ -77,26 +91,54 @@ impl Tracker {
         purpose: Purpose,
         handler: &mut impl Handler,
     ) -> Result<Option<Outcome>> {
-        let mut pass = self.tables.begin_pass();
+        let mut pass = self.begin_pass(handler);
         let marks = self.marks;
         for thread in iterators::threads(&mut session.ebpf, &session.btf)? {
+            handler.tap(Event::Thread(&thread));
             pass.thread(thread);
         }
         let mut slots = iterators::Slots::open(&mut session.ebpf, &session.btf)?;
-        while slots.next(|record| pass.slot(&mut self.tables, record))? {
+        while slots.next(|record| {
+            handler.tap(Event::Slot(record));
+            pass.slot(&mut self.tables, record);
+        })? {
             ring.drain(|record| self.take(record, handler));
         }
         let start = Instant::now();
         while self.marks == marks {
             ring.drain(|record| self.take(record, handler));
             if start.elapsed() > PATIENCE {
-                self.tables.abandon_pass(pass);
+                self.abandon_pass(pass, handler);
                 return Ok(None);
             }
             std::thread::yield_now();
         }
+        Ok(Some(self.end_pass(pass, purpose, handler)))
+    }
+
+    /// Begins a pass that somebody else reads the iterators for.
+    pub fn begin_pass(&mut self, handler: &mut impl Handler) -> Pass {
+        handler.tap(Event::Note(&Note::PassBegun));
+        self.tables.begin_pass()
+    }
+
+    /// Ends it.
+    pub fn end_pass(
+        &mut self,
+        pass: Pass,
+        purpose: Purpose,
+        handler: &mut impl Handler,
+    ) -> Outcome {
+        let now_ns = handler.clock().now_ns();
+        handler.tap(Event::Note(&Note::PassEnded { purpose, now_ns }));
         let outcome = self.tables.end_pass(pass, purpose, handler);
         self.repaired += outcome.repaired;
-        Ok(Some(outcome))
+        outcome
+    }
+
+    /// Forgets it.
+    pub fn abandon_pass(&mut self, pass: Pass, handler: &mut impl Handler) {
+        handler.tap(Event::Note(&Note::PassAbandoned));
+        self.tables.abandon_pass(pass);
     }
 }

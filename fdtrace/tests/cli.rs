@@ -358,3 +358,39 @@ fn a_forced_backend_that_does_not_work_says_why() {
         let _ = writeln!(stdout(), "skipped: cli: {test}: every backend works here");
     }
 }
+
+#[test]
+fn what_is_no_recording_is_refused_in_one_line() {
+    for command in ["watch", "trace", "audit"] {
+        let refused = |path: &str| complaint(&run(&[command, "--replay", path]));
+        let elf = refused(FDTRACE);
+        assert!(elf.ends_with("this is no recording of fdtrace's"), "{elf}");
+        let empty = refused("/dev/null");
+        assert!(
+            empty.ends_with("this is no recording of fdtrace's"),
+            "{empty}"
+        );
+        let nothing = refused("/nowhere/web.fdtrace");
+        assert!(
+            nothing.contains("opening /nowhere/web.fdtrace"),
+            "{nothing}"
+        );
+    }
+    let later = std::env::temp_dir().join(format!("fdtrace-later-{}", std::process::id()));
+    fs::write(&later, "fdtrace recording 2\n\0\0\0").unwrap();
+    let refused = complaint(&run(&["--replay", later.to_str().unwrap()]));
+    fs::remove_file(&later).unwrap();
+    assert!(
+        refused.ends_with("a recording of version 2, and this fdtrace reads version 1"),
+        "{refused}"
+    );
+}
+
+#[test]
+fn filters_that_no_recording_answers_are_refused() {
+    let refused = complaint(&run(&["--replay", "x", "--cgroup", "system.slice"]));
+    assert!(
+        refused.contains("--cgroup to `fdtrace record`"),
+        "{refused}"
+    );
+}

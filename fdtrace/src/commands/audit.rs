@@ -4,26 +4,30 @@ use std::{
     collections::{HashMap, HashSet},
     io::{self, BufWriter, Write},
     os::unix::fs::MetadataExt,
-    time::Instant,
+    path::Path,
+    time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result};
-use jiff::Timestamp;
+use anyhow::{Context, Result, bail};
 use tokio::runtime;
 
 use super::{
     Ended,
-    follow::{Follow, Listener, Lost, say_what_runs},
-    kernel_log_level, own, say,
+    follow::{Follow, Followed, Listener, Lost, say_what_runs},
+    kernel_log_level, own,
+    replay::{Choice, Replay},
+    say,
 };
 use crate::{
     cli::Audit,
+    diagnose::cause::Host,
     model::{
         history::History,
         names::Names,
         tables::{
+            Tables,
             change::{Change, Sink},
-            reconcile::Difference,
+            reconcile::{Difference, Outcome},
         },
     },
     probe::{
@@ -36,7 +40,7 @@ use crate::{
         fact::Loss,
         text,
     },
-    stream::decode::Task,
+    stream::{clock::Clock, decode::Task},
     tracker::Handler,
 };
 
@@ -45,6 +49,9 @@ const HISTORY: usize = 8;
 
 /// Follows, compares; status 1 where there are differences.
 pub(super) fn run(args: &Audit) -> Result<Ended> {
+    if let Some(path) = &args.source.replay {
+        return show(args, &replay(args, path)?);
+    }
     let mut request = Request::from(&args.scope);
     request.check()?;
     requirements::check()?;
@@ -78,9 +85,12 @@ pub(super) fn run(args: &Audit) -> Result<Ended> {
         )
         .await
     })?;
+    show(args, &verdict)
+}
+
+fn show(args: &Audit, verdict: &Verdict) -> Result<Ended> {
     let mut output = BufWriter::new(io::stdout().lock());
-    let now = Timestamp::now();
-    report::write(&mut output, args.run.json, args.all, now, &verdict)
+    report::write(&mut output, args.run.json, args.all, verdict)
         .and_then(|()| output.flush())
         .context("writing to stdout")?;
     Ok(if verdict.differences.is_empty() {
@@ -132,39 +142,78 @@ async fn audit(args: &Audit, mut follow: Follow, wanted: &Wanted<'_>) -> Result<
     let outcome = follow.compare(&mut auditor).await?;
     let tasks = census::read(&mut follow.session.ebpf, &follow.session.btf)?;
     let tasks = wanted.tasks(tasks)?;
-    let tables = &follow.tracker.tables;
-    let owners: HashMap<u64, &Task> = tasks.iter().map(|task| (task.files, task)).collect();
-    let mut differences = Vec::new();
-    for difference in &outcome.differences {
-        differences.extend(describe(
-            difference,
-            &tasks,
-            &owners,
-            &auditor.history,
-            tables.names(),
-        ));
+    let duration = Duration::from_secs_f64(duration_s);
+    Ok(verdict(
+        follow.followed(duration),
+        &follow.tracker.tables,
+        &auditor,
+        &tasks,
+        &outcome,
+    ))
+}
+
+/// The same from a recording, which has been compared with the kernel at its end.
+fn replay(args: &Audit, path: &Path) -> Result<Verdict> {
+    let choice = Choice::new(&args.scope)?;
+    if args.scope.uid.is_some() {
+        bail!(
+            "a recording does not tell whose processes it has compared: choose with --pid or --comm"
+        );
     }
-    let compared: Vec<Compared> = tasks
-        .iter()
-        .map(|task| Compared {
-            pid: task.tgid,
-            tid: task.tid,
-            comm: task.comm.clone(),
-            used: task.used,
-            open: tables.table(task.files).map_or(0, |table| table.open),
-            soft: task.soft,
-        })
-        .collect();
-    Ok(Verdict {
-        backend: follow.session.backend,
-        duration_s,
-        records: follow.tracker.records,
-        lost: follow.lost(),
-        repaired: follow.tracker.repaired,
+    let mut replay = Replay::open(path)?;
+    if !args.run.quiet {
+        replay.banner();
+    }
+    let mut auditor = Auditor::default();
+    replay.run(args.duration, &mut auditor)?;
+    let outcome = replay.compared().with_context(|| {
+        format!(
+            "--replay {}: nothing in it was compared with the kernel, which `fdtrace record` does when it \
+             ends",
+            path.display()
+        )
+    })?;
+    let mut tasks = std::mem::take(&mut replay.tasks);
+    tasks.retain(|task| choice.has_task(task));
+    Ok(verdict(
+        replay.followed(),
+        &replay.tracker.tables,
+        &auditor,
+        &tasks,
+        &outcome,
+    ))
+}
+
+fn verdict(
+    followed: Followed,
+    tables: &Tables,
+    auditor: &Auditor,
+    tasks: &[Task],
+    outcome: &Outcome,
+) -> Verdict {
+    let owners: HashMap<u64, &Task> = tasks.iter().map(|task| (task.files, task)).collect();
+    let differences = outcome.differences.iter().filter_map(|difference| {
+        describe(difference, tasks, &owners, &auditor.history, tables.names())
+    });
+    let compared = tasks.iter().map(|task| Compared {
+        pid: task.tgid,
+        tid: task.tid,
+        comm: task.comm.clone(),
+        used: task.used,
+        open: tables.table(task.files).map_or(0, |table| table.open),
+        soft: task.soft,
+    });
+    Verdict {
+        clock: auditor.clock,
+        backend: followed.backend,
+        duration_s: followed.duration_s,
+        records: followed.records,
+        lost: followed.lost,
+        repaired: followed.repaired,
         tables: owners.len(),
-        compared,
-        differences,
-    })
+        differences: differences.collect(),
+        compared: compared.collect(),
+    }
 }
 
 /// Puts a difference into words; `None` where it is about processes that nobody has asked for.
@@ -229,9 +278,18 @@ fn banner(session: &Session, follow: &Follow) {
 }
 
 /// Remembers changes, and says what was lost.
-#[derive(Default)]
 struct Auditor {
     history: History,
+    clock: Clock,
+}
+
+impl Default for Auditor {
+    fn default() -> Self {
+        Self {
+            history: History::default(),
+            clock: Clock::System,
+        }
+    }
 }
 
 impl Sink for Auditor {
@@ -242,12 +300,20 @@ impl Sink for Auditor {
 
 impl Handler for Auditor {
     fn alarm(&mut self, _: &[u8]) {}
+
+    fn clock(&self) -> Clock {
+        self.clock
+    }
 }
 
 impl Listener for Auditor {
+    fn at(&mut self, clock: Clock, _: Host) {
+        self.clock = clock;
+    }
+
     fn lost(&mut self, lost: Lost) {
         say(&text::loss(&Loss {
-            time: Timestamp::now(),
+            time: self.clock.now(),
             place: lost.place,
             count: lost.count,
             repaired: lost.repaired,

@@ -25,3 +25,10 @@ pub(super) async fn writer(writer: Writer, summary: Summary) -> Result<()> {
         _ = terminate.recv() => std::process::exit(0),
     }
 }
+
+/// The same at the end of a recording, which nobody has to wait for.
+pub(super) fn replayed(writer: Writer, summary: Summary) -> Result<()> {
+    writer
+        .finish(Fact::Summary(summary))
+        .context("writing to stdout")
+}

@@ -10,7 +10,8 @@ use std::{
 
 use anyhow::{Context, Result};
 use aya::maps::{MapData, RingBuf};
-use fdtrace_common::control::WATCHED_MAX;
+use fdtrace_common::{alarm::StormKey, control::WATCHED_MAX};
+use rustix::process::{Pid, test_kill_process};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     time::{MissedTickBehavior, interval, sleep},
@@ -23,7 +24,11 @@ use self::{
 };
 use super::say;
 use crate::{
-    model::tables::reconcile::{Difference, Outcome, Purpose},
+    diagnose::cause::Host,
+    model::tables::{
+        Tables,
+        reconcile::{Outcome, Purpose},
+    },
     probe::{
         attach::{self, Session},
         backend::Backend,
@@ -31,7 +36,10 @@ use crate::{
         shared::Changes,
     },
     report::fact::Place,
-    stream::{clock, ring::Ring},
+    stream::{
+        clock::{self, Clock},
+        ring::Ring,
+    },
     tracker::{CONFIRM, Handler, LOOK, Tracker},
 };
 
@@ -72,6 +80,16 @@ pub(super) struct Follow {
     is_blind: bool,
 }
 
+/// What following has come to, for a summary.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Followed {
+    pub(super) backend: Backend,
+    pub(super) duration_s: f64,
+    pub(super) records: u64,
+    pub(super) lost: u64,
+    pub(super) repaired: u64,
+}
+
 /// Why following has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum End {
@@ -89,14 +107,47 @@ pub(super) trait Listener: Handler {
     /// Something that whoever reads stderr should know.
     fn notice(&mut self, text: String);
 
+    /// A recording has been read up to here; the host was like this. Live, nobody is told.
+    fn at(&mut self, _: Clock, _: Host) {}
+
+    /// The tables from before are known: what comes from here on is news.
+    fn armed(&mut self) {}
+
     /// Once a second.
-    fn second(&mut self, _: &mut Session) -> Result<()> {
+    fn second(&mut self, _: &mut dyn Counts, _: &Tables) -> Result<()> {
         Ok(())
     }
 
     /// Has it had enough?
     fn is_done(&self) -> bool {
         false
+    }
+}
+
+/// What the kernel counts of failures by itself, now or when it was recorded.
+pub(super) trait Counts {
+    /// What each CPU has counted of a kind.
+    fn counted(&self, key: &StormKey) -> Result<Vec<(u32, u64)>>;
+
+    /// Is no process left of that number?
+    fn has_ended(&self, tgid: u32) -> bool;
+
+    /// Makes room for others.
+    fn forget(&mut self, key: &StormKey) -> Result<()>;
+}
+
+impl Counts for Session {
+    fn counted(&self, key: &StormKey) -> Result<Vec<(u32, u64)>> {
+        maps::storm(&self.ebpf, key)
+    }
+
+    fn has_ended(&self, tgid: u32) -> bool {
+        let pid = i32::try_from(tgid).ok().and_then(Pid::from_raw);
+        pid.is_some_and(|pid| test_kill_process(pid) == Err(rustix::io::Errno::SRCH))
+    }
+
+    fn forget(&mut self, key: &StormKey) -> Result<()> {
+        maps::forget_storm(&mut self.ebpf, key)
     }
 }
 
@@ -130,6 +181,17 @@ impl Follow {
             pass_time: Duration::ZERO,
             is_blind: false,
         })
+    }
+
+    /// The sum of it, after so much time.
+    pub(super) fn followed(&self, duration: Duration) -> Followed {
+        Followed {
+            backend: self.session.backend,
+            duration_s: duration.as_secs_f64(),
+            records: self.tracker.records,
+            lost: self.lost(),
+            repaired: self.tracker.repaired,
+        }
     }
 
     /// Records that nobody has seen, all places together.
@@ -243,7 +305,7 @@ impl Follow {
     fn on_second(&mut self, handler: &mut impl Listener) -> Result<()> {
         self.tick += 1;
         self.arm();
-        handler.second(&mut self.session)?;
+        handler.second(&mut self.session, &self.tracker.tables)?;
         if self.session.backend == Backend::Census {
             // There is nothing but what the iterators show.
             self.count_losses(handler);
@@ -432,13 +494,11 @@ impl Follow {
         let mut common: Option<Outcome> = None;
         for _ in 0..LOOKS {
             self.pass(Purpose::Look, handler)?;
-            let mut outcome = self.look_twice(LOOK, handler).await?;
-            if let Some(before) = common {
-                let places: Vec<_> = before.differences.iter().map(Difference::place).collect();
-                let is_old = |difference: &Difference| places.contains(&difference.place());
-                outcome.differences.retain(is_old);
-            }
-            common = Some(outcome);
+            let outcome = self.look_twice(LOOK, handler).await?;
+            common = Some(match common {
+                Some(before) => outcome.common_with(&before),
+                None => outcome,
+            });
         }
         common.context("nothing was compared")
     }

@@ -7,6 +7,8 @@ mod follow;
 mod ls;
 mod man;
 mod own;
+mod record;
+mod replay;
 mod stdout;
 mod trace;
 mod watch;
@@ -73,6 +75,10 @@ fn run(cli: Cli) -> Result<Ended> {
         Command::Ls(args) => {
             start_logging(&args.run);
             ls::run(&args)
+        }
+        Command::Record(args) => {
+            start_logging(&args.run);
+            record::run(&args)
         }
         Command::Doctor(args) => {
             start_logging(&args.run);

@@ -1,18 +1,20 @@
 //! `fdtrace trace`: every change of every slot, a line each.
 
-use std::{collections::HashSet, io::stdout, sync::Arc, time::Instant};
+use std::{collections::HashSet, io::stdout, path::Path, sync::Arc, time::Instant};
 
 use anyhow::{Context, Result, bail};
-use jiff::Timestamp;
 use tokio::{runtime, sync::Notify};
 
 use super::{
     Ended, finish,
-    follow::{Follow, Listener, Lost, say_what_runs},
-    kernel_log_level, own, say,
+    follow::{Follow, Followed, Listener, Lost, say_what_runs},
+    kernel_log_level, own,
+    replay::{Choice, Chosen, Replay},
+    say,
 };
 use crate::{
     cli::Trace,
+    diagnose::cause::Host,
     model::{
         kind::Kind,
         names::Names,
@@ -29,12 +31,15 @@ use crate::{
         fact::{Fact, Loss, Summary},
         writer::{Format, Writer},
     },
-    stream::decode::Alarm,
+    stream::{clock::Clock, decode::Alarm},
     tracker::Handler,
 };
 
 /// Checks, attaches, shows changes until it is time to end.
 pub(super) fn run(args: &Trace) -> Result<Ended> {
+    if let Some(path) = &args.source.replay {
+        return replay(args, path);
+    }
     let request = Request::from(&args.scope);
     request.check()?;
     requirements::check()?;
@@ -62,11 +67,7 @@ pub(super) fn run(args: &Trace) -> Result<Ended> {
 async fn trace(args: &Trace, mut follow: Follow, scope: &Scope) -> Result<Ended> {
     let ended = Arc::new(Notify::new());
     let writer_ended = Arc::clone(&ended);
-    let format = if args.run.json {
-        Format::Json
-    } else {
-        Format::Text
-    };
+    let format = Format::of(args.run.json);
     let writer = Writer::start(stdout(), format, move || writer_ended.notify_one())
         .context("starting the output thread")?;
     let is_census = follow.session.backend == Backend::Census;
@@ -76,19 +77,11 @@ async fn trace(args: &Trace, mut follow: Follow, scope: &Scope) -> Result<Ended>
              it does not tell who made them"
         );
     }
-    let mut tracer = Tracer {
-        kinds: args.kinds.clone(),
-        ops: args.wanted_ops(),
-        only: (!scope.pids.is_empty() && !scope.follow)
-            .then(|| scope.pids.iter().copied().collect()),
-        own: std::process::id(),
-        is_census,
-        comm: scope.comm.clone(),
-        is_armed: false,
-        writer,
-        events: 0,
-        failures: 0,
-    };
+    let mut tracer = Tracer::new(args, writer, is_census);
+    tracer.only =
+        (!scope.pids.is_empty() && !scope.follow).then(|| scope.pids.iter().copied().collect());
+    tracer.own = Some(std::process::id());
+    tracer.comm.clone_from(&scope.comm);
     follow.learn(&mut tracer).await?;
     if !args.run.quiet {
         say(&format!(
@@ -102,37 +95,59 @@ async fn trace(args: &Trace, mut follow: Follow, scope: &Scope) -> Result<Ended>
             say("not seen here: what opens and closes again between two looks, a second apart");
         }
     }
-    tracer.is_armed = true;
-    tracer.writer.send(Fact::StartTrace);
+    tracer.armed();
     let start = Instant::now();
     tokio::select! {
         outcome = follow.run(args.duration, &mut tracer) => drop(outcome?),
         () = ended.notified() => {}
     }
-    let duration_s = start.elapsed().as_secs_f64();
-    let summary = Summary {
-        time: Timestamp::now(),
-        backend: follow.session.backend,
-        duration_s,
-        records: follow.tracker.records,
-        lost: follow.lost() + tracer.writer.dropped(),
-        repaired: follow.tracker.repaired,
-        exhausted: 0,
-        failures: tracer.failures,
-    };
-    let (events, dropped) = (tracer.events, tracer.writer.dropped());
+    let followed = follow.followed(start.elapsed());
+    let (writer, events, summary) = tracer.into_summary(followed);
+    let dropped = writer.dropped();
     // Detached before the rest is written.
     drop(follow);
-    finish::writer(tracer.writer, summary).await?;
-    if !args.run.quiet {
-        let lost = if dropped == 0 {
-            String::new()
-        } else {
-            format!(", {dropped} lines dropped: stdout is not being read fast enough")
-        };
-        say(&format!("{events} changes in {duration_s:.1} s{lost}"));
-    }
+    finish::writer(writer, summary.clone()).await?;
+    say_sum(args, events, dropped, &summary);
     Ok(Ended::Done)
+}
+
+/// The same from a recording.
+fn replay(args: &Trace, path: &Path) -> Result<Ended> {
+    let choice = Choice::new(&args.scope)?;
+    let mut replay = Replay::open(path)?;
+    if !args.run.quiet {
+        replay.banner();
+    }
+    let writer = Writer::patient(stdout(), Format::of(args.run.json))
+        .context("starting the output thread")?;
+    let is_census = replay.start.backend == Backend::Census;
+    let mut tracer = Tracer::new(args, writer, is_census);
+    tracer.own = Some(replay.start.pid);
+    let mut chosen = Chosen {
+        inner: &mut tracer,
+        choice,
+    };
+    let outcome = replay.run(args.duration, &mut chosen);
+    let (writer, events, summary) = tracer.into_summary(replay.followed());
+    finish::replayed(writer, summary.clone())?;
+    outcome?;
+    say_sum(args, events, 0, &summary);
+    Ok(Ended::Done)
+}
+
+fn say_sum(args: &Trace, events: u64, dropped: u64, summary: &Summary) {
+    if args.run.quiet {
+        return;
+    }
+    let lost = if dropped == 0 {
+        String::new()
+    } else {
+        format!(", {dropped} lines dropped: stdout is not being read fast enough")
+    };
+    say(&format!(
+        "{events} changes in {:.1} s{lost}",
+        summary.duration_s
+    ));
 }
 
 /// Hands on what is wanted.
@@ -143,7 +158,7 @@ struct Tracer {
     /// Only these processes; a child that inherits from one of them is told of in its parent's scope.
     only: Option<HashSet<u32>>,
     /// fdtrace itself, which nobody wants to see unless asked for.
-    own: u32,
+    own: Option<u32>,
     is_census: bool,
     /// Part of the name, which no kernel program looks at on census.
     comm: Vec<u8>,
@@ -152,9 +167,41 @@ struct Tracer {
     writer: Writer,
     events: u64,
     failures: u64,
+    clock: Clock,
 }
 
 impl Tracer {
+    fn new(args: &Trace, writer: Writer, is_census: bool) -> Self {
+        Self {
+            kinds: args.kinds.clone(),
+            ops: args.wanted_ops(),
+            only: None,
+            own: None,
+            is_census,
+            comm: Vec::new(),
+            is_armed: false,
+            writer,
+            events: 0,
+            failures: 0,
+            clock: Clock::System,
+        }
+    }
+
+    /// The writer, how many changes were shown, and the sum of it all.
+    fn into_summary(self, followed: Followed) -> (Writer, u64, Summary) {
+        let summary = Summary {
+            time: self.clock.now(),
+            backend: followed.backend,
+            duration_s: followed.duration_s,
+            records: followed.records,
+            lost: followed.lost + self.writer.dropped(),
+            repaired: followed.repaired,
+            exhausted: 0,
+            failures: self.failures,
+        };
+        (self.writer, self.events, summary)
+    }
+
     fn send(&mut self, event: FdEvent) {
         self.events += 1;
         self.writer.send(Fact::Event(Box::new(event)));
@@ -169,7 +216,7 @@ impl Sink for Tracer {
     fn change(&mut self, change: Change, names: &Names) {
         let is_wanted = self.is_armed
             && change.in_scope
-            && (change.tgid != self.own || self.only.is_some())
+            && (Some(change.tgid) != self.own || self.only.is_some())
             && (self.ops.is_empty() || self.ops.contains(&change.op))
             && (self.kinds.is_empty() || self.kinds.contains(&change.slot.kind))
             && self
@@ -178,7 +225,12 @@ impl Sink for Tracer {
                 .is_none_or(|only| only.contains(&change.tgid))
             && (!self.is_census || has_name(&change.comm, &self.comm));
         if is_wanted {
-            self.send(FdEvent::changed(&change, names, !self.is_census));
+            self.send(FdEvent::changed(
+                &change,
+                names,
+                !self.is_census,
+                self.clock,
+            ));
         }
     }
 }
@@ -191,18 +243,37 @@ impl Handler for Tracer {
         match Alarm::decode(record) {
             Ok(alarm) if is_wanted => {
                 self.failures += 1;
-                self.send(FdEvent::failed(alarm));
+                self.send(FdEvent::failed(alarm, self.clock));
             }
             Ok(_) => {}
             Err(error) => log::warn!("{error}"),
         }
     }
+
+    fn clock(&self) -> Clock {
+        self.clock
+    }
 }
 
 impl Listener for Tracer {
+    fn at(&mut self, clock: Clock, _: Host) {
+        self.clock = clock;
+    }
+
+    fn armed(&mut self) {
+        if !self.is_armed {
+            self.is_armed = true;
+            self.writer.send(Fact::StartTrace);
+        }
+    }
+
+    fn is_done(&self) -> bool {
+        self.writer.has_ended()
+    }
+
     fn lost(&mut self, lost: Lost) {
         self.writer.send(Fact::Loss(Loss {
-            time: Timestamp::now(),
+            time: self.clock.now(),
             place: lost.place,
             count: lost.count,
             repaired: lost.repaired,

@@ -4,7 +4,7 @@ mod banner;
 mod kernel_log;
 mod stream;
 
-use std::{io::stdout, sync::Arc, time::Instant};
+use std::{io::stdout, path::Path, sync::Arc, time::Instant};
 
 use anyhow::{Context, Result};
 use tokio::{runtime, sync::Notify};
@@ -12,8 +12,10 @@ use tokio::{runtime, sync::Notify};
 use self::stream::Stream;
 use super::{
     Ended, finish,
-    follow::{End, Follow},
-    kernel_log_level, own, say,
+    follow::{End, Follow, Listener},
+    kernel_log_level, own,
+    replay::{Choice, Chosen, Replay},
+    say,
 };
 use crate::{
     cli::Watch,
@@ -22,6 +24,7 @@ use crate::{
         scope::{Request, Scope},
     },
     report::{
+        fact::Summary,
         text,
         writer::{Format, Writer},
     },
@@ -29,6 +32,9 @@ use crate::{
 
 /// Checks, attaches, streams.
 pub(super) fn run(args: &Watch) -> Result<Ended> {
+    if let Some(path) = &args.source.replay {
+        return replay(args, path);
+    }
     let request = Request::from(&args.scope);
     request.check()?;
     requirements::check()?;
@@ -60,11 +66,7 @@ async fn watch(args: &Watch, mut follow: Follow) -> Result<Ended> {
     }
     let ended = Arc::new(Notify::new());
     let writer_ended = Arc::clone(&ended);
-    let format = if args.run.json {
-        Format::Json
-    } else {
-        Format::Text
-    };
+    let format = Format::of(args.run.json);
     let writer = Writer::start(stdout(), format, move || writer_ended.notify_one())
         .context("starting the output thread")?;
     let mut stream = Stream::new(writer, args.once);
@@ -81,19 +83,47 @@ async fn watch(args: &Watch, mut follow: Follow) -> Result<Ended> {
     };
     if end == End::Wanted {
         follow.drain(&mut stream);
-        stream.end(&mut follow.session)?;
+        stream.end(&follow.session)?;
     }
-    let (writer, summary) = stream.into_summary(&follow, started.elapsed());
-    let found = summary.exhausted > 0;
+    let (writer, summary) = stream.into_summary(follow.followed(started.elapsed()));
     // Takes the programs out of the kernel; what is left to do is to write.
     drop(follow);
     finish::writer(writer, summary.clone()).await?;
+    Ok(outcome(args, &summary))
+}
+
+/// The same from a recording.
+fn replay(args: &Watch, path: &Path) -> Result<Ended> {
+    let choice = Choice::new(&args.scope)?;
+    let mut replay = Replay::open(path)?;
     if !args.run.quiet {
-        say(&text::summary(&summary));
+        replay.banner();
     }
-    Ok(if args.once && !found {
+    let writer = Writer::patient(stdout(), Format::of(args.run.json))
+        .context("starting the output thread")?;
+    let mut stream = Stream::new(writer, args.once);
+    stream.start();
+    let mut chosen = Chosen {
+        inner: &mut stream,
+        choice,
+    };
+    let read = replay.run(args.duration, &mut chosen);
+    if !stream.is_done() {
+        stream.end(&replay.counts)?;
+    }
+    let (writer, summary) = stream.into_summary(replay.followed());
+    finish::replayed(writer, summary.clone())?;
+    read?;
+    Ok(outcome(args, &summary))
+}
+
+fn outcome(args: &Watch, summary: &Summary) -> Ended {
+    if !args.run.quiet {
+        say(&text::summary(summary));
+    }
+    if args.once && summary.exhausted == 0 {
         Ended::NothingFound
     } else {
         Ended::Done
-    })
+    }
 }

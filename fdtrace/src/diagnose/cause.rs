@@ -4,7 +4,7 @@ use fdtrace_common::alarm::{
     CALL_IO_URING, HOOK_ALLOC_FD, HOOK_ALLOC_FILE, HOOK_DUP_FD, HOOK_DUP3, HOOK_FILE_SERVER,
     HOOK_OWN_LIMIT, HOOK_SYS_EXIT,
 };
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::call;
 use crate::stream::decode::Alarm;
@@ -63,7 +63,7 @@ pub enum Silent {
 }
 
 /// What is known of the host at the time.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Host {
     /// Files allocated, from fs.file-nr.
     pub files: Option<u64>,

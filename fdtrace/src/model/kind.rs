@@ -17,7 +17,9 @@ use serde::Serialize;
     Serialize,
     strum::EnumString,
     strum::Display,
+    strum::FromRepr,
 )]
+#[repr(u16)]
 #[serde(rename_all = "snake_case")]
 #[strum(serialize_all = "snake_case")]
 #[expect(missing_docs, reason = "the names are the field's own")]

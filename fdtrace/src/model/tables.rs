@@ -11,6 +11,7 @@
 pub mod change;
 pub mod reconcile;
 pub mod slot;
+mod snapshot;
 pub mod table;
 
 use std::collections::HashSet;

@@ -2,7 +2,6 @@
 
 use std::io::{self, Write};
 
-use jiff::Timestamp;
 use serde::Serialize;
 
 use super::{
@@ -10,11 +9,13 @@ use super::{
     sanitize::printable,
     text::{count, counted, limit},
 };
-use crate::{model::tables::change::Change, probe::backend::Backend, stream::clock};
+use crate::{model::tables::change::Change, probe::backend::Backend, stream::clock::Clock};
 
 /// The whole result.
 #[derive(Clone, Debug)]
 pub struct Verdict {
+    /// The clock of what was followed.
+    pub clock: Clock,
     /// What ran.
     pub backend: Backend,
     /// For how long.
@@ -74,11 +75,10 @@ pub fn write(
     output: &mut impl Write,
     as_json: bool,
     all: bool,
-    now: Timestamp,
     verdict: &Verdict,
 ) -> io::Result<()> {
     if as_json {
-        write_json(output, all, now, verdict)
+        write_json(output, all, verdict)
     } else {
         write_text(output, all, verdict)
     }
@@ -126,7 +126,7 @@ fn write_text(output: &mut impl Write, all: bool, verdict: &Verdict) -> io::Resu
             writeln!(
                 output,
                 "        {:.6} {} by {}/{}, file {:#x}",
-                clock::time_of_day(change.time_ns),
+                verdict.clock.at(change.time_ns),
                 change.op,
                 change.tgid,
                 change.tid,
@@ -205,12 +205,8 @@ struct SummaryFields {
     fds: u64,
 }
 
-fn write_json(
-    output: &mut impl Write,
-    all: bool,
-    now: Timestamp,
-    verdict: &Verdict,
-) -> io::Result<()> {
+fn write_json(output: &mut impl Write, all: bool, verdict: &Verdict) -> io::Result<()> {
+    let now = verdict.clock.now();
     for table in verdict.compared.iter().filter(|_| all) {
         let fields = ProcessFields {
             pid: table.pid,
@@ -224,7 +220,7 @@ fn write_json(
     }
     for difference in &verdict.differences {
         let history = difference.history.iter().map(|change| HistoryFields {
-            time: format!("{:.6}", clock::time_of_day(change.time_ns)),
+            time: format!("{:.6}", verdict.clock.at(change.time_ns)),
             op: change.op,
             pid: change.tgid,
             tid: change.tid,
@@ -279,6 +275,7 @@ mod tests {
             comm: [0; 16],
         };
         Verdict {
+            clock: Clock::System,
             backend: Backend::Kprobe,
             duration_s: 2.5,
             records: 100,
@@ -307,7 +304,7 @@ mod tests {
 
     fn written(as_json: bool, verdict: &Verdict) -> String {
         let mut output = Vec::new();
-        write(&mut output, as_json, true, Timestamp::UNIX_EPOCH, verdict).unwrap();
+        write(&mut output, as_json, true, verdict).unwrap();
         String::from_utf8(output).unwrap()
     }
 

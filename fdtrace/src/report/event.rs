@@ -17,7 +17,7 @@ use crate::{
         names::Names,
         tables::change::{Change, Op},
     },
-    stream::{clock, decode::Alarm},
+    stream::{clock::Clock, decode::Alarm},
 };
 
 /// One change, or one call that failed for want of an fd. Text is hostile.
@@ -54,7 +54,7 @@ pub struct FdEvent {
 impl FdEvent {
     /// A change of the model; `has_details` where its record told the user and the call.
     #[must_use]
-    pub fn changed(change: &Change, names: &Names, has_details: bool) -> Self {
+    pub fn changed(change: &Change, names: &Names, has_details: bool, clock: Clock) -> Self {
         let comm = change.comm.split(|byte| *byte == 0).next();
         let name = names.get(change.slot.name);
         let kind = change.slot.kind;
@@ -64,9 +64,9 @@ impl FdEvent {
         );
         Self {
             time: if change.time_ns == 0 {
-                Timestamp::now()
+                clock.now()
             } else {
-                clock::time_of_day(change.time_ns)
+                clock.at(change.time_ns)
             },
             op: change.op,
             pid: change.tgid,
@@ -85,9 +85,9 @@ impl FdEvent {
 
     /// A call that got no fd.
     #[must_use]
-    pub fn failed(alarm: Alarm) -> Self {
+    pub fn failed(alarm: Alarm, clock: Clock) -> Self {
         Self {
-            time: clock::time_of_day(alarm.time_ns),
+            time: clock.at(alarm.time_ns),
             op: Op::Failed,
             pid: alarm.key.tgid,
             tid: alarm.tid,
@@ -237,7 +237,7 @@ mod tests {
         };
         change.slot.name = names.take(b"x\ny\x1b]0;z");
         change.slot.kind = Kind::File;
-        let (text, json) = written(&FdEvent::changed(&change, &names, true));
+        let (text, json) = written(&FdEvent::changed(&change, &names, true, Clock::System));
         assert_eq!(text.lines().count(), 1);
         assert!(
             !text.contains('\x1b') && !json.contains('\x1b'),
@@ -248,7 +248,7 @@ mod tests {
 
     #[test]
     fn a_failure_has_an_errno_and_no_fd() {
-        let (text, json) = written(&FdEvent::failed(alarm()));
+        let (text, json) = written(&FdEvent::failed(alarm(), Clock::System));
         assert!(text.contains("failed") && text.contains("EMFILE"), "{text}");
         assert!(json.contains("\"fd\":null"), "{json}");
     }

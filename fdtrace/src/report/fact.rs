@@ -1,7 +1,7 @@
 //! The facts that a stream tells.
 
 use jiff::Timestamp;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::event::FdEvent;
 use crate::{
@@ -11,7 +11,7 @@ use crate::{
     },
     model::storms::Report,
     probe::backend::Backend,
-    stream::clock,
+    stream::clock::Clock,
 };
 
 /// Anything a stream says.
@@ -72,11 +72,11 @@ pub struct Exhausted {
 
 impl Exhausted {
     /// What a report means; `host` is asked where the report alone does not tell.
-    pub fn new(report: Report, host: impl FnOnce() -> Host) -> Self {
+    pub fn new(report: Report, clock: Clock, host: impl FnOnce() -> Host) -> Self {
         let Report { alarm, repeats } = report;
         let cause = cause::cause(&alarm, host);
         Self {
-            time: clock::time_of_day(alarm.time_ns),
+            time: clock.at(alarm.time_ns),
             cause,
             silent: cause::silent(&alarm),
             errno: if alarm.key.errno == 23 {
@@ -101,7 +101,7 @@ impl Exhausted {
 }
 
 /// Where something can be lost.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Place {
     /// Records that found the ring full.

@@ -20,9 +20,21 @@ pub enum Format {
     Json,
 }
 
+impl Format {
+    /// As `--json` has it.
+    #[must_use]
+    pub fn of(as_json: bool) -> Self {
+        if as_json { Self::Json } else { Self::Text }
+    }
+}
+
 /// The near end of the writing thread.
 pub struct Writer {
     facts: SyncSender<Fact>,
+    /// Nothing is being read meanwhile that could not wait.
+    is_patient: bool,
+    /// Nobody is there to write to any more.
+    has_ended: bool,
     dropped: u64,
     thread: JoinHandle<io::Result<()>>,
 }
@@ -34,16 +46,35 @@ impl Writer {
         format: Format,
         ended: impl FnOnce() + Send + 'static,
     ) -> io::Result<Self> {
+        Self::new(output, format, true, ended)
+    }
+
+    /// The same for facts from a recording: they wait for stdout, none is dropped, and nothing is looked
+    /// up on a host that may be another one.
+    pub fn patient(output: impl Write + Send + 'static, format: Format) -> io::Result<Self> {
+        let mut writer = Self::new(output, format, false, || {})?;
+        writer.is_patient = true;
+        Ok(writer)
+    }
+
+    fn new(
+        output: impl Write + Send + 'static,
+        format: Format,
+        is_live: bool,
+        ended: impl FnOnce() + Send + 'static,
+    ) -> io::Result<Self> {
         let (facts, waiting) = sync_channel(WAITING);
         let thread = thread::Builder::new()
             .name("fdtrace-output".to_owned())
             .spawn(move || {
-                let outcome = write_all(output, format, &waiting);
+                let outcome = write_all(output, format, is_live, &waiting);
                 ended();
                 outcome
             })?;
         Ok(Self {
             facts,
+            is_patient: false,
+            has_ended: false,
             dropped: 0,
             thread,
         })
@@ -51,11 +82,21 @@ impl Writer {
 
     /// Hands a fact over; it is dropped and counted where too many are waiting.
     pub fn send(&mut self, fact: Fact) {
+        if self.is_patient {
+            self.has_ended |= self.facts.send(fact).is_err();
+            return;
+        }
         match self.facts.try_send(fact) {
             Err(TrySendError::Full(_)) => self.dropped += 1,
             // The thread has ended: `finish` tells why.
             Ok(()) | Err(TrySendError::Disconnected(_)) => {}
         }
+    }
+
+    /// Is nobody there to write to any more?
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.has_ended
     }
 
     /// Facts dropped so far.
@@ -80,10 +121,17 @@ impl Writer {
     }
 }
 
-fn write_all(output: impl Write, format: Format, facts: &Receiver<Fact>) -> io::Result<()> {
+fn write_all(
+    output: impl Write,
+    format: Format,
+    is_live: bool,
+    facts: &Receiver<Fact>,
+) -> io::Result<()> {
     let mut output = BufWriter::new(output);
     while let Ok(mut fact) = facts.recv() {
-        if let Fact::Event(event) = &mut fact {
+        if let Fact::Event(event) = &mut fact
+            && is_live
+        {
             event.enrich();
         }
         match &fact {
@@ -95,9 +143,11 @@ fn write_all(output: impl Write, format: Format, facts: &Receiver<Fact>) -> io::
             Format::Text => text::write(&mut output, &fact)?,
             Format::Json => json::write(&mut output, &fact)?,
         }
-        output.flush()?;
+        if is_live {
+            output.flush()?;
+        }
     }
-    Ok(())
+    output.flush()
 }
 
 fn say(line: &str) {

@@ -5,6 +5,7 @@ use fdtrace_common::{
     alarm::{AlarmRecord, COMPONENT_SIZE, Path, StormKey},
     census::TaskRecord,
 };
+use serde::{Deserialize, Serialize};
 use zerocopy::FromBytes;
 
 /// A record that is not of the size its kind has.
@@ -83,7 +84,7 @@ impl Alarm {
 }
 
 /// One task of the census, decoded.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Task {
     /// Address of the table.
     pub files: u64,

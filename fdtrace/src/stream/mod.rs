@@ -4,4 +4,5 @@ pub mod clock;
 pub mod decode;
 pub mod files;
 pub mod record;
+pub mod recording;
 pub mod ring;

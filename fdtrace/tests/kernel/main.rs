@@ -13,6 +13,7 @@ mod exhaustion;
 mod gym;
 mod ls;
 mod programs;
+mod record;
 mod scope;
 mod storm;
 mod tables;
@@ -53,6 +54,7 @@ fn main() -> ExitCode {
     trials.extend(ls::trials(&setting));
     trials.extend(tables::trials(&setting));
     trials.extend(trace::trials(&setting));
+    trials.extend(record::trials(&setting));
     trials.extend(programs::trials(&setting));
     trials.extend(conditions::trials(&setting));
     if !is_root {

@@ -1,25 +1,25 @@
 //! From the kernel's records of failures to facts for the writer.
 
-use std::time::Duration;
-
 use anyhow::Result;
 use fdtrace_common::alarm::StormKey;
-use jiff::Timestamp;
-use rustix::process::{Pid, test_kill_process};
 
 use crate::{
-    commands::follow::{Follow, Listener, Lost},
+    commands::follow::{Counts, Followed, Listener, Lost},
+    diagnose::cause::Host,
     model::{
         names::Names,
         storms::{Report, Storms},
-        tables::change::{Change, Sink},
+        tables::{
+            Tables,
+            change::{Change, Sink},
+        },
     },
-    probe::{attach::Session, host, maps},
+    probe::host,
     report::{
         fact::{Exhausted, Fact, Loss, Place, Summary},
         writer::Writer,
     },
-    stream::{clock, decode::Alarm},
+    stream::{clock::Clock, decode::Alarm},
     tracker::Handler,
 };
 
@@ -37,6 +37,9 @@ pub(super) struct Stream {
     failures: u64,
     /// Facts that found no room, as far as they have been told.
     dropped: u64,
+    clock: Clock,
+    /// The host as it was when it was recorded; `None`: as it is now.
+    host: Option<Host>,
 }
 
 impl Stream {
@@ -50,6 +53,8 @@ impl Stream {
             reports: 0,
             failures: 0,
             dropped: 0,
+            clock: Clock::System,
+            host: None,
         }
     }
 
@@ -71,24 +76,24 @@ impl Stream {
     fn report(&mut self, report: Report) {
         self.reports += 1;
         self.failures += 1 + report.repeats;
-        let exhausted = Exhausted::new(report, host::files);
+        let host = self.host;
+        let exhausted = Exhausted::new(report, self.clock, || host.unwrap_or_else(host::files));
         self.send(Fact::Exhausted(Box::new(exhausted)));
     }
 
-    fn observe(&mut self, session: &Session, keys: &[StormKey]) -> Result<()> {
+    fn observe(&mut self, counts: &dyn Counts, keys: &[StormKey]) -> Result<()> {
         for key in keys {
-            let counted = maps::storm(&session.ebpf, key)?;
-            self.storms.observe(key, counted);
+            self.storms.observe(key, counts.counted(key)?);
         }
         Ok(())
     }
 
     /// Makes room for others where a process is gone.
-    fn forget_ended(&mut self, session: &mut Session, now_ns: u64) -> Result<()> {
+    fn forget_ended(&mut self, counts: &mut dyn Counts, now_ns: u64) -> Result<()> {
         for key in self.storms.stale(now_ns) {
-            if has_ended(key.tgid) {
-                self.observe(session, &[key])?;
-                maps::forget_storm(&mut session.ebpf, &key)?;
+            if counts.has_ended(key.tgid) {
+                self.observe(counts, &[key])?;
+                counts.forget(&key)?;
                 if let Some(report) = self.storms.forget(&key, now_ns) {
                     self.report(report);
                 }
@@ -102,7 +107,7 @@ impl Stream {
         if count > 0 {
             self.dropped += count;
             self.send(Fact::Loss(Loss {
-                time: Timestamp::now(),
+                time: self.clock.now(),
                 place: Place::Output,
                 count,
                 repaired: 0,
@@ -111,24 +116,24 @@ impl Stream {
     }
 
     /// What was held back is told.
-    pub(super) fn end(&mut self, session: &mut Session) -> Result<()> {
-        self.observe(session, &self.storms.all())?;
-        for report in self.storms.rest(clock::since_boot_ns()) {
+    pub(super) fn end(&mut self, counts: &dyn Counts) -> Result<()> {
+        self.observe(counts, &self.storms.all())?;
+        for report in self.storms.rest(self.clock.now_ns()) {
             self.report(report);
         }
         self.tell_dropped();
         Ok(())
     }
 
-    /// The sum of it all, after so much time.
-    pub(super) fn into_summary(self, follow: &Follow, duration: Duration) -> (Writer, Summary) {
+    /// The sum of it all; what following knows of it is the caller's to say.
+    pub(super) fn into_summary(self, followed: Followed) -> (Writer, Summary) {
         let summary = Summary {
-            time: Timestamp::now(),
-            backend: follow.session.backend,
-            duration_s: duration.as_secs_f64(),
-            records: follow.tracker.records,
-            lost: follow.lost() + self.writer.dropped(),
-            repaired: follow.tracker.repaired,
+            time: self.clock.now(),
+            backend: followed.backend,
+            duration_s: followed.duration_s,
+            records: followed.records,
+            lost: followed.lost + self.writer.dropped(),
+            repaired: followed.repaired,
             exhausted: self.reports,
             failures: self.failures,
         };
@@ -156,12 +161,20 @@ impl Handler for Stream {
             Err(error) => log::warn!("{error}"),
         }
     }
+
+    fn clock(&self) -> Clock {
+        self.clock
+    }
 }
 
 impl Listener for Stream {
+    fn at(&mut self, clock: Clock, host: Host) {
+        (self.clock, self.host) = (clock, Some(host));
+    }
+
     fn lost(&mut self, lost: Lost) {
         self.send(Fact::Loss(Loss {
-            time: Timestamp::now(),
+            time: self.clock.now(),
             place: lost.place,
             count: lost.count,
             repaired: lost.repaired,
@@ -173,25 +186,19 @@ impl Listener for Stream {
     }
 
     /// Tells what was held back.
-    fn second(&mut self, session: &mut Session) -> Result<()> {
-        let now_ns = clock::since_boot_ns();
-        self.observe(session, &self.storms.active(now_ns))?;
+    fn second(&mut self, counts: &mut dyn Counts, _: &Tables) -> Result<()> {
+        let now_ns = self.clock.now_ns();
+        self.observe(counts, &self.storms.active(now_ns))?;
         for report in self.storms.due(now_ns) {
             self.report(report);
         }
-        self.forget_ended(session, now_ns)?;
+        self.forget_ended(counts, now_ns)?;
         self.tell_dropped();
         Ok(())
     }
 
     /// Was one report enough, and has it been made?
     fn is_done(&self) -> bool {
-        self.once && self.reports > 0
+        (self.once && self.reports > 0) || self.writer.has_ended()
     }
-}
-
-/// Is no process left of that number?
-fn has_ended(tgid: u32) -> bool {
-    let pid = i32::try_from(tgid).ok().and_then(Pid::from_raw);
-    pid.is_some_and(|pid| test_kill_process(pid) == Err(rustix::io::Errno::SRCH))
 }

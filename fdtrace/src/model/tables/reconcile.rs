@@ -17,6 +17,7 @@
 
 use fdtrace_common::change::{OpenRecord, ThreadRecord};
 use rustc_hash::FxHashMap;
+use serde::{Deserialize, Serialize};
 
 use super::{
     Actor, Tables, Thread,
@@ -64,8 +65,20 @@ pub struct Outcome {
     pub open: u64,
 }
 
+impl Outcome {
+    /// This one, with only those differences whose places the one before has as well.
+    #[must_use]
+    pub fn common_with(mut self, before: &Self) -> Self {
+        let places: Vec<_> = before.differences.iter().map(Difference::place).collect();
+        let is_old = |difference: &Difference| places.contains(&difference.place());
+        self.differences.retain(is_old);
+        self
+    }
+}
+
 /// What a pass is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Purpose {
     /// Tables from before the start: what is shown is taken.
     Baseline,

@@ -1,6 +1,6 @@
 //! Slots, sixty-four to a page, so that a table costs what it holds and not what it could hold.
 
-use fdtrace_common::change::OpenRecord;
+use fdtrace_common::change::{INHERITED, OpenRecord};
 
 use crate::model::{
     kind::{Inode, Kind},
@@ -58,8 +58,11 @@ impl Slot {
             device: record.device,
             tgid: record.tgid,
             tid: record.tid,
-            kind: inode.kind(name),
-            is_inherited: false,
+            kind: record.known_kind.checked_sub(1).map_or_else(
+                || inode.kind(name),
+                |known| Kind::from_repr(known).unwrap_or_default(),
+            ),
+            is_inherited: record.flags & INHERITED != 0,
         }
     }
 }

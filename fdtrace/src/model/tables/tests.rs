@@ -140,6 +140,30 @@ proptest! {
     }
 
     #[test]
+    fn a_snapshot_is_the_whole_model(steps in steps()) {
+        let (mut kernel, mut tables) = known();
+        for step in steps {
+            kernel.step(step);
+        }
+        apply(&mut tables, std::mem::take(&mut kernel.told));
+        let mut copy = model();
+        let mut pass = copy.begin_pass();
+        tables.snapshot_threads().for_each(|thread| pass.thread(thread));
+        for slot in tables.snapshot_slots() {
+            pass.slot(&mut copy, &slot);
+        }
+        copy.end_pass(pass, Purpose::Baseline, &mut ());
+        check(&copy, &kernel);
+        for (files, table) in tables.all() {
+            for (fd, slot) in table.slots() {
+                let copied = copy.table(files).unwrap().get(fd).unwrap();
+                prop_assert_eq!(copy.names.get(copied.name), tables.names.get(slot.name));
+                prop_assert_eq!(Slot { name: slot.name, ..*copied }, *slot);
+            }
+        }
+    }
+
+    #[test]
     fn closings_may_be_overtaken(steps in steps(), delays in prop::collection::vec(0..6_usize, 1..40)) {
         let (mut kernel, mut tables) = known();
         for step in steps {

@@ -1,0 +1,123 @@
+//! `fdtrace record`: keeps a stream for `--replay`, all of it or its last minutes.
+
+mod file;
+mod flight;
+mod recorder;
+
+use std::{path::Path, sync::Arc, time::Instant};
+
+use anyhow::{Context, Result};
+use tokio::{runtime, sync::Notify};
+
+use self::{file::FileOutput, flight::Flight, recorder::Recorder};
+use super::{
+    Ended,
+    follow::{Follow, say_what_runs},
+    kernel_log_level, own, say,
+};
+use crate::{
+    cli::Record,
+    probe::{
+        attach, census, load, requirements,
+        scope::{Request, Scope},
+    },
+    report::text::counted,
+    stream::recording::{Event, Note},
+};
+
+/// Checks, attaches, keeps everything until it is time to end.
+pub(super) fn run(args: &Record) -> Result<Ended> {
+    let request = Request::from(&args.scope);
+    request.check()?;
+    requirements::check()?;
+    let scope = Scope::new(&request)?;
+    own::raise_limit();
+    own::keep_up();
+    let ended = Arc::new(Notify::new());
+    let output = recorder::Output::new(args, &ended)?;
+    let options = load::Options {
+        backend: args.run.backend.forced(),
+        btf: args.run.btf.as_deref(),
+        log_level: kernel_log_level(&args.run),
+        alarms: true,
+        tables: Some(load::Tables { details: true }),
+        ring_bytes: args.tracking.ring_bytes(),
+        without_hook: args.tracking.without_hook.clone(),
+    };
+    let (session, ring) = attach::attach(&options, &scope)?;
+    let runtime = runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.context("starting the runtime")?;
+    runtime.block_on(async {
+        let recorder = Recorder::new(session.backend, output);
+        let follow = Follow::new(session, ring)?;
+        record(args, follow, recorder, &ended).await
+    })
+}
+
+async fn record(
+    args: &Record,
+    mut follow: Follow,
+    mut recorder: Recorder,
+    ended: &Notify,
+) -> Result<Ended> {
+    follow.learn(&mut recorder).await?;
+    recorder.arm(&follow.tracker.tables);
+    if !args.run.quiet {
+        let what = match args.flight {
+            Some(minutes) => format!("keeping the last {}", counted(u64::from(minutes), "minute")),
+            None => "recording".to_owned(),
+        };
+        say(&format!(
+            "{what}, {} fds open in {} tables now, {} backend. Hit Ctrl-C to end.",
+            follow.tracker.tables.open(),
+            follow.tracker.tables.all().count(),
+            follow.session.backend
+        ));
+        say_what_runs(&follow.session);
+    }
+    let start = Instant::now();
+    tokio::select! {
+        outcome = follow.run(args.duration, &mut recorder) => drop(outcome?),
+        // The file cannot be written any more: why is said below.
+        () = ended.notified() => {}
+    }
+    let duration = start.elapsed();
+    if args.flight.is_none() {
+        // What the recording has followed is proven in it, for `audit --replay`.
+        follow.settle(&mut recorder).await?;
+        follow.compare(&mut recorder).await?;
+        for task in census::read(&mut follow.session.ebpf, &follow.session.btf)? {
+            recorder.add(Event::Note(&Note::Task(task)));
+        }
+    }
+    recorder.end(&follow.session, duration)?;
+    let records = follow.tracker.records;
+    drop(follow);
+    let kept = recorder.finish()?;
+    if !args.run.quiet {
+        say(&match args.flight {
+            Some(_) => format!("{} written", counted(kept.files, "file")),
+            None => format!(
+                "{} in {:.1} s, {} bytes in {}",
+                counted(records, "record"),
+                duration.as_secs_f64(),
+                kept.bytes,
+                name(&args.output)
+            ),
+        });
+    }
+    Ok(if args.flight.is_some() && kept.files == 0 {
+        Ended::NothingFound
+    } else {
+        Ended::Done
+    })
+}
+
+/// A file as a message names it.
+fn name(path: &Path) -> String {
+    if path == Path::new("-") {
+        "standard output".to_owned()
+    } else {
+        path.display().to_string()
+    }
+}

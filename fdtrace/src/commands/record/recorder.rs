@@ -1,0 +1,328 @@
+//! Takes down all that a stream is made of.
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use anyhow::{Context, Result, bail};
+use fdtrace_common::alarm::StormKey;
+use jiff::{SignedDuration, Timestamp};
+use tokio::sync::Notify;
+
+use super::{FileOutput, Flight};
+use crate::{
+    cli::Record,
+    commands::{
+        follow::{Counts, Listener, Lost},
+        say,
+    },
+    model::{
+        names::Names,
+        storms::Storms,
+        tables::{
+            Tables,
+            change::{Change, Sink},
+            reconcile::Purpose,
+        },
+    },
+    probe::{attach::Session, backend::Backend, host},
+    report::{
+        fact::{Loss, Place},
+        text,
+    },
+    stream::{
+        clock::{self, Clock},
+        decode::Alarm,
+        recording::{Encoder, Event, Note, Start, key_to_words},
+    },
+    tracker::Handler,
+};
+
+/// A clock that differs by so much from what it was has been set.
+const CLOCK_SET: SignedDuration = SignedDuration::from_millis(10);
+
+/// Where it goes.
+pub(super) enum Output {
+    File(FileOutput),
+    Flight(Flight),
+}
+
+impl Output {
+    pub(super) fn new(args: &Record, ended: &Arc<Notify>) -> Result<Self> {
+        let Some(minutes) = args.flight else {
+            let ended = Arc::clone(ended);
+            let file = FileOutput::start(&args.output, move || ended.notify_one())?;
+            return Ok(Self::File(file));
+        };
+        if args.output == Path::new("-") {
+            bail!("--flight writes a file for each exhaustion: give --output a name");
+        }
+        if args.output.exists() {
+            bail!(
+                "{}: remove it or choose another name",
+                args.output.display()
+            );
+        }
+        let window = Duration::from_mins(u64::from(minutes));
+        Ok(Self::Flight(Flight::new(&args.output, window)))
+    }
+}
+
+/// What has come of it.
+pub(super) struct Kept {
+    pub(super) bytes: u64,
+    pub(super) files: u64,
+}
+
+/// The listener that keeps everything.
+pub(super) struct Recorder {
+    backend: Backend,
+    output: Output,
+    encoder: Encoder,
+    /// Which kinds of failures the kernel may still be counting.
+    storms: Storms,
+    armed_ns: Option<u64>,
+    /// See [`Recorder::set_clock`].
+    boot: Timestamp,
+    /// A chunk was dropped: what comes next has to begin with all tables.
+    has_hole: bool,
+    /// There was an exhaustion that is not in a file yet.
+    is_wanted: bool,
+}
+
+impl Recorder {
+    pub(super) fn new(backend: Backend, output: Output) -> Self {
+        let mut recorder = Self {
+            backend,
+            output,
+            encoder: Encoder::default(),
+            storms: Storms::default(),
+            armed_ns: None,
+            boot: clock::boot(),
+            has_hole: false,
+            is_wanted: false,
+        };
+        if let Output::File(_) = recorder.output {
+            let start = Note::Start(start(backend, recorder.boot, clock::since_boot_ns()));
+            recorder.add(Event::Note(&start));
+        }
+        recorder
+    }
+
+    pub(super) fn add(&mut self, event: Event<'_>) {
+        self.encoder.add(event);
+        if self.encoder.is_full() {
+            self.hand_over();
+        }
+    }
+
+    fn hand_over(&mut self) {
+        let Some(chunk) = self.encoder.take() else {
+            return;
+        };
+        match &mut self.output {
+            Output::Flight(flight) => flight.keep(chunk),
+            Output::File(file) => self.has_hole |= !file.send(chunk),
+        }
+    }
+
+    /// Follows the clock where somebody has set it. Two looks at it are never the same to the microsecond,
+    /// and times in a recording are not to jump back and forth for that.
+    fn set_clock(&mut self) {
+        let now = clock::boot();
+        if now.duration_since(self.boot).abs() > CLOCK_SET {
+            self.boot = now;
+        }
+    }
+
+    /// The tables from before are known: what comes from here on is news.
+    pub(super) fn arm(&mut self, tables: &Tables) {
+        let now_ns = clock::since_boot_ns();
+        self.armed_ns = Some(now_ns);
+        if let Output::Flight(_) = self.output {
+            self.begin_part(now_ns, tables);
+        } else {
+            self.add(Event::Note(&Note::Armed { now_ns }));
+            self.hand_over();
+        }
+    }
+
+    fn begin_part(&mut self, now_ns: u64, tables: &Tables) {
+        self.hand_over();
+        if let Output::Flight(flight) = &mut self.output {
+            flight.begin_part(now_ns);
+        }
+        self.snapshot(now_ns, tables);
+        self.add(Event::Note(&Note::Armed { now_ns }));
+    }
+
+    /// All tables as they are now, in the form of a pass that has shown them.
+    fn snapshot(&mut self, now_ns: u64, tables: &Tables) {
+        self.add(Event::Note(&Note::PassBegun));
+        for thread in tables.snapshot_threads() {
+            self.add(Event::Thread(&thread));
+        }
+        for slot in tables.snapshot_slots() {
+            self.add(Event::Slot(&slot));
+        }
+        let purpose = Purpose::Baseline;
+        self.add(Event::Note(&Note::PassEnded { purpose, now_ns }));
+    }
+
+    fn note_counts(&mut self, counts: &dyn Counts, keys: &[StormKey]) -> Result<()> {
+        for key in keys {
+            let counted = counts.counted(key)?;
+            let key = key_to_words(key);
+            self.add(Event::Note(&Note::Counted { key, counted }));
+        }
+        Ok(())
+    }
+
+    /// Takes down the end.
+    pub(super) fn end(&mut self, session: &Session, duration: Duration) -> Result<()> {
+        self.note_counts(session, &self.storms.all())?;
+        let now_ns = clock::since_boot_ns();
+        if let Output::Flight(_) = self.output {
+            return self.write_flight(now_ns);
+        }
+        self.add(Event::Note(&Note::End {
+            now_ns,
+            duration_s: Some(duration.as_secs_f64()),
+        }));
+        self.hand_over();
+        Ok(())
+    }
+
+    /// Waits until all is written.
+    pub(super) fn finish(self) -> Result<Kept> {
+        Ok(match self.output {
+            Output::Flight(flight) => Kept {
+                bytes: 0,
+                files: flight.files,
+            },
+            Output::File(file) => Kept {
+                bytes: file.finish()?,
+                files: 1,
+            },
+        })
+    }
+
+    /// Writes the minutes before an exhaustion, if there was one.
+    fn write_flight(&mut self, now_ns: u64) -> Result<()> {
+        self.hand_over();
+        let Output::Flight(flight) = &mut self.output else {
+            return Ok(());
+        };
+        if !self.is_wanted || !flight.may_write(now_ns) {
+            return Ok(());
+        }
+        self.is_wanted = false;
+        let (backend, boot) = (self.backend, self.boot);
+        let first = |began_ns| chunk(&[Note::Start(start(backend, boot, began_ns))]);
+        let last = chunk(&[Note::End {
+            now_ns,
+            duration_s: None,
+        }]);
+        let path = flight.write(now_ns, first, last)?;
+        say(&format!("exhaustion: written to {}", path.display()));
+        Ok(())
+    }
+}
+
+fn chunk(notes: &[Note]) -> Vec<u8> {
+    let mut encoder = Encoder::default();
+    for note in notes {
+        encoder.add(Event::Note(note));
+    }
+    encoder.take().unwrap_or_default()
+}
+
+fn start(backend: Backend, boot: Timestamp, now_ns: u64) -> Start {
+    let system = rustix::system::uname();
+    Start {
+        fdtrace: env!("CARGO_PKG_VERSION").to_owned(),
+        kernel: system.release().to_string_lossy().into_owned(),
+        machine: system.machine().to_string_lossy().into_owned(),
+        pid: std::process::id(),
+        backend,
+        boot,
+        now_ns,
+        host: host::files(),
+    }
+}
+
+impl Sink for Recorder {
+    const WANTS_ALL: bool = false;
+
+    fn change(&mut self, _: Change, _: &Names) {}
+}
+
+impl Handler for Recorder {
+    fn alarm(&mut self, record: &[u8]) {
+        if let Ok(alarm) = Alarm::decode(record) {
+            self.storms.apply(alarm);
+            self.is_wanted |= self.armed_ns.is_some();
+        }
+    }
+
+    fn tap(&mut self, event: Event<'_>) {
+        self.add(event);
+    }
+}
+
+impl Listener for Recorder {
+    fn lost(&mut self, lost: Lost) {
+        say(&text::loss(&Loss {
+            time: Clock::System.now(),
+            place: lost.place,
+            count: lost.count,
+            repaired: lost.repaired,
+        }));
+        self.add(Event::Note(&Note::Lost {
+            place: lost.place,
+            count: lost.count,
+            now_ns: clock::since_boot_ns(),
+        }));
+    }
+
+    fn notice(&mut self, text: String) {
+        say(&text);
+        self.add(Event::Note(&Note::Notice { text }));
+    }
+
+    fn second(&mut self, counts: &mut dyn Counts, tables: &Tables) -> Result<()> {
+        let now_ns = clock::since_boot_ns();
+        self.set_clock();
+        self.note_counts(counts, &self.storms.active(now_ns))?;
+        for key in self.storms.stale(now_ns) {
+            if counts.has_ended(key.tgid) {
+                self.note_counts(counts, &[key])?;
+                self.add(Event::Note(&Note::Ended { tgid: key.tgid }));
+                counts.forget(&key)?;
+                let _ = self.storms.forget(&key, now_ns);
+            }
+        }
+        self.add(Event::Note(&Note::Second {
+            now_ns,
+            boot: self.boot,
+            host: host::files(),
+        }));
+        self.hand_over();
+        if std::mem::take(&mut self.has_hole) {
+            self.lost(Lost {
+                place: Place::Output,
+                count: 1,
+                repaired: 0,
+            });
+            self.snapshot(now_ns, tables);
+        }
+        if self.armed_ns.is_none() {
+            return Ok(());
+        }
+        self.write_flight(now_ns).context("keeping an exhaustion")?;
+        if let Output::Flight(flight) = &self.output
+            && flight.is_part_over(now_ns)
+        {
+            self.begin_part(now_ns, tables);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,294 @@
+//! A recording in place of the kernel: the same records and passes, to the same listeners.
+
+mod chosen;
+
+use std::{
+    collections::{HashMap, HashSet},
+    fs::File,
+    io::{BufReader, Read, stdin},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::{Context, Result, bail};
+use fdtrace_common::alarm::StormKey;
+use jiff::Timestamp;
+
+pub(super) use self::chosen::{Choice, Chosen};
+use super::{
+    follow::{Counts, Followed, Listener, Lost},
+    say,
+};
+use crate::{
+    diagnose::cause::Host,
+    model::tables::reconcile::{Outcome, Pass, Purpose},
+    report::text::counted,
+    stream::{
+        clock::Clock,
+        decode::Task,
+        recording::{Item, Note, Reader, Start, key_from_words},
+    },
+    tracker::Tracker,
+};
+
+/// A recording that is being read.
+pub(super) struct Replay {
+    path: PathBuf,
+    reader: Reader<BufReader<Box<dyn Read>>>,
+    /// What it says of itself.
+    pub(super) start: Start,
+    pub(super) tracker: Tracker,
+    pub(super) counts: Recorded,
+    /// Records that nobody has seen, all places together.
+    pub(super) lost: u64,
+    /// How far it goes, in seconds since everything was armed.
+    pub(super) duration_s: f64,
+    /// Tables as the kernel had counted them at the end.
+    pub(super) tasks: Vec<Task>,
+    /// What the comparisons with the kernel have found.
+    audits: Vec<Outcome>,
+    time: Time,
+    armed_ns: Option<u64>,
+    is_whole: bool,
+}
+
+/// Where and when the recording is.
+#[derive(Clone, Copy)]
+struct Time {
+    boot: Timestamp,
+    now_ns: u64,
+    host: Host,
+}
+
+impl Time {
+    fn clock(self) -> Clock {
+        Clock::Recorded {
+            boot: self.boot,
+            now_ns: self.now_ns,
+        }
+    }
+}
+
+/// What the kernel had counted of failures.
+#[derive(Debug, Default)]
+pub(super) struct Recorded {
+    counted: HashMap<StormKey, Vec<(u32, u64)>>,
+    ended: HashSet<u32>,
+}
+
+impl Counts for Recorded {
+    fn counted(&self, key: &StormKey) -> Result<Vec<(u32, u64)>> {
+        Ok(self.counted.get(key).cloned().unwrap_or_default())
+    }
+
+    fn has_ended(&self, tgid: u32) -> bool {
+        self.ended.contains(&tgid)
+    }
+
+    fn forget(&mut self, key: &StormKey) -> Result<()> {
+        self.counted.remove(key);
+        Ok(())
+    }
+}
+
+impl Replay {
+    /// Opens a recording; `-` is standard input.
+    pub(super) fn open(path: &Path) -> Result<Self> {
+        let input: Box<dyn Read> = if path == Path::new("-") {
+            Box::new(stdin())
+        } else {
+            Box::new(File::open(path).with_context(|| format!("opening {}", path.display()))?)
+        };
+        let mut reader = Reader::new(BufReader::new(input))
+            .with_context(|| format!("--replay {}", path.display()))?;
+        let start = match reader.item() {
+            Ok(Some(Item::Note(Note::Start(start)))) => start,
+            Ok(_) => bail!(
+                "--replay {}: the recording has no beginning: there is nothing in it yet",
+                path.display()
+            ),
+            Err(error) => return Err(error).context(format!("--replay {}", path.display())),
+        };
+        let machine = rustix::system::uname();
+        if machine.machine().to_bytes() != start.machine.as_bytes() {
+            bail!(
+                "--replay {}: recorded on {}, and numbers of system calls are read as {}'s here",
+                path.display(),
+                start.machine,
+                machine.machine().to_string_lossy()
+            );
+        }
+        Ok(Self {
+            path: path.to_owned(),
+            reader,
+            tracker: Tracker::default(),
+            counts: Recorded::default(),
+            lost: 0,
+            duration_s: 0.0,
+            tasks: Vec::new(),
+            audits: Vec::new(),
+            time: Time {
+                boot: start.boot,
+                now_ns: start.now_ns,
+                host: start.host,
+            },
+            armed_ns: None,
+            is_whole: false,
+            start,
+        })
+    }
+
+    /// Says what is replayed.
+    pub(super) fn banner(&self) {
+        say(&format!(
+            "replaying {}: {:.0}, kernel {}, {} backend",
+            self.path.display(),
+            self.start
+                .boot
+                .saturating_add(self.age())
+                .unwrap_or(self.start.boot),
+            self.start.kernel,
+            self.start.backend,
+        ));
+    }
+
+    fn age(&self) -> jiff::SignedDuration {
+        let age = i64::try_from(self.start.now_ns).unwrap_or(i64::MAX);
+        jiff::SignedDuration::from_nanos(age)
+    }
+
+    /// Reads on until the end, until so much recorded time has gone by since everything was armed, or
+    /// until the handler has had enough.
+    pub(super) fn run(
+        &mut self,
+        duration: Option<Duration>,
+        handler: &mut impl Listener,
+    ) -> Result<()> {
+        handler.at(self.time.clock(), self.time.host);
+        let mut pass: Option<Pass> = None;
+        while !handler.is_done() && !self.is_over(duration) {
+            let item = self
+                .reader
+                .item()
+                .with_context(|| format!("--replay {}", self.path.display()))?;
+            let Some(item) = item else {
+                break;
+            };
+            match item {
+                Item::Record(record) => self.tracker.take(record, handler),
+                Item::Thread(thread) => {
+                    if let Some(pass) = &mut pass {
+                        pass.thread(*thread);
+                    }
+                }
+                Item::Slot(slot) => {
+                    if let Some(pass) = &mut pass {
+                        pass.slot(&mut self.tracker.tables, slot);
+                    }
+                }
+                Item::Hole(chunks) => handler.notice(format!(
+                    "{} of the recording missing here: the disk was too slow",
+                    counted(u64::from(chunks), "part")
+                )),
+                Item::Note(Note::PassBegun) => pass = Some(self.tracker.begin_pass(handler)),
+                Item::Note(Note::PassAbandoned) => {
+                    if let Some(pass) = pass.take() {
+                        self.tracker.abandon_pass(pass, handler);
+                    }
+                }
+                Item::Note(Note::PassEnded { purpose, now_ns }) => {
+                    self.move_to(now_ns, handler);
+                    if let Some(pass) = pass.take() {
+                        let outcome = self.tracker.end_pass(pass, purpose, handler);
+                        if purpose == Purpose::Audit {
+                            self.audits.push(outcome);
+                        }
+                    }
+                }
+                Item::Note(note) => self.note(note, handler)?,
+            }
+        }
+        if !self.is_whole && !handler.is_done() && !self.is_over(duration) {
+            handler.notice("the recording was cut off here".to_owned());
+        }
+        Ok(())
+    }
+
+    fn is_over(&self, duration: Option<Duration>) -> bool {
+        duration.is_some_and(|duration| self.duration_s >= duration.as_secs_f64())
+    }
+
+    fn move_to(&mut self, now_ns: u64, handler: &mut impl Listener) {
+        self.time.now_ns = now_ns;
+        if let Some(armed_ns) = self.armed_ns {
+            let time = Duration::from_nanos(now_ns.saturating_sub(armed_ns));
+            self.duration_s = time.as_secs_f64();
+        }
+        handler.at(self.time.clock(), self.time.host);
+    }
+
+    fn note(&mut self, note: Note, handler: &mut impl Listener) -> Result<()> {
+        match note {
+            Note::Armed { now_ns } => {
+                self.armed_ns.get_or_insert(now_ns);
+                self.move_to(now_ns, handler);
+                handler.armed();
+            }
+            Note::Second { now_ns, boot, host } => {
+                (self.time.boot, self.time.host) = (boot, host);
+                self.move_to(now_ns, handler);
+                handler.second(&mut self.counts, &self.tracker.tables)?;
+                self.counts.ended.clear();
+            }
+            Note::Counted { key, counted } => {
+                self.counts.counted.insert(key_from_words(&key), counted);
+            }
+            Note::Ended { tgid } => {
+                self.counts.ended.insert(tgid);
+            }
+            Note::Lost {
+                place,
+                count,
+                now_ns,
+            } => {
+                self.move_to(now_ns, handler);
+                self.lost += count;
+                handler.lost(Lost {
+                    place,
+                    count,
+                    repaired: self.tracker.repaired,
+                });
+            }
+            Note::Notice { text } => handler.notice(text),
+            Note::Task(task) => self.tasks.push(task),
+            Note::End { now_ns, duration_s } => {
+                self.move_to(now_ns, handler);
+                self.duration_s = duration_s.unwrap_or(self.duration_s);
+                self.is_whole = true;
+            }
+            // The others have been taken already; a second start is nothing new.
+            Note::Start(_) | Note::PassBegun | Note::PassEnded { .. } | Note::PassAbandoned => {}
+        }
+        Ok(())
+    }
+
+    /// The sum of it.
+    pub(super) fn followed(&self) -> Followed {
+        Followed {
+            backend: self.start.backend,
+            duration_s: self.duration_s,
+            records: self.tracker.records,
+            lost: self.lost,
+            repaired: self.tracker.repaired,
+        }
+    }
+
+    /// What the comparisons at the end have found; `None` where there were none.
+    ///
+    /// Each comparison is two looks. Where there are several (census, where the host goes on changing
+    /// between them), what is wrong differs after each.
+    pub(super) fn compared(&self) -> Option<Outcome> {
+        let outcomes = self.audits.chunks_exact(2).map(|looks| looks[1].clone());
+        outcomes.reduce(|before, outcome| outcome.common_with(&before))
+    }
+}

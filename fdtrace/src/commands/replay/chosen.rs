@@ -1,0 +1,110 @@
+//! The filters of a command, applied to what a recording tells.
+
+use anyhow::{Result, bail};
+
+use crate::{
+    cli::ScopeArgs,
+    commands::follow::{Counts, Listener, Lost},
+    diagnose::cause::Host,
+    model::{
+        names::Names,
+        tables::{
+            Tables,
+            change::{Change, Sink},
+        },
+    },
+    stream::{
+        clock::Clock,
+        decode::{Alarm, Task},
+    },
+    tracker::Handler,
+};
+
+/// Whom the filters let through.
+pub(in crate::commands) struct Choice<'a> {
+    scope: &'a ScopeArgs,
+}
+
+impl<'a> Choice<'a> {
+    /// Refuses what a recording cannot answer.
+    pub(in crate::commands) fn new(scope: &'a ScopeArgs) -> Result<Self> {
+        if scope.follow || !scope.cgroups.is_empty() {
+            bail!(
+                "a recording does not tell families and cgroups: choose with --pid, --comm or --uid, \
+                 or give --follow and --cgroup to `fdtrace record`"
+            );
+        }
+        Ok(Self { scope })
+    }
+
+    fn lets_through(&self, tgid: u32, comm: &[u8], uid: Option<u32>) -> bool {
+        let name = self.scope.comm.as_deref().unwrap_or_default().as_bytes();
+        (self.scope.pids.is_empty() || self.scope.pids.contains(&tgid))
+            && (name.is_empty() || comm.windows(name.len()).any(|part| part == name))
+            && self.scope.uid.is_none_or(|wanted| uid == Some(wanted))
+    }
+
+    /// Is this table one of those asked for? Its user is not known.
+    pub(in crate::commands) fn has_task(&self, task: &Task) -> bool {
+        self.lets_through(task.tgid, &task.comm, self.scope.uid)
+    }
+}
+
+/// A listener that hears of no others.
+pub(in crate::commands) struct Chosen<'a, L> {
+    pub(in crate::commands) inner: &'a mut L,
+    pub(in crate::commands) choice: Choice<'a>,
+}
+
+impl<L: Listener> Sink for Chosen<'_, L> {
+    const WANTS_ALL: bool = L::WANTS_ALL;
+
+    fn change(&mut self, mut change: Change, names: &Names) {
+        change.in_scope &= self
+            .choice
+            .lets_through(change.tgid, &change.comm, Some(change.uid));
+        self.inner.change(change, names);
+    }
+}
+
+impl<L: Listener> Handler for Chosen<'_, L> {
+    fn alarm(&mut self, record: &[u8]) {
+        let is_wanted = Alarm::decode(record).is_ok_and(|alarm| {
+            self.choice
+                .lets_through(alarm.key.tgid, &alarm.comm, Some(alarm.uid))
+        });
+        if is_wanted {
+            self.inner.alarm(record);
+        }
+    }
+
+    fn clock(&self) -> Clock {
+        self.inner.clock()
+    }
+}
+
+impl<L: Listener> Listener for Chosen<'_, L> {
+    fn lost(&mut self, lost: Lost) {
+        self.inner.lost(lost);
+    }
+
+    fn notice(&mut self, text: String) {
+        self.inner.notice(text);
+    }
+
+    fn at(&mut self, clock: Clock, host: Host) {
+        self.inner.at(clock, host);
+    }
+
+    fn armed(&mut self) {
+        self.inner.armed();
+    }
+
+    fn second(&mut self, counts: &mut dyn Counts, tables: &Tables) -> Result<()> {
+        self.inner.second(counts, tables)
+    }
+
+    fn is_done(&self) -> bool {
+        self.inner.is_done()
+    }
+}

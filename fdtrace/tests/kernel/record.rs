@@ -1,0 +1,221 @@
+//! `fdtrace record` of victims, and what every command says when it reads the file in place of the kernel.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Output,
+};
+
+use libtest_mimic::Trial;
+use serde_json::Value;
+
+use super::{
+    Setting, ensure,
+    gym::{self, Gym},
+    tracer::{self, Tracer},
+    trial,
+};
+
+pub(crate) fn trials(setting: &Setting) -> Vec<Trial> {
+    let test = |name: &str, test: fn(&Setting) -> Result<(), String>| {
+        let setting = setting.clone();
+        trial(format!("record::{name}"), move || test(&setting))
+    };
+    vec![
+        test("replayed", replayed),
+        test("killed", killed),
+        test("flight", flight),
+        test("disk_full", disk_full),
+    ]
+}
+
+/// A file's name that nobody has, gone with the value.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new(name: &str) -> Self {
+        let name = format!("fdtrace-{name}-{}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        let _ = fs::remove_file(&path);
+        Self(path)
+    }
+
+    fn path(&self) -> &str {
+        self.0.to_str().unwrap_or_default()
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+fn record(setting: &Setting, path: &Path, arguments: &[&str]) -> Result<Tracer, String> {
+    let mut command = tracer::command();
+    command
+        .args(["record", "--ring-size", "64M", "--backend"])
+        .arg(&setting.backend)
+        .arg("-o")
+        .arg(path)
+        .args(arguments);
+    Tracer::start_command(command)
+}
+
+/// What a command says of a recording.
+fn replay(path: &Path, arguments: &[&str]) -> Result<Output, String> {
+    let mut command = tracer::command();
+    command.args(arguments).arg("--replay").arg(path);
+    command
+        .output()
+        .map_err(|error| format!("fdtrace: {error}"))
+}
+
+fn objects(output: &Output) -> Result<Vec<Value>, String> {
+    let text = String::from_utf8_lossy(&output.stdout);
+    let objects = text.lines().map(serde_json::from_str);
+    let objects = objects.collect::<Result<_, _>>();
+    objects.map_err(|error| format!("{error}: {text}"))
+}
+
+/// Exact, the failure told, its process's fds shown; and the same again, byte for byte.
+fn replayed(setting: &Setting) -> Result<(), String> {
+    let file = Scratch::new("replayed");
+    let recorder = record(setting, &file.0, &[])?;
+    let failing = gym::run("openat", &[])?;
+    let mut churn = Gym::waiting::<&str>("churn", &[])?.0;
+    let mut holder = Gym::start({
+        let mut command = gym::command("hold");
+        command.args(["--count", "300", "--limit", "400"]);
+        command
+    })?;
+    let holding = holder.held()?;
+    churn.release()?;
+    churn.held()?;
+    let ended = recorder.stop()?;
+    ensure(ended.status.success(), || ended.stderr.clone())?;
+    churn.end()?;
+    holder.end()?;
+
+    let audit = replay(&file.0, &["audit", "--json", "--all"])?;
+    let rows = objects(&audit)?;
+    ensure(audit.status.success(), || format!("{:#?}", rows.last()))?;
+    let row = rows.iter().find(|row| row["pid"] == holding.pid);
+    ensure(
+        row.is_some_and(|row| row["used"] == holding.used && row["open"] == holding.used),
+        || format!("{row:?} instead of {holding:?}"),
+    )?;
+
+    let watch = replay(&file.0, &["--json"])?;
+    let reports = objects(&watch)?;
+    let report = reports.iter().find(|report| report["pid"] == failing.pid);
+    ensure(
+        report.is_some_and(|report| report["used"] == failing.used && report["call"] == "openat"),
+        || format!("{reports:#?}"),
+    )?;
+
+    let pid = holding.pid.to_string();
+    let trace = replay(&file.0, &["trace", "--json", "--pid", &pid, "--op", "open"])?;
+    let events = objects(&trace)?;
+    let opened = events.iter().filter(|event| event["op"] == "open");
+    let opened: Vec<_> = opened.filter_map(|event| event["fd"].as_u64()).collect();
+    ensure(
+        (3..3 + 300).all(|fd| opened.contains(&fd)) && events.len() == opened.len() + 1,
+        || format!("{} opened: {opened:?}", opened.len()),
+    )?;
+
+    for arguments in [&["--json"][..], &["trace", "--json"], &["audit", "--json"]] {
+        let (one, other) = (replay(&file.0, arguments)?, replay(&file.0, arguments)?);
+        ensure(one.stdout == other.stdout, || {
+            format!("{arguments:?} says something else the second time")
+        })?;
+    }
+    Ok(())
+}
+
+/// What was recorded up to then can be read.
+fn killed(setting: &Setting) -> Result<(), String> {
+    let file = Scratch::new("killed");
+    let recorder = record(setting, &file.0, &[])?;
+    let failing = gym::run("openat", &[])?;
+    // Everything is in the file a second later.
+    let is_in_it = || {
+        let watch = replay(&file.0, &["--json"])?;
+        Ok::<_, String>(
+            objects(&watch)?
+                .iter()
+                .any(|report| report["pid"] == failing.pid),
+        )
+    };
+    let start = std::time::Instant::now();
+    while !is_in_it()? {
+        ensure(start.elapsed().as_secs() < 60, || {
+            "it is never written".to_owned()
+        })?;
+    }
+    recorder.kill()?;
+    let watch = replay(&file.0, &["--json"])?;
+    let said = String::from_utf8_lossy(&watch.stderr);
+    ensure(
+        watch.status.success() && said.contains("cut off") && is_in_it()?,
+        || format!("{}: {said}", watch.status),
+    )?;
+    // Half of it, and whatever bytes that leaves of the last record.
+    let bytes = fs::read(&file.0).map_err(|error| error.to_string())?;
+    fs::write(&file.0, &bytes[..bytes.len() / 2]).map_err(|error| error.to_string())?;
+    let watch = replay(&file.0, &["--json"])?;
+    ensure(watch.status.success(), || {
+        String::from_utf8_lossy(&watch.stderr).into_owned()
+    })
+}
+
+/// Nothing is written until there is an exhaustion; then the minutes before it are.
+fn flight(setting: &Setting) -> Result<(), String> {
+    let file = Scratch::new("flight");
+    let recorder = record(setting, &file.0, &["--flight", "1"])?;
+    let mut holder = Gym::start({
+        let mut command = gym::command("hold");
+        command.args(["--count", "40"]);
+        command
+    })?;
+    let holding = holder.held()?;
+    ensure(!file.0.exists(), || {
+        "a file without an exhaustion".to_owned()
+    })?;
+    let failing = gym::run("openat", &[])?;
+    recorder.wait_until_said(&format!("exhaustion: written to {}", file.path()))?;
+    let ended = recorder.stop()?;
+    ensure(ended.status.success(), || ended.stderr.clone())?;
+    holder.end()?;
+    let watch = replay(&file.0, &["--json"])?;
+    let reports = objects(&watch)?;
+    ensure(
+        reports.iter().any(|report| report["pid"] == failing.pid),
+        || format!("{reports:#?}"),
+    )?;
+    if setting.sees_inside_calls() {
+        let trace = replay(&file.0, &["trace", "--json", "--op", "open"])?;
+        let events = objects(&trace)?;
+        let opened = events.iter().filter(|event| event["pid"] == holding.pid);
+        ensure(opened.count() >= 40, || format!("{} events", events.len()))?;
+    }
+    Ok(())
+}
+
+/// One line says why the recording ends.
+fn disk_full(setting: &Setting) -> Result<(), String> {
+    let mut command = tracer::command();
+    command.args(["record", "-d", "60", "-o", "-", "--backend"]);
+    command.arg(&setting.backend);
+    let full = fs::OpenOptions::new().write(true).open("/dev/full");
+    command.stdout(full.map_err(|error| error.to_string())?);
+    let output = command
+        .output()
+        .map_err(|error| format!("fdtrace: {error}"))?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure(
+        output.status.code() == Some(2)
+            && said.contains("writing standard output: No space left on device"),
+        || format!("{}: {said}", output.status),
+    )
+}

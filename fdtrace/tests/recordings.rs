@@ -1,0 +1,109 @@
+//! Streams that real kernels have told, read back: the model is exact at their end, and every command
+//! says the same of them as ever, byte for byte.
+//!
+//! How they were made is told in `recordings/README.md`.
+
+use std::{
+    collections::BTreeMap,
+    fmt::Write as _,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use insta::assert_snapshot;
+use serde_json::Value;
+
+/// All recordings, by name.
+fn recordings() -> Vec<(String, PathBuf)> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/recordings");
+    let files = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
+    let mut files: Vec<_> = files
+        .filter(|path| {
+            path.extension()
+                .is_some_and(|extension| extension == "fdtrace")
+        })
+        .map(|path| (path.file_stem().unwrap().to_str().unwrap().to_owned(), path))
+        .collect();
+    files.sort();
+    assert!(files.len() >= 5, "{files:?}");
+    files
+}
+
+/// What a command writes to stdout; it must end well.
+fn said(path: &Path, arguments: &[&str]) -> String {
+    let output = Command::new(env!("CARGO_BIN_EXE_fdtrace"))
+        .args(arguments)
+        .arg("--replay")
+        .arg(path)
+        .env("TZ", "UTC")
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(0), "{arguments:?}: {output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn the_model_is_exact_at_the_end() {
+    let mut all = String::new();
+    for (name, path) in recordings() {
+        let text = said(&path, &["audit", "--json", "--quiet"]);
+        let _ = writeln!(all, "{name}: {text}");
+    }
+    assert_snapshot!(all);
+}
+
+#[test]
+fn failures_are_told_as_ever() {
+    let mut all = String::new();
+    for (name, path) in recordings() {
+        let text = said(&path, &["--json", "--quiet"]);
+        let _ = writeln!(all, "{name}:\n{text}");
+    }
+    assert_snapshot!(all);
+}
+
+/// Thousands of lines: how many of each kind there are, and what they sum up to.
+#[test]
+fn changes_are_told_as_ever() {
+    let mut all = String::new();
+    for (name, path) in recordings() {
+        let text = said(&path, &["trace", "--json", "--quiet"]);
+        let mut ops: BTreeMap<String, u32> = BTreeMap::new();
+        for line in text.lines() {
+            let object: Value = serde_json::from_str(line).unwrap();
+            let op = object["op"].as_str().unwrap_or("summary");
+            *ops.entry(op.to_owned()).or_default() += 1;
+        }
+        let checksum = crc32fast::hash(text.as_bytes());
+        let _ = writeln!(all, "{name}: {ops:?}, CRC-32 {checksum:08x}");
+    }
+    assert_snapshot!(all);
+}
+
+/// A recording whose model goes wrong is noticed: here, one that has lost a part of itself.
+#[test]
+fn a_hole_is_told() {
+    let (_, path) = &recordings()[0];
+    let bytes = std::fs::read(path).unwrap();
+    let line = bytes.iter().position(|byte| *byte == b'\n').unwrap() + 1;
+    let after = |at: usize| {
+        let length = u32::from_le_bytes(bytes[at + 4..at + 8].try_into().unwrap());
+        at + 16 + length as usize
+    };
+    let (first, second) = (after(line), after(after(line)));
+    let holed = std::env::temp_dir().join(format!("fdtrace-holed-{}", std::process::id()));
+    std::fs::write(&holed, [&bytes[..first], &bytes[second..]].concat()).unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_fdtrace"))
+        .args(["audit", "--replay"])
+        .arg(&holed)
+        .output()
+        .unwrap();
+    std::fs::remove_file(&holed).unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        stderr.contains("1 part of the recording missing here"),
+        "{output:?}"
+    );
+}
