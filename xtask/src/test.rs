@@ -40,6 +40,19 @@ pub(crate) fn run(filter: Option<&str>, kernels: &[Kernel]) -> u8 {
         ]
         .concat();
         check(&mut total, "lints of the kernel programs", &programs);
+        // A workspace of their own, which is built here and run by whoever fuzzes.
+        let fuzz = [
+            &[
+                "clippy",
+                "--quiet",
+                "--bins",
+                "--manifest-path=fuzz/Cargo.toml",
+            ][..],
+            &["--target-dir=target"],
+            &DENY,
+        ]
+        .concat();
+        check(&mut total, "fuzz targets", &fuzz);
     }
     stage(&mut total, "unit tests", |recorder| {
         tests(&["--lib", "--bins"], filter, recorder)?;

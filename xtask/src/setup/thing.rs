@@ -19,8 +19,8 @@ pub(super) const MACHINE_PACKAGES: [&str; 3] = [
 ];
 
 /// Programs that are brought to their limit, the load that brings them there, and what `fdtrace ls`
-/// is compared with.
-pub(super) const TEST_PACKAGES: [&str; 4] = ["lsof", "nginx", "python3", "wrk"];
+/// is compared with; and what the fuzzer is compiled by.
+pub(super) const TEST_PACKAGES: [&str; 5] = ["g++", "lsof", "nginx", "python3", "wrk"];
 
 /// Something a machine may lack.
 #[derive(Debug)]

@@ -1,0 +1,60 @@
+//! A recording of any bytes, read into the model as `--replay` does.
+#![no_main]
+
+use fdtrace::{
+    model::{
+        names::Names,
+        tables::{
+            change::{Change, Sink},
+            reconcile::Pass,
+        },
+    },
+    stream::recording::{Item, Note, Reader, first_line, seal},
+    tracker::{Handler, Tracker},
+};
+use libfuzzer_sys::fuzz_target;
+
+/// Hears of everything, and keeps nothing.
+struct Listener;
+
+impl Sink for Listener {
+    fn change(&mut self, change: Change, names: &Names) {
+        std::hint::black_box(names.get(change.slot.name));
+    }
+}
+
+impl Handler for Listener {
+    fn alarm(&mut self, record: &[u8]) {
+        let _ = std::hint::black_box(fdtrace::stream::decode::Alarm::decode(record));
+    }
+}
+
+fn read(bytes: &[u8]) {
+    let Ok(mut reader) = Reader::new(bytes) else {
+        return;
+    };
+    let mut tracker = Tracker::default();
+    let mut pass: Option<Pass> = None;
+    while let Ok(Some(item)) = reader.item() {
+        match (item, &mut pass) {
+            (Item::Record(record), _) => tracker.take(record, &mut Listener),
+            (Item::Thread(thread), Some(pass)) => pass.thread(*thread),
+            (Item::Slot(slot), Some(pass)) => pass.slot(&mut tracker.tables, slot),
+            (Item::Note(Note::PassBegun), _) => pass = Some(tracker.begin_pass(&mut Listener)),
+            (Item::Note(Note::PassEnded { purpose, .. }), _) => {
+                if let Some(pass) = pass.take() {
+                    tracker.end_pass(pass, purpose, &mut Listener);
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+fuzz_target!(|bytes: &[u8]| {
+    // As they are; and as the items of a chunk whose checksums are right.
+    read(bytes);
+    let mut file = first_line();
+    file.extend(seal(bytes, 0));
+    read(&file);
+});
