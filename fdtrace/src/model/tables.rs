@@ -28,7 +28,7 @@ use rustc_hash::FxHashMap;
 use self::{
     change::{Change, Op, Sink},
     reconcile::Suspects,
-    slot::{PAGE, Slot, bits},
+    slot::{FD_END, PAGE, Slot, bits},
     table::Table,
 };
 use super::names::Names;
@@ -326,6 +326,10 @@ impl Tables {
 
     fn copied_slots(&mut self, record: &SlotsRecord, sink: &mut impl Sink) {
         let pass = self.pass;
+        if record.first >= FD_END {
+            self.contradictions += 1;
+            return;
+        }
         // The parent's page is where nearly all of them are known from.
         let Some(mut table) = self.by_address.remove(&record.files) else {
             self.contradictions += 1;
@@ -394,6 +398,10 @@ impl Tables {
 
     fn executed(&mut self, record: &BitsRecord, sink: &mut impl Sink) {
         let pass = self.pass;
+        if record.first >= FD_END {
+            self.contradictions += 1;
+            return;
+        }
         self.rebind_executed(record, sink);
         let table = Self::table_mut(&mut self.by_address, &mut self.generations, record.files);
         table.touched_in = pass;

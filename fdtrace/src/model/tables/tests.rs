@@ -9,6 +9,7 @@ use fdtrace_common::{
     record::RECORD_CLOSED,
 };
 use proptest::prelude::*;
+use zerocopy::FromZeros;
 
 use self::kernel::{Kernel, Step, Told, UNSHARE};
 use super::{
@@ -521,4 +522,28 @@ fn a_lost_close_is_healed_in_a_slot_that_is_never_quiet() {
         apply(&mut tables, std::mem::take(&mut kernel.told));
     }
     check(&tables, &kernel);
+}
+
+/// Found by the fuzzer: the last word of such a bitmap lies beyond all numbers.
+#[test]
+fn numbers_that_no_table_has_are_no_reason_to_panic() {
+    let (_, mut tables) = known();
+    for first in [slot::FD_END, u32::MAX - 63, u32::MAX] {
+        let executed = BitsRecord {
+            first,
+            files: 0x1000,
+            words: 64,
+            bits: [u64::MAX; 64],
+            ..BitsRecord::new_zeroed()
+        };
+        let copied = SlotsRecord {
+            first,
+            files: 0x1000,
+            slots: [0x10; CHUNK],
+            ..SlotsRecord::new_zeroed()
+        };
+        tables.apply(Changed::Executed(&executed), &mut ());
+        tables.apply(Changed::CopiedSlots(&copied), &mut ());
+    }
+    assert_eq!((tables.contradictions(), tables.open()), (6, 1));
 }
