@@ -1,5 +1,7 @@
 //! The kernel stamps records with time since boot; people want the time of day.
 
+use std::time::Duration;
+
 use jiff::{SignedDuration, Timestamp};
 use rustix::time::{ClockId, Timespec, clock_gettime};
 
@@ -50,6 +52,12 @@ impl Clock {
 #[must_use]
 pub fn since_boot_ns() -> u64 {
     nanoseconds(clock_gettime(ClockId::Boottime))
+}
+
+/// What this process has had of the CPUs.
+#[must_use]
+pub fn own_cpu_time() -> Duration {
+    Duration::from_nanos(nanoseconds(clock_gettime(ClockId::ProcessCPUTime)))
 }
 
 /// When this machine was started, by the clock as it is set now.

@@ -420,7 +420,7 @@ fn what_closes_in_a_table_not_yet_read_is_no_contradiction() {
         fd,
         files,
         file,
-        ..zerocopy::FromZeros::new_zeroed()
+        ..FromZeros::new_zeroed()
     };
     apply(&mut tables, [Told::Closed(closed)]);
     let outcome = tables.end_pass(pass, Purpose::Reconcile, &mut ());
@@ -451,7 +451,7 @@ fn a_close_of_something_unknown_is_a_contradiction() {
         fd: 9,
         files: 0x1000,
         file: 0x990,
-        ..zerocopy::FromZeros::new_zeroed()
+        ..FromZeros::new_zeroed()
     };
     apply(&mut tables, [Told::Closed(record)]);
     // It might be early; nothing comes, and it was not.
@@ -471,7 +471,7 @@ fn a_late_replacement_meets_its_early_closing() {
             files: 0x1000,
             file,
             replaced: ANY_FILE,
-            ..zerocopy::FromZeros::new_zeroed()
+            ..FromZeros::new_zeroed()
         })
     };
     let closing = |file: u64| {
@@ -480,7 +480,7 @@ fn a_late_replacement_meets_its_early_closing() {
             fd: 0,
             files: 0x1000,
             file,
-            ..zerocopy::FromZeros::new_zeroed()
+            ..FromZeros::new_zeroed()
         })
     };
     // dup2 of 0x990 over what is there; somebody else closes it before that is told.
@@ -528,7 +528,7 @@ fn a_lost_close_is_healed_in_a_slot_that_is_never_quiet() {
 #[test]
 fn numbers_that_no_table_has_are_no_reason_to_panic() {
     let (_, mut tables) = known();
-    for first in [slot::FD_END, u32::MAX - 63, u32::MAX] {
+    for first in [FD_END, u32::MAX - 63, u32::MAX] {
         let executed = BitsRecord {
             first,
             files: 0x1000,
