@@ -6,11 +6,7 @@ use aya_ebpf::{
 };
 use fdtrace_common::change::IN_SCOPE;
 
-use crate::{
-    call,
-    kernel::{self, Address},
-    scope,
-};
+use crate::{call, kernel, scope};
 
 /// 1: single changes are shown, with the user and the call behind each.
 #[unsafe(no_mangle)]
@@ -29,11 +25,12 @@ pub(crate) struct Actor {
 }
 
 impl Actor {
-    /// `task` is the current one.
+    /// The current thread.
     #[inline(always)]
-    pub(crate) fn current(task: Address) -> Self {
+    pub(crate) fn current() -> Self {
         let mut actor = Self::of_exec();
         if DETAILS.load() == 1 {
+            let task = kernel::current_task();
             actor.call = call::current(task, kernel::entry_registers(task)).code;
         }
         actor

@@ -3,7 +3,7 @@
 use aya_ebpf::helpers::generated::bpf_probe_read_kernel_str;
 use fdtrace_common::change::{NAME_SIZE, OpenRecord};
 
-use crate::kernel::{Address, member, offset};
+use crate::kernel::{Address, Pointer, member, offset};
 
 /// `st_mode`'s type bits, and a socket's.
 const S_IFMT: u16 = 0o170_000;
@@ -15,24 +15,25 @@ const S_IFSOCK: u16 = 0o140_000;
 ///
 /// `record` must be a whole record.
 #[inline(always)]
-pub(crate) unsafe fn fill(record: *mut OpenRecord, file: Address) {
-    let inode: Address = member(file, &offset::FILE_INODE);
-    let super_block: Address = member(inode, &offset::INODE_SUPER);
-    let dentry: Address = member(file, &offset::FILE_DENTRY);
-    let mode: u16 = member(inode, &offset::INODE_MODE);
+pub(crate) unsafe fn fill(record: *mut OpenRecord, file: impl Pointer) {
+    let inode = file.follow(&offset::FILE_INODE);
+    let super_block = inode.follow(&offset::INODE_SUPER);
+    let dentry = file.follow(&offset::FILE_DENTRY);
+    let mode: u16 = inode.member(&offset::INODE_MODE);
     let (mut family, mut socket_type) = (0_u16, 0_u16);
     if mode & S_IFMT == S_IFSOCK {
-        let socket: Address = member(file, &offset::FILE_PRIVATE);
+        // A pointer to anything: no verifier knows what.
+        let socket: Address = file.member(&offset::FILE_PRIVATE);
         let sock: Address = member(socket, &offset::SOCKET_SOCK);
         family = member(sock, &offset::SOCK_FAMILY);
         socket_type = member(socket, &offset::SOCKET_TYPE);
     }
     // SAFETY: the caller's promise; each member is written once.
     unsafe {
-        (&raw mut (*record).inode).write(member(inode, &offset::INODE_NUMBER));
-        (&raw mut (*record).device).write(member(super_block, &offset::SUPER_DEV));
-        (&raw mut (*record).magic).write(member(super_block, &offset::SUPER_MAGIC));
-        (&raw mut (*record).open_flags).write(member(file, &offset::FILE_FLAGS));
+        (&raw mut (*record).inode).write(inode.member(&offset::INODE_NUMBER));
+        (&raw mut (*record).device).write(super_block.member(&offset::SUPER_DEV));
+        (&raw mut (*record).magic).write(super_block.member(&offset::SUPER_MAGIC));
+        (&raw mut (*record).open_flags).write(file.member(&offset::FILE_FLAGS));
         (&raw mut (*record).mode).write(mode);
         (&raw mut (*record).family).write(family);
         (&raw mut (*record).socket_type).write(socket_type);
@@ -42,7 +43,7 @@ pub(crate) unsafe fn fill(record: *mut OpenRecord, file: Address) {
         bpf_probe_read_kernel_str(
             (&raw mut (*record).name).cast(),
             NAME_SIZE as u32,
-            member::<Address>(dentry, &offset::DENTRY_NAME) as *const _,
+            dentry.member::<Address>(&offset::DENTRY_NAME) as *const _,
         );
     }
 }

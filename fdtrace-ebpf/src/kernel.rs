@@ -41,6 +41,84 @@ static HAVE_TASK_PT_REGS: Global<u32> = Global::new(0);
 /// An address inside the kernel.
 pub(crate) type Address = u64;
 
+/// Where a struct lies, and how its members are read.
+pub(crate) trait Pointer: Copy {
+    /// As [`member`].
+    fn member<T: Copy + Default>(self, member: &Global<u32>) -> T;
+
+    /// The struct that a member points to.
+    fn follow(self, member: &Global<u32>) -> Self;
+
+    /// The number.
+    fn address(self) -> Address;
+}
+
+impl Pointer for Address {
+    #[inline(always)]
+    fn member<T: Copy + Default>(self, offset: &Global<u32>) -> T {
+        member(self, offset)
+    }
+
+    #[inline(always)]
+    fn follow(self, offset: &Global<u32>) -> Self {
+        member(self, offset)
+    }
+
+    #[inline(always)]
+    fn address(self) -> Address {
+        self
+    }
+}
+
+/// A pointer of whose type the verifier knows: arguments on trampolines, and what they lead to. Its
+/// members are read by plain loads, two instructions instead of a helper's hundred; the kernel makes a
+/// load that faults give 0 (`ex_handler_bpf` in `arch/x86/net/bpf_jit_comp.c`).
+#[derive(Clone, Copy)]
+pub(crate) struct Typed(pub(crate) *const u8);
+
+impl Pointer for Typed {
+    #[inline(always)]
+    fn member<T: Copy + Default>(self, member: &Global<u32>) -> T {
+        let offset = member.load();
+        if offset == ABSENT {
+            return T::default();
+        }
+        // SAFETY: checked by the verifier, type and offset. Volatile, because where it stands is where it
+        // may be read.
+        unsafe { self.0.add(offset as usize).cast::<T>().read_volatile() }
+    }
+
+    #[inline(always)]
+    fn follow(self, member: &Global<u32>) -> Self {
+        let offset = member.load();
+        if offset == ABSENT {
+            return Self(core::ptr::null());
+        }
+        // SAFETY: as above; what is loaded is a pointer again, to the verifier as well.
+        Self(unsafe { self.0.add(offset as usize).cast::<*const u8>().read_volatile() })
+    }
+
+    #[inline(always)]
+    fn address(self) -> Address {
+        self.0 as Address
+    }
+}
+
+/// 1 where the kernel has the helper `bpf_get_current_task_btf` (5.11).
+#[unsafe(no_mangle)]
+static HAVE_TASK_BTF: Global<u32> = Global::new(0);
+
+/// The table of the current thread.
+#[inline(always)]
+pub(crate) fn current_files() -> Address {
+    if HAVE_TASK_BTF.load() == 1 {
+        // SAFETY: no arguments; the result is a trusted pointer to the current task.
+        let task = unsafe { bpf_get_current_task_btf() };
+        return Typed(task.cast_const().cast()).member(&offset::TASK_FILES);
+    }
+    member(current_task(), &offset::TASK_FILES)
+}
+
 /// The value at `base` + the member's offset; 0 where either is absent or unreadable.
 #[inline(always)]
 pub(crate) fn member<T: Copy + Default>(base: Address, member: &Global<u32>) -> T {

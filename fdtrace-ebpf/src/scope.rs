@@ -13,7 +13,7 @@ use fdtrace_common::control::{
 
 use crate::{
     control,
-    kernel::{Address, member, offset},
+    kernel::{self, Address, member, offset},
 };
 
 /// fdtrace's own process.
@@ -70,13 +70,13 @@ pub(crate) fn watches_current() -> bool {
     is_asked_for()
 }
 
-/// Are the changes that the current thread, `task`, makes in a table followed? Everybody's are, but for
+/// Are the changes that the current thread makes in a table followed? Everybody's are, but for
 /// the self-test, and while there are more of them than can be read.
 #[inline(always)]
-pub(crate) fn tracks(task: Address, files: Address) -> bool {
+pub(crate) fn tracks(files: Address) -> bool {
     match control::phase() {
         PHASE_ARMED => true,
-        PHASE_SELF_TEST => is_own(task),
+        PHASE_SELF_TEST => is_own(kernel::current_task()),
         _ => is_watched(files),
     }
 }

@@ -19,7 +19,7 @@ use fdtrace_common::{
 use crate::{
     actor::Actor,
     control, identity,
-    kernel::{self, Address, Table, member, offset, read},
+    kernel::{self, Address, Pointer, Table, Typed, read},
     ring, scope,
 };
 
@@ -30,15 +30,10 @@ static INSTALL_HAS_FILES: Global<u32> = Global::new(0);
 /// `void fd_install(unsigned fd, struct file *file)`, before the file is in its slot.
 #[fentry]
 pub(crate) fn install_entry(ctx: FEntryContext) -> i32 {
-    let arguments = ctx.as_ptr() as Address;
     if INSTALL_HAS_FILES.load() == 1 {
-        installed(
-            read(arguments),
-            read::<u64>(arguments + 8) as u32,
-            read(arguments + 16),
-        );
+        installed(ctx.arg(0), ctx.arg(1), Typed(ctx.arg(2)));
     } else {
-        installed(0, read::<u64>(arguments) as u32, read(arguments + 8));
+        installed(0, ctx.arg(0), Typed(ctx.arg(1)));
     }
     0
 }
@@ -57,28 +52,22 @@ pub(crate) fn install_probe(ctx: ProbeContext) -> u32 {
 
 /// `files` is 0 where it is the current thread's.
 #[inline(always)]
-fn installed(files: Address, fd: u32, file: Address) {
-    let task = kernel::current_task();
+fn installed(files: Address, fd: u32, file: impl Pointer) {
     let files = if files == 0 {
-        member(task, &offset::TASK_FILES)
+        kernel::current_files()
     } else {
         files
     };
-    if !scope::tracks(task, files) {
+    if !scope::tracks(files) {
         return;
     }
-    opened(task, RECORD_OPENED, files, fd, file, 0);
+    opened(RECORD_OPENED, files, fd, file, 0);
 }
 
 /// `int do_dup2(files, file, fd, flags)`, with the table's lock held.
 #[fentry]
 pub(crate) fn replace_entry(ctx: FEntryContext) -> i32 {
-    let arguments = ctx.as_ptr() as Address;
-    replaces(
-        read(arguments),
-        read(arguments + 8),
-        read::<u64>(arguments + 16) as u32,
-    );
+    replaces(ctx.arg(0), Typed(ctx.arg(1)), ctx.arg(2));
     0
 }
 
@@ -112,9 +101,8 @@ static UNDECIDED: LruHashMap<u64, [u64; 3]> = LruHashMap::with_max_entries(4_096
 /// puts its own. Between the two, the number is taken by a call that installs its file at any moment,
 /// without the lock: only the function's result tells whether it has come too early (EBUSY).
 #[inline(always)]
-fn replaces(files: Address, file: Address, fd: u32) {
-    let task = kernel::current_task();
-    if !scope::tracks(task, files) {
+fn replaces(files: Address, file: impl Pointer, fd: u32) {
+    if !scope::tracks(files) {
         return;
     }
     let table = Table::of(files);
@@ -122,9 +110,9 @@ fn replaces(files: Address, file: Address, fd: u32) {
     let is_taken = table.is_taken(fd);
     let old = table.file(fd);
     if old != 0 {
-        opened(task, RECORD_REPLACED, files, fd, file, old);
+        opened(RECORD_REPLACED, files, fd, file, old);
     } else if is_taken {
-        let call = [files, file, u64::from(fd)];
+        let call = [files, file.address(), u64::from(fd)];
         if UNDECIDED
             .insert(bpf_get_current_pid_tgid(), call, 0)
             .is_err()
@@ -132,7 +120,7 @@ fn replaces(files: Address, file: Address, fd: u32) {
             control::count(COUNTER_PENDING_FULL);
         }
     } else {
-        opened(task, RECORD_OPENED, files, fd, file, 0);
+        opened(RECORD_OPENED, files, fd, file, 0);
     }
 }
 
@@ -146,17 +134,16 @@ fn replaced(result: i32) {
     let [files, file, fd] = unsafe { *call };
     let _ = UNDECIDED.remove(thread);
     if result >= 0 {
-        let task = kernel::current_task();
-        opened(task, RECORD_REPLACED, files, fd as u32, file, ANY_FILE);
+        opened(RECORD_REPLACED, files, fd as u32, file, ANY_FILE);
     }
 }
 
 #[inline(always)]
-fn opened(task: Address, kind: u32, files: Address, fd: u32, file: Address, replaced: Address) {
+fn opened(kind: u32, files: Address, fd: u32, file: impl Pointer, replaced: Address) {
     let Some(mut entry) = ring::reserve::<OpenRecord>() else {
         return;
     };
-    let actor = Actor::current(task);
+    let actor = Actor::current();
     let record = entry.as_mut_ptr();
     // SAFETY: `record` points to a whole reserved record; each member is written once.
     unsafe {
@@ -164,7 +151,7 @@ fn opened(task: Address, kind: u32, files: Address, fd: u32, file: Address, repl
         (&raw mut (*record).fd).write(fd);
         (&raw mut (*record).time_ns).write(bpf_ktime_get_boot_ns());
         (&raw mut (*record).files).write(files);
-        (&raw mut (*record).file).write(file);
+        (&raw mut (*record).file).write(file.address());
         (&raw mut (*record).replaced).write(replaced);
         (&raw mut (*record).tgid).write(actor.tgid);
         (&raw mut (*record).tid).write(actor.tid);
@@ -180,12 +167,7 @@ fn opened(task: Address, kind: u32, files: Address, fd: u32, file: Address, repl
 /// returns, since one may be installed at any moment until the function looks.
 #[fexit]
 pub(crate) fn pick_file_exit(ctx: FExitContext) -> i32 {
-    let arguments = ctx.as_ptr() as Address;
-    picked(
-        read(arguments),
-        read::<u64>(arguments + 8) as u32,
-        read(arguments + 16),
-    );
+    picked(ctx.arg(0), ctx.arg(1), ctx.arg(2));
     0
 }
 
@@ -209,7 +191,7 @@ pub(crate) fn close_get_file_exit(ctx: FExitContext) -> i32 {
 
 #[inline(always)]
 fn got_file(fd: u32, place: Address) {
-    let files: Address = member(kernel::current_task(), &offset::TASK_FILES);
+    let files = kernel::current_files();
     let file: Address = read(place);
     if !kernel::is_error_or_null(file) {
         closed(files, fd, file, MAYBE_TOLD);
@@ -275,14 +257,13 @@ fn pending() -> Option<[u64; 2]> {
 
 #[inline(always)]
 fn closed(files: Address, fd: u32, file: Address, flags: u32) {
-    let task = kernel::current_task();
-    if !scope::tracks(task, files) {
+    if !scope::tracks(files) {
         return;
     }
     let Some(mut entry) = ring::reserve::<CloseRecord>() else {
         return;
     };
-    let actor = Actor::current(task);
+    let actor = Actor::current();
     let record = entry.as_mut_ptr();
     // SAFETY: `record` points to a whole reserved record; each member is written once.
     unsafe {

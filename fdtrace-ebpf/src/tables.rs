@@ -44,7 +44,7 @@ const BIT_RECORDS: u32 = EXEC_MAX / BITS;
 #[inline(always)]
 pub(crate) fn copied(files: Address) {
     let task = kernel::current_task();
-    if !scope::tracks(task, member(task, &offset::TASK_FILES)) {
+    if !scope::tracks(kernel::current_files()) {
         return;
     }
     tell_copied(task, files);
@@ -56,7 +56,7 @@ fn tell_copied(task: Address, files: Address) {
     let Some(mut entry) = ring::reserve::<CopyRecord>() else {
         return;
     };
-    let actor = Actor::current(task);
+    let actor = Actor::current();
     let unread = if Table::of(files).max_fds() > COPY_MAX {
         UNREAD
     } else {
@@ -144,7 +144,7 @@ pub(crate) fn exec_probe(_: ProbeContext) -> u32 {
 #[inline(always)]
 fn executed() {
     let task = kernel::current_task();
-    if scope::tracks(task, member(task, &offset::TASK_FILES)) {
+    if scope::tracks(kernel::current_files()) {
         tell_bits(task);
     }
 }
@@ -268,15 +268,14 @@ fn thread(kind: u32, task: Address) {
 
 #[inline(always)]
 fn tell_thread(kind: u32, task: Address, name: Address) {
-    let current = kernel::current_task();
     let files: Address = member(task, &offset::TASK_FILES);
-    if !scope::tracks(current, files) {
+    if !scope::tracks(files) {
         return;
     }
     let Some(mut entry) = ring::reserve::<ThreadRecord>() else {
         return;
     };
-    let actor = Actor::current(current);
+    let actor = Actor::current();
     let signal: Address = member(task, &offset::TASK_SIGNAL);
     let leader: Address = member(task, &offset::TASK_GROUP_LEADER);
     let last = if kind == RECORD_EXITED && member::<u32>(signal, &offset::SIGNAL_LIVE) == 0 {

@@ -115,6 +115,7 @@ impl Globals {
             ("STACK_SIZE", STACK_SIZE),
             ("REGS_SIZE", btf.size_of("pt_regs").unwrap_or(0)),
             ("HAVE_TASK_PT_REGS", has_helper("BPF_FUNC_task_pt_regs")),
+            ("HAVE_TASK_BTF", has_helper("BPF_FUNC_get_current_task_btf")),
             ("NR_IO_URING_ENTER", number("io_uring_enter")),
             ("NR_DUP2", number("dup2")),
             ("NR_DUP3", number("dup3")),
