@@ -41,6 +41,35 @@ pub(crate) fn fdtrace() -> Result<PathBuf> {
     static_binary("fdtrace", "fdtrace")
 }
 
+/// fdtrace for guests in which its cost is measured: as it is released.
+pub(crate) fn released_for_guests() -> Result<PathBuf> {
+    static_executable("fdtrace", ["--bin", "fdtrace"], "release")
+}
+
+/// The program that times loads beside tracers.
+pub(crate) fn meter() -> Result<PathBuf> {
+    static_binary("xtask", "meter")
+}
+
+/// What applies made-up records to the model: compiled as it is released, or as for guests, which the
+/// tests have to compile anyway.
+pub(crate) fn apply(released: bool) -> Result<PathBuf> {
+    if !released {
+        return static_executable("fdtrace", ["--example", "apply"], GUEST);
+    }
+    let mut cargo = workspace::cargo();
+    command::run(cargo.args([
+        "build",
+        "--quiet",
+        "--release",
+        "--package",
+        "fdtrace",
+        "--example",
+        "apply",
+    ]))?;
+    Ok(workspace::target().join("release/examples/apply"))
+}
+
 /// The program that brings itself to its limits in every way there is.
 pub(crate) fn gym() -> Result<PathBuf> {
     static_binary("xtask", "gym")
@@ -75,22 +104,28 @@ pub(crate) fn kernel_tests() -> Result<KernelTests> {
 }
 
 fn static_binary(package: &str, name: &str) -> Result<PathBuf> {
+    static_executable(package, ["--bin", name], GUEST)
+}
+
+fn static_executable(package: &str, target: [&str; 2], profile: &str) -> Result<PathBuf> {
+    let [kind, name] = target;
     let mut cargo = static_cargo();
     cargo.args([
         "build",
         "--quiet",
         "--profile",
-        GUEST,
+        profile,
         "--package",
         package,
-        "--bin",
+        kind,
         name,
     ]);
     command::run(cargo.args(["--target", STATIC_TARGET]))?;
-    Ok(workspace::target()
-        .join(STATIC_TARGET)
-        .join(GUEST)
-        .join(name))
+    let mut folder = workspace::target().join(STATIC_TARGET).join(profile);
+    if kind == "--example" {
+        folder.push("examples");
+    }
+    Ok(folder.join(name))
 }
 
 /// Cargo, told to link everything in.

@@ -6,7 +6,7 @@ use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
 
 use crate::{
-    build, demo, ebpf,
+    bench, build, demo, ebpf,
     kernel::Kernel,
     run,
     setup::{self, Scope},
@@ -39,6 +39,10 @@ enum Task {
     Run(Run),
     /// Runs every test: format, lints, unit tests, tests on this machine, tests in guests
     Test(Test),
+    /// Measures what fdtrace costs, side by side with what one would use instead
+    ///
+    /// Counts instructions in guests, which takes some twenty minutes; --quick only shows that it works.
+    Bench(Bench),
     /// Shows fdtrace at work on a stock kernel in QEMU
     Demo(Setup),
     /// Boots a stock kernel in QEMU and runs a command there, with fdtrace on its PATH
@@ -70,6 +74,23 @@ struct Test {
     /// Only on this kernel; can be given more than once [default: all of them]
     #[arg(long = "kernel", value_name = "KERNEL")]
     kernels: Vec<Kernel>,
+}
+
+#[derive(Debug, Args)]
+struct Bench {
+    #[command(flatten)]
+    setup: Setup,
+    /// Only the rows whose name contains this: `emfile`, `ls_count`
+    filter: Option<String>,
+    /// Only on this kernel; can be given more than once [default: 6.1, 6.12 and new]
+    #[arg(long = "kernel", value_name = "KERNEL")]
+    kernels: Vec<Kernel>,
+    /// Few repetitions, one kernel, no peer that takes long: a test of the benchmark itself
+    #[arg(long)]
+    quick: bool,
+    /// Keeps the table in fdtrace/docs/benchmarks.md
+    #[arg(long)]
+    save: bool,
 }
 
 #[derive(Debug, Args)]
@@ -126,8 +147,32 @@ impl Cli {
                 setup::ensure(Scope::Machines(&[Kernel::New]), offline)?;
                 demo::run()
             }
+            Task::Bench(bench) => bench.run(),
             Task::Vm(vm) => vm.run(),
         }
+    }
+}
+
+impl Bench {
+    fn run(self) -> Result<u8> {
+        let kernels = if self.kernels.is_empty() {
+            bench::KERNELS.to_vec()
+        } else {
+            self.kernels
+        };
+        // In short it makes do with the peers that the tests need.
+        let scope = if self.quick {
+            Scope::Machines(&kernels[..1])
+        } else {
+            Scope::Measured(&kernels)
+        };
+        setup::ensure(scope, self.setup.offline)?;
+        bench::run(&bench::Options {
+            quick: self.quick,
+            save: self.save,
+            filter: self.filter,
+            kernels,
+        })
     }
 }
 

@@ -1,5 +1,6 @@
 //! fdtrace's own build, test and demonstration commands.
 
+mod bench;
 mod build;
 mod cli;
 mod command;

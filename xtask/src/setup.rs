@@ -18,7 +18,9 @@ pub(crate) enum Scope<'a> {
     Build,
     /// That, and what boots these kernels.
     Machines(&'a [Kernel]),
-    /// That, and what only tests use.
+    /// That, and what fdtrace is measured against.
+    Measured(&'a [Kernel]),
+    /// What boots all kernels, and what only tests use.
     Everything,
 }
 
@@ -59,11 +61,13 @@ pub(crate) fn run(offline: bool) -> Result<()> {
 }
 
 fn missing(scope: Scope<'_>) -> Result<Vec<Thing>> {
-    let (kernels, tests) = match scope {
-        Scope::Build => (&[][..], false),
-        Scope::Machines(kernels) => (kernels, false),
-        Scope::Everything => (&Kernel::ALL[..], true),
+    let (kernels, peers) = match scope {
+        Scope::Build => (&[][..], &[][..]),
+        Scope::Machines(kernels) => (kernels, &[][..]),
+        Scope::Measured(kernels) => (kernels, &thing::PEERS[..]),
+        Scope::Everything => (&Kernel::ALL[..], &thing::QUICK_PEERS[..]),
     };
+    let tests = matches!(scope, Scope::Everything);
     let mut missing = Vec::new();
     if tests {
         missing.extend(thing::components());
@@ -77,11 +81,10 @@ fn missing(scope: Scope<'_>) -> Result<Vec<Thing>> {
     if tests {
         packages.extend(thing::TEST_PACKAGES);
     }
-    missing.extend(
-        apt::not_installed(&packages)?
-            .into_iter()
-            .map(Thing::Package),
-    );
+    // What this release does not have cannot be installed, and is said to be missing in the table.
+    let peers = apt::known(&apt::not_installed(peers)?)?;
+    let needed = apt::not_installed(&packages)?.into_iter().chain(peers);
+    missing.extend(needed.map(Thing::Package));
     for kernel in kernels {
         if kernel.image()?.is_none() {
             missing.push(Thing::Kernel(*kernel));

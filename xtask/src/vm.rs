@@ -35,6 +35,8 @@ pub(crate) struct Request {
     /// As QEMU spells it.
     pub(crate) memory: String,
     pub(crate) accelerator: Accelerator,
+    /// What the kernel is told beside what every guest's is.
+    pub(crate) kernel_arguments: &'static [&'static str],
     /// A guest that takes longer has failed.
     pub(crate) limit: Duration,
     /// Whether the command sees a terminal or a pipe.
@@ -51,6 +53,7 @@ impl Request {
             files: Vec::new(),
             memory: "1G".to_owned(),
             accelerator: Accelerator::Tcg,
+            kernel_arguments: &[],
             limit: Duration::from_mins(10),
             terminal: false,
         }

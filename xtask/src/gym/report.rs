@@ -39,6 +39,12 @@ pub(crate) struct Facts {
     /// The kind of each number, from the scenario that has one of every kind.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) kinds: BTreeMap<i32, String>,
+    /// Nanoseconds that a timed repetition took.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) ns: Option<u64>,
+    /// How often the timed operation was repeated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) operations: Option<u64>,
     /// What else there is to know.
     pub(crate) note: Option<String>,
 }

@@ -125,6 +125,8 @@ impl Run {
             open: used,
             children: Vec::new(),
             kinds: BTreeMap::new(),
+            ns: None,
+            operations: None,
             note: None,
         })
     }

@@ -2,6 +2,7 @@
 
 mod above_limit;
 mod churn;
+mod cost;
 mod false_leads;
 mod full_table;
 mod kinds;
@@ -88,6 +89,7 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Scenario> {
         tables::ALL,
         passing::ALL,
         kinds::ALL,
+        cost::ALL,
     ];
     families.into_iter().flatten()
 }

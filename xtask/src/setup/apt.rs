@@ -38,6 +38,23 @@ pub(super) fn candidates(packages: &[&str]) -> Result<Vec<String>> {
         .collect())
 }
 
+/// Those of the packages that this release has.
+pub(super) fn known<'a>(packages: &[&'a str]) -> Result<Vec<&'a str>> {
+    let mut known = Vec::new();
+    for package in packages {
+        let mut versions = candidates(&[package])?;
+        if versions.is_empty() {
+            // Apt knows nothing at all before it has its lists.
+            update()?;
+            versions = candidates(&[package])?;
+        }
+        if !versions.is_empty() {
+            known.push(*package);
+        }
+    }
+    Ok(known)
+}
+
 /// Fetches the lists of packages, as far as this user may.
 pub(super) fn update() -> Result<()> {
     if is_root() {

@@ -22,6 +22,19 @@ pub(super) const MACHINE_PACKAGES: [&str; 3] = [
 /// is compared with; and what the fuzzer is compiled by.
 pub(super) const TEST_PACKAGES: [&str; 5] = ["g++", "lsof", "nginx", "python3", "wrk"];
 
+/// What the benchmark in short counts instructions with, and compares fdtrace with.
+pub(super) const QUICK_PEERS: [&str; 2] = ["libbpf-tools", "valgrind"];
+
+/// What the whole of it compares fdtrace with. A release that lacks one of them has a table without it.
+pub(super) const PEERS: [&str; 6] = [
+    "bpftrace",
+    "libbpf-tools",
+    "lsof",
+    "strace",
+    "util-linux-extra",
+    "valgrind",
+];
+
 /// Something a machine may lack.
 #[derive(Debug)]
 pub(super) enum Thing {

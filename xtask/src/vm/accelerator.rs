@@ -21,13 +21,33 @@ pub(crate) enum Accelerator {
     Tcg,
     /// The processor: fast, where it works
     Kvm,
+    /// QEMU's emulation of one processor, by whose clock each instruction takes a nanosecond
+    Counted,
 }
 
 impl Accelerator {
-    pub(super) const fn arguments(self) -> [&'static str; 4] {
+    pub(super) const fn arguments(self) -> &'static [&'static str] {
         match self {
-            Self::Tcg => ["-accel", "tcg,thread=multi", "-cpu", "max,-cx16"],
-            Self::Kvm => ["-accel", "kvm", "-cpu", "host"],
+            Self::Tcg => &[
+                "-accel",
+                "tcg,thread=multi",
+                "-cpu",
+                "max,-cx16",
+                "-smp",
+                "2",
+            ],
+            Self::Kvm => &["-accel", "kvm", "-cpu", "host", "-smp", "2"],
+            // Time that the guest sleeps passes at once, and counting needs a single thread.
+            Self::Counted => &[
+                "-accel",
+                "tcg,thread=single",
+                "-icount",
+                "shift=0,sleep=off",
+                "-cpu",
+                "max,-cx16",
+                "-smp",
+                "1",
+            ],
         }
     }
 

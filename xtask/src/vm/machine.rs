@@ -100,7 +100,7 @@ fn qemu(request: &Request, accelerator: Accelerator, image: &Path, folder: &Path
     command.args(["--pdeathsig", "KILL", "qemu-system-x86_64"]);
     command
         .args(accelerator.arguments())
-        .args(["-smp", "2", "-m", &request.memory]);
+        .args(["-m", &request.memory]);
     command.args([
         "-nodefaults",
         "-no-reboot",
@@ -121,7 +121,8 @@ fn qemu(request: &Request, accelerator: Accelerator, image: &Path, folder: &Path
         .arg(image)
         .arg("-initrd")
         .arg(folder.join("initramfs"));
-    command.args(["-append", KERNEL_ARGUMENTS]);
+    let arguments = [&[KERNEL_ARGUMENTS], request.kernel_arguments].concat();
+    command.args(["-append", &arguments.join(" ")]);
     command
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -164,7 +165,11 @@ fn watch(
         match chunks.recv_timeout(GLANCE) {
             Ok(chunk) => hand_on(output, &chunk)?,
             Err(RecvTimeoutError::Timeout) => {}
-            Err(RecvTimeoutError::Disconnected) => return Ok(End::Died(text(folder, "qemu"))),
+            Err(RecvTimeoutError::Disconnected) => {
+                // Where sleeping takes no time, it ends as soon as it has told the status.
+                let status = exit_status(&text(folder, "status"));
+                return Ok(status.map_or_else(|| End::Died(text(folder, "qemu")), End::Exited));
+            }
         }
         if let Some(status) = exit_status(&text(folder, "status")) {
             thread::sleep(AFTERMATH);
