@@ -7,10 +7,13 @@ use anyhow::Result;
 
 use crate::{
     diagnose::call,
-    model::tables::{
-        Tables,
-        change::Sink,
-        reconcile::{Outcome, Pass, Purpose},
+    model::{
+        Model,
+        tables::{
+            Tables,
+            change::Sink,
+            reconcile::{Outcome, Pass, Purpose},
+        },
     },
     probe::{attach::Session, tables as iterators},
     stream::{
@@ -30,8 +33,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The live model.
 pub struct Tracker {
-    /// Every table on the host.
-    pub tables: Tables,
+    /// Everything that is known.
+    pub model: Model,
     /// Records taken.
     pub records: u64,
     /// Differences put right since the start was over.
@@ -42,7 +45,7 @@ pub struct Tracker {
 /// What becomes of records.
 pub trait Handler: Sink {
     /// A call has failed for want of an fd: the record's bytes.
-    fn alarm(&mut self, record: &[u8]);
+    fn alarm(&mut self, record: &[u8], model: &Model);
 
     /// The clock that facts are told by.
     fn clock(&self) -> Clock {
@@ -56,7 +59,10 @@ pub trait Handler: Sink {
 impl Default for Tracker {
     fn default() -> Self {
         Self {
-            tables: Tables::new(call::of_tables()),
+            model: Model {
+                tables: Tables::new(call::of_tables()),
+                ..Model::default()
+            },
             records: 0,
             repaired: 0,
             marks: 0,
@@ -71,11 +77,11 @@ impl Tracker {
         match Record::read(bytes) {
             Ok(Record::Alarm(bytes)) => {
                 self.records += 1;
-                handler.alarm(bytes);
+                handler.alarm(bytes, &self.model);
             }
             Ok(Record::Change(change)) => {
                 self.records += 1;
-                self.tables.apply(change, handler);
+                self.model.tables.apply(change, handler);
             }
             Ok(Record::Mark) => self.marks += 1,
             Err(error) => log::warn!("{error}"),
@@ -100,7 +106,7 @@ impl Tracker {
         let mut slots = iterators::Slots::open(&mut session.ebpf, &session.btf)?;
         while slots.next(|record| {
             handler.tap(Event::Slot(record));
-            pass.slot(&mut self.tables, record);
+            pass.slot(&mut self.model.tables, record);
         })? {
             ring.drain(|record| self.take(record, handler));
         }
@@ -119,7 +125,7 @@ impl Tracker {
     /// Begins a pass that somebody else reads the iterators for.
     pub fn begin_pass(&mut self, handler: &mut impl Handler) -> Pass {
         handler.tap(Event::Note(&Note::PassBegun));
-        self.tables.begin_pass()
+        self.model.tables.begin_pass()
     }
 
     /// Ends it.
@@ -131,7 +137,8 @@ impl Tracker {
     ) -> Outcome {
         let now_ns = handler.clock().now_ns();
         handler.tap(Event::Note(&Note::PassEnded { purpose, now_ns }));
-        let outcome = self.tables.end_pass(pass, purpose, handler);
+        self.model.tables.look_at(now_ns);
+        let outcome = self.model.tables.end_pass(pass, purpose, handler);
         self.repaired += outcome.repaired;
         outcome
     }
@@ -139,6 +146,6 @@ impl Tracker {
     /// Forgets it.
     pub fn abandon_pass(&mut self, pass: Pass, handler: &mut impl Handler) {
         handler.tap(Event::Note(&Note::PassAbandoned));
-        self.tables.abandon_pass(pass);
+        self.model.tables.abandon_pass(pass);
     }
 }

@@ -3,6 +3,7 @@
 
 use fdtrace::{
     model::{
+        Model,
         names::Names,
         tables::{
             change::{Change, Sink},
@@ -24,7 +25,7 @@ impl Sink for Listener {
 }
 
 impl Handler for Listener {
-    fn alarm(&mut self, record: &[u8]) {
+    fn alarm(&mut self, record: &[u8], _: &Model) {
         let _ = std::hint::black_box(fdtrace::stream::decode::Alarm::decode(record));
     }
 }
@@ -39,7 +40,7 @@ fn read(bytes: &[u8]) {
         match (item, &mut pass) {
             (Item::Record(record), _) => tracker.take(record, &mut Listener),
             (Item::Thread(thread), Some(pass)) => pass.thread(*thread),
-            (Item::Slot(slot), Some(pass)) => pass.slot(&mut tracker.tables, slot),
+            (Item::Slot(slot), Some(pass)) => pass.slot(&mut tracker.model.tables, slot),
             (Item::Note(Note::PassBegun), _) => pass = Some(tracker.begin_pass(&mut Listener)),
             (Item::Note(Note::PassEnded { purpose, .. }), _) => {
                 if let Some(pass) = pass.take() {

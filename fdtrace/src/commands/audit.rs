@@ -22,6 +22,7 @@ use crate::{
     cli::Audit,
     diagnose::cause::Host,
     model::{
+        Model,
         history::History,
         names::Names,
         tables::{
@@ -145,7 +146,7 @@ async fn audit(args: &Audit, mut follow: Follow, wanted: &Wanted<'_>) -> Result<
     let duration = Duration::from_secs_f64(duration_s);
     Ok(verdict(
         follow.followed(duration),
-        &follow.tracker.tables,
+        &follow.tracker.model.tables,
         &auditor,
         &tasks,
         &outcome,
@@ -177,7 +178,7 @@ fn replay(args: &Audit, path: &Path) -> Result<Verdict> {
     tasks.retain(|task| choice.has_task(task));
     Ok(verdict(
         replay.followed(),
-        &replay.tracker.tables,
+        &replay.tracker.model.tables,
         &auditor,
         &tasks,
         &outcome,
@@ -267,7 +268,7 @@ fn describe(
 }
 
 fn banner(session: &Session, follow: &Follow) {
-    let tables = &follow.tracker.tables;
+    let tables = &follow.tracker.model.tables;
     say(&format!(
         "following {} fds in {} tables, {} backend. Hit Ctrl-C to compare.",
         tables.open(),
@@ -299,7 +300,7 @@ impl Sink for Auditor {
 }
 
 impl Handler for Auditor {
-    fn alarm(&mut self, _: &[u8]) {}
+    fn alarm(&mut self, _: &[u8], _: &Model) {}
 
     fn clock(&self) -> Clock {
         self.clock

@@ -25,9 +25,9 @@ use self::{
 use super::say;
 use crate::{
     diagnose::cause::Host,
-    model::tables::{
-        Tables,
-        reconcile::{Outcome, Purpose},
+    model::{
+        Model,
+        tables::reconcile::{Outcome, Purpose},
     },
     probe::{
         attach::{self, Session},
@@ -114,7 +114,7 @@ pub(super) trait Listener: Handler {
     fn armed(&mut self) {}
 
     /// Once a second.
-    fn second(&mut self, _: &mut dyn Counts, _: &Tables) -> Result<()> {
+    fn second(&mut self, _: &mut dyn Counts, _: &Model) -> Result<()> {
         Ok(())
     }
 
@@ -230,7 +230,7 @@ impl Follow {
         let is_clean = outcome.is_some_and(|outcome| outcome.suspects == 0);
         if looks >= AT_MOST || is_clean && looks >= AT_LEAST {
             (self.settling, self.next_pass) = (None, None);
-            let contradictions = self.tracker.tables.contradictions();
+            let contradictions = self.tracker.model.tables.contradictions();
             self.losses.forgive_tables(&self.session, contradictions);
             return Ok(());
         }
@@ -305,7 +305,8 @@ impl Follow {
     fn on_second(&mut self, handler: &mut impl Listener) -> Result<()> {
         self.tick += 1;
         self.arm();
-        handler.second(&mut self.session, &self.tracker.tables)?;
+        self.tracker.model.second(clock::since_boot_ns());
+        handler.second(&mut self.session, &self.tracker.model)?;
         if self.session.backend == Backend::Census {
             // There is nothing but what the iterators show.
             self.count_losses(handler);
@@ -314,7 +315,7 @@ impl Follow {
             }
             return Ok(());
         }
-        let tables = &self.tracker.tables;
+        let tables = &self.tracker.model.tables;
         let awaited = tables.awaited();
         let is_due = self.last_pass.elapsed() > ROUTINE
             || tables.has_unread()
@@ -349,7 +350,7 @@ impl Follow {
 
     /// Looks for losses, and tells them.
     fn count_losses(&mut self, handler: &mut impl Listener) -> losses::News {
-        let contradictions = self.tracker.tables.contradictions();
+        let contradictions = self.tracker.model.tables.contradictions();
         let mut news = self.losses.look(&self.session, contradictions);
         if self.shedding.is_on() || self.settling.is_some() {
             // Of tables that are not known, changes come that do not fit.
@@ -415,7 +416,7 @@ impl Follow {
         full.sort_unstable_by(|one, other| other.cmp(one));
         let window = u64::try_from(CENSUS.as_nanos()).unwrap_or(u64::MAX);
         let since = clock::since_boot_ns().saturating_sub(window);
-        let growing = self.tracker.tables.growing(since, GROWN);
+        let growing = self.tracker.model.tables.growing(since, GROWN);
         let chosen = full.into_iter().map(|(_, files)| files).chain(growing);
         let watched: BTreeSet<u64> = chosen.take(WATCHED_MAX as usize).collect();
         maps::watch_only(&mut self.session.ebpf, &watched)?;

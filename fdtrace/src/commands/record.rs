@@ -61,7 +61,7 @@ async fn record(
     ended: &Notify,
 ) -> Result<Ended> {
     follow.learn(&mut recorder).await?;
-    recorder.arm(&follow.tracker.tables);
+    recorder.arm(&follow.tracker.model.tables);
     if !args.run.quiet {
         let what = match args.flight {
             Some(minutes) => format!("keeping the last {}", counted(u64::from(minutes), "minute")),
@@ -69,8 +69,8 @@ async fn record(
         };
         say(&format!(
             "{what}, {} fds open in {} tables now, {} backend. Hit Ctrl-C to end.",
-            follow.tracker.tables.open(),
-            follow.tracker.tables.all().count(),
+            follow.tracker.model.tables.open(),
+            follow.tracker.model.tables.all().count(),
             follow.session.backend
         ));
         say_what_runs(&follow.session);

@@ -183,7 +183,7 @@ impl Replay {
                 }
                 Item::Slot(slot) => {
                     if let Some(pass) = &mut pass {
-                        pass.slot(&mut self.tracker.tables, slot);
+                        pass.slot(&mut self.tracker.model.tables, slot);
                     }
                 }
                 Item::Hole(chunks) => handler.notice(format!(
@@ -237,7 +237,8 @@ impl Replay {
             Note::Second { now_ns, boot, host } => {
                 (self.time.boot, self.time.host) = (boot, host);
                 self.move_to(now_ns, handler);
-                handler.second(&mut self.counts, &self.tracker.tables)?;
+                self.tracker.model.second(now_ns);
+                handler.second(&mut self.counts, &self.tracker.model)?;
                 self.counts.ended.clear();
             }
             Note::Counted { key, counted } => {

@@ -16,6 +16,7 @@ use crate::{
     cli::Trace,
     diagnose::cause::Host,
     model::{
+        Model,
         kind::Kind,
         names::Names,
         tables::change::{Change, Op, Sink},
@@ -86,8 +87,8 @@ async fn trace(args: &Trace, mut follow: Follow, scope: &Scope) -> Result<Ended>
     if !args.run.quiet {
         say(&format!(
             "showing changes of fds, {} fds open in {} tables now, {} backend. Hit Ctrl-C to end.",
-            follow.tracker.tables.open(),
-            follow.tracker.tables.all().count(),
+            follow.tracker.model.tables.open(),
+            follow.tracker.model.tables.all().count(),
             follow.session.backend
         ));
         say_what_runs(&follow.session);
@@ -236,7 +237,7 @@ impl Sink for Tracer {
 }
 
 impl Handler for Tracer {
-    fn alarm(&mut self, record: &[u8]) {
+    fn alarm(&mut self, record: &[u8], _: &Model) {
         let is_wanted = self.is_armed
             && (self.ops.is_empty() || self.ops.contains(&Op::Failed))
             && self.kinds.is_empty();

@@ -1,6 +1,7 @@
 //! `fdtrace watch`: every exhaustion as it happens.
 
 mod banner;
+mod diagnoses;
 mod kernel_log;
 mod stream;
 
@@ -83,7 +84,7 @@ async fn watch(args: &Watch, mut follow: Follow) -> Result<Ended> {
     };
     if end == End::Wanted {
         follow.drain(&mut stream);
-        stream.end(&follow.session)?;
+        stream.end(&follow.session, &follow.tracker.model)?;
     }
     let (writer, summary) = stream.into_summary(follow.followed(started.elapsed()));
     // Takes the programs out of the kernel; what is left to do is to write.
@@ -109,7 +110,7 @@ fn replay(args: &Watch, path: &Path) -> Result<Ended> {
     };
     let read = replay.run(args.duration, &mut chosen);
     if !stream.is_done() {
-        stream.end(&replay.counts)?;
+        stream.end(&replay.counts, &replay.tracker.model)?;
     }
     let (writer, summary) = stream.into_summary(replay.followed());
     finish::replayed(writer, summary.clone())?;

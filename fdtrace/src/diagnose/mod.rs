@@ -2,3 +2,6 @@
 
 pub mod call;
 pub mod cause;
+pub mod diagnosis;
+pub mod holders;
+pub mod verdict;

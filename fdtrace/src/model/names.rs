@@ -3,7 +3,7 @@
 use rustc_hash::FxHashMap;
 
 /// A name in [`Names`]. The default is the empty one.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct NameId(u32);
 
 /// The names of all files that are open, counted by the slots that use them.

@@ -78,6 +78,8 @@ pub struct Tables {
     ended: HashSet<u32>,
     /// Number of the last pass that has begun; 0: there was none.
     pass: u32,
+    /// When the last pass has ended, nanoseconds since boot; 0: there was none.
+    looked_ns: u64,
     generations: u64,
     contradictions: u64,
     suspects: Suspects,
@@ -115,6 +117,17 @@ impl Tables {
     /// All tables.
     pub fn all(&self) -> impl Iterator<Item = (u64, &Table)> {
         self.by_address.iter().map(|(files, table)| (*files, table))
+    }
+
+    /// A pass ends at this moment: what it finds that nothing has told has come by then.
+    pub fn look_at(&mut self, now_ns: u64) {
+        self.looked_ns = now_ns;
+    }
+
+    /// The same, to be looked at anew.
+    pub(super) fn all_mut(&mut self) -> impl Iterator<Item = (u64, &mut Table)> {
+        let tables = self.by_address.iter_mut();
+        tables.map(|(files, table)| (*files, table))
     }
 
     /// A thread.

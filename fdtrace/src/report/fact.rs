@@ -8,6 +8,7 @@ use crate::{
     diagnose::{
         call,
         cause::{self, Cause, Host, Silent},
+        diagnosis::Diagnosis,
     },
     model::storms::Report,
     probe::backend::Backend,
@@ -34,7 +35,7 @@ pub enum Fact {
 }
 
 /// One exhaustion. Text is as the traced process wrote it: hostile.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Exhausted {
     /// When.
     pub time: Timestamp,
@@ -68,6 +69,10 @@ pub struct Exhausted {
     pub used: Option<u32>,
     /// Files open.
     pub open: Option<u32>,
+    /// Who holds them and why, where that is known.
+    pub diagnosis: Option<Diagnosis>,
+    /// The diagnosis says something that the report before did not.
+    pub is_news: bool,
 }
 
 impl Exhausted {
@@ -96,6 +101,8 @@ impl Exhausted {
             hard: alarm.hard,
             used: alarm.used,
             open: alarm.open,
+            diagnosis: None,
+            is_news: false,
         }
     }
 }

@@ -7,6 +7,7 @@ use serde::Serialize;
 use serde_json::ser::{Formatter, Serializer};
 
 use super::{
+    diagnosis::{self, HolderFields, VerdictFields},
     event,
     fact::{Exhausted, Fact, Loss, Place, Summary},
     sanitize::is_hostile,
@@ -113,13 +114,15 @@ struct ExhaustedFields<'a> {
     limit: Limit,
     used: Option<u32>,
     open: Option<u32>,
-    holders: [(); 0],
-    verdict: Option<()>,
+    holders: Vec<HolderFields>,
+    verdict: Option<VerdictFields<'a>>,
     remedy: [(); 0],
 }
 
 impl<'a> ExhaustedFields<'a> {
     fn new(exhausted: &'a Exhausted) -> Self {
+        let diagnosis = exhausted.diagnosis.as_ref();
+        let verdict = diagnosis.and_then(|diagnosis| diagnosis.verdict.as_ref());
         Self {
             errno: exhausted.errno,
             cause: exhausted.cause,
@@ -141,8 +144,8 @@ impl<'a> ExhaustedFields<'a> {
             },
             used: exhausted.used,
             open: exhausted.open,
-            holders: [],
-            verdict: None,
+            holders: diagnosis.map(diagnosis::holders).unwrap_or_default(),
+            verdict: verdict.map(VerdictFields::from),
             remedy: [],
         }
     }

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use jiff::tz::TimeZone;
 
 use super::{
-    event,
+    diagnosis, event,
     fact::{Exhausted, Fact, Loss, Place, Summary},
     sanitize::printable,
 };
@@ -60,7 +60,11 @@ fn write_exhausted(output: &mut impl Write, exhausted: &Exhausted) -> io::Result
     if exhausted.cgroup != b"/" {
         details.push(format!("cgroup {}", printable(&exhausted.cgroup)));
     }
-    writeln!(output, "         {}", details.join(", "))
+    writeln!(output, "         {}", details.join(", "))?;
+    match exhausted.diagnosis.as_ref().filter(|_| exhausted.is_news) {
+        Some(diagnosis) => diagnosis::write_text(output, diagnosis),
+        None => Ok(()),
+    }
 }
 
 /// The cause in words that name what to look at.

@@ -15,6 +15,7 @@ use crate::{
         say,
     },
     model::{
+        Model,
         names::Names,
         storms::Storms,
         tables::{
@@ -256,7 +257,7 @@ impl Sink for Recorder {
 }
 
 impl Handler for Recorder {
-    fn alarm(&mut self, record: &[u8]) {
+    fn alarm(&mut self, record: &[u8], _: &Model) {
         if let Ok(alarm) = Alarm::decode(record) {
             self.storms.apply(alarm);
             self.is_wanted |= self.armed_ns.is_some();
@@ -288,7 +289,7 @@ impl Listener for Recorder {
         self.add(Event::Note(&Note::Notice { text }));
     }
 
-    fn second(&mut self, counts: &mut dyn Counts, tables: &Tables) -> Result<()> {
+    fn second(&mut self, counts: &mut dyn Counts, model: &Model) -> Result<()> {
         let now_ns = clock::since_boot_ns();
         self.set_clock();
         self.note_counts(counts, &self.storms.active(now_ns))?;
@@ -312,7 +313,7 @@ impl Listener for Recorder {
                 count: 1,
                 repaired: 0,
             });
-            self.snapshot(now_ns, tables);
+            self.snapshot(now_ns, &model.tables);
         }
         if self.armed_ns.is_none() {
             return Ok(());
@@ -321,7 +322,7 @@ impl Listener for Recorder {
         if let Output::Flight(flight) = &self.output
             && flight.is_part_over(now_ns)
         {
-            self.begin_part(now_ns, tables);
+            self.begin_part(now_ns, &model.tables);
         }
         Ok(())
     }

@@ -7,11 +7,9 @@ use crate::{
     commands::follow::{Counts, Listener, Lost},
     diagnose::cause::Host,
     model::{
+        Model,
         names::Names,
-        tables::{
-            Tables,
-            change::{Change, Sink},
-        },
+        tables::change::{Change, Sink},
     },
     stream::{
         clock::Clock,
@@ -68,13 +66,13 @@ impl<L: Listener> Sink for Chosen<'_, L> {
 }
 
 impl<L: Listener> Handler for Chosen<'_, L> {
-    fn alarm(&mut self, record: &[u8]) {
+    fn alarm(&mut self, record: &[u8], model: &Model) {
         let is_wanted = Alarm::decode(record).is_ok_and(|alarm| {
             self.choice
                 .lets_through(alarm.key.tgid, &alarm.comm, Some(alarm.uid))
         });
         if is_wanted {
-            self.inner.alarm(record);
+            self.inner.alarm(record, model);
         }
     }
 
@@ -100,8 +98,8 @@ impl<L: Listener> Listener for Chosen<'_, L> {
         self.inner.armed();
     }
 
-    fn second(&mut self, counts: &mut dyn Counts, tables: &Tables) -> Result<()> {
-        self.inner.second(counts, tables)
+    fn second(&mut self, counts: &mut dyn Counts, model: &Model) -> Result<()> {
+        self.inner.second(counts, model)
     }
 
     fn is_done(&self) -> bool {

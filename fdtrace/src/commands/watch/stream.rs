@@ -3,16 +3,15 @@
 use anyhow::Result;
 use fdtrace_common::alarm::StormKey;
 
+use super::diagnoses::Diagnoses;
 use crate::{
     commands::follow::{Counts, Followed, Listener, Lost},
-    diagnose::cause::Host,
+    diagnose::{cause::Host, diagnosis::Patient},
     model::{
+        Model,
         names::Names,
         storms::{Report, Storms},
-        tables::{
-            Tables,
-            change::{Change, Sink},
-        },
+        tables::change::{Change, Sink},
     },
     probe::host,
     report::{
@@ -40,6 +39,7 @@ pub(super) struct Stream {
     clock: Clock,
     /// The host as it was when it was recorded; `None`: as it is now.
     host: Option<Host>,
+    diagnoses: Diagnoses,
 }
 
 impl Stream {
@@ -55,6 +55,7 @@ impl Stream {
             dropped: 0,
             clock: Clock::System,
             host: None,
+            diagnoses: Diagnoses::default(),
         }
     }
 
@@ -73,11 +74,21 @@ impl Stream {
         }
     }
 
-    fn report(&mut self, report: Report) {
+    fn report(&mut self, report: Report, model: &Model) {
         self.reports += 1;
         self.failures += 1 + report.repeats;
-        let host = self.host;
-        let exhausted = Exhausted::new(report, self.clock, || host.unwrap_or_else(host::files));
+        let (host, key, now_ns) = (self.host, report.alarm.key, report.alarm.time_ns);
+        let mut patient = Patient {
+            files: key.files,
+            tid: report.alarm.tid,
+            tgid: key.tgid,
+            soft: report.alarm.soft,
+            cause: None,
+            used: report.alarm.used,
+        };
+        let mut exhausted = Exhausted::new(report, self.clock, || host.unwrap_or_else(host::files));
+        patient.cause = Some(exhausted.cause);
+        (exhausted.diagnosis, exhausted.is_news) = self.diagnoses.of(key, patient, model, now_ns);
         self.send(Fact::Exhausted(Box::new(exhausted)));
     }
 
@@ -89,14 +100,15 @@ impl Stream {
     }
 
     /// Makes room for others where a process is gone.
-    fn forget_ended(&mut self, counts: &mut dyn Counts, now_ns: u64) -> Result<()> {
+    fn forget_ended(&mut self, counts: &mut dyn Counts, model: &Model, now_ns: u64) -> Result<()> {
         for key in self.storms.stale(now_ns) {
             if counts.has_ended(key.tgid) {
                 self.observe(counts, &[key])?;
                 counts.forget(&key)?;
                 if let Some(report) = self.storms.forget(&key, now_ns) {
-                    self.report(report);
+                    self.report(report, model);
                 }
+                self.diagnoses.forget(&key);
             }
         }
         Ok(())
@@ -116,10 +128,10 @@ impl Stream {
     }
 
     /// What was held back is told.
-    pub(super) fn end(&mut self, counts: &dyn Counts) -> Result<()> {
+    pub(super) fn end(&mut self, counts: &dyn Counts, model: &Model) -> Result<()> {
         self.observe(counts, &self.storms.all())?;
         for report in self.storms.rest(self.clock.now_ns()) {
-            self.report(report);
+            self.report(report, model);
         }
         self.tell_dropped();
         Ok(())
@@ -148,14 +160,14 @@ impl Sink for Stream {
 }
 
 impl Handler for Stream {
-    fn alarm(&mut self, record: &[u8]) {
+    fn alarm(&mut self, record: &[u8], model: &Model) {
         if self.is_done() {
             return;
         }
         match Alarm::decode(record) {
             Ok(alarm) => {
                 if let Some(report) = self.storms.apply(alarm) {
-                    self.report(report);
+                    self.report(report, model);
                 }
             }
             Err(error) => log::warn!("{error}"),
@@ -186,13 +198,13 @@ impl Listener for Stream {
     }
 
     /// Tells what was held back.
-    fn second(&mut self, counts: &mut dyn Counts, _: &Tables) -> Result<()> {
+    fn second(&mut self, counts: &mut dyn Counts, model: &Model) -> Result<()> {
         let now_ns = self.clock.now_ns();
         self.observe(counts, &self.storms.active(now_ns))?;
         for report in self.storms.due(now_ns) {
-            self.report(report);
+            self.report(report, model);
         }
-        self.forget_ended(counts, now_ns)?;
+        self.forget_ended(counts, model, now_ns)?;
         self.tell_dropped();
         Ok(())
     }

@@ -242,7 +242,11 @@ impl Tables {
         sink: &mut impl Sink,
     ) {
         let pass = self.pass;
-        for (files, fd, slot) in shown {
+        for (files, fd, mut slot) in shown {
+            if ending.purpose == Purpose::Look {
+                // It has come since the last look.
+                slot.since_ns = self.looked_ns;
+            }
             let table = Self::table_mut(&mut self.by_address, &mut self.generations, files);
             table.see(fd, pass);
             let known = table.get(fd).copied();

@@ -13,6 +13,8 @@ pub struct Table {
     pub threads: u32,
     /// Slots that are open.
     pub open: u32,
+    /// What has become of them.
+    pub turnover: Turnover,
     /// The table it is a copy of, while its slots arrive.
     pub copied_from: u64,
     /// When it was made, nanoseconds since boot; 0: before anybody looked.
@@ -89,6 +91,8 @@ impl Table {
         page.touch(fd, pass);
         let before = page.put(fd, slot);
         self.open += u32::from(before.is_none());
+        self.turnover.gained += 1;
+        self.turnover.high = self.turnover.high.max(self.open);
         Ok(before)
     }
 
@@ -98,6 +102,7 @@ impl Table {
         page.touch(fd, pass);
         let slot = page.take(fd)?;
         self.open -= 1;
+        self.turnover.low = self.turnover.low.min(self.open);
         Some(slot)
     }
 
@@ -210,6 +215,17 @@ impl Table {
             .filter_map(|owed| owed.slot.or_else(|| self.take(owed.fd, pass)));
         lost.collect()
     }
+}
+
+/// What comes and goes in a table.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Turnover {
+    /// Files that have come into slots, inherited ones included.
+    pub gained: u64,
+    /// The least number of open slots since the last look ([`crate::model::trend`]).
+    pub low: u32,
+    /// The greatest.
+    pub high: u32,
 }
 
 /// A closing that has not been told yet, although the next file in the slot has.

@@ -33,6 +33,8 @@ pub(crate) fn exhausted() -> Exhausted {
         hard: 524_288,
         used: Some(1024),
         open: Some(1024),
+        diagnosis: None,
+        is_news: false,
     }
 }
 

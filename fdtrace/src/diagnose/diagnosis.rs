@@ -1,0 +1,83 @@
+//! Who fills a table and why, at one moment. Pure.
+
+use super::{
+    cause::Cause,
+    holders::{Ends, Holder, holders},
+    verdict::{Evidence, Verdict},
+};
+use crate::model::Model;
+
+/// What is known of a table when it has run out, or nearly.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Diagnosis {
+    /// The moment, nanoseconds since boot.
+    pub now_ns: u64,
+    /// Since when the table has been followed, nanoseconds since boot.
+    pub since_ns: u64,
+    /// What fills it, most first.
+    pub holders: Vec<Holder>,
+    /// Leak or load; `None` where the table is not what has run out.
+    pub verdict: Option<Verdict>,
+}
+
+/// Whose table, and what has happened to it.
+#[derive(Clone, Copy, Debug)]
+pub struct Patient {
+    /// The table.
+    pub files: u64,
+    /// A thread that uses it.
+    pub tid: u32,
+    /// Its process.
+    pub tgid: u32,
+    /// Its process's soft `RLIMIT_NOFILE`.
+    pub soft: u64,
+    /// Which limit was hit, if one was.
+    pub cause: Option<Cause>,
+    /// Numbers taken, as the kernel counts them.
+    pub used: Option<u32>,
+}
+
+impl Patient {
+    /// Is it the table that has run out, or will?
+    fn is_about_table(&self) -> bool {
+        match self.cause {
+            None => true,
+            // dup2 to a number out of reach fails in an empty table as well.
+            Some(Cause::RlimitNofile | Cause::NrOpen) => {
+                self.used.is_none_or(|used| u64::from(used) >= self.soft)
+            }
+            Some(_) => false,
+        }
+    }
+}
+
+impl Diagnosis {
+    /// The diagnosis; `None` where the table is not known, or is another process's by now.
+    #[must_use]
+    pub fn of(patient: Patient, model: &Model, ends: &Ends, now_ns: u64) -> Option<Self> {
+        let user = model.tables.thread(patient.tid)?;
+        let table = model.tables.table(patient.files)?;
+        if (user.files, user.tgid) != (patient.files, patient.tgid) {
+            return None;
+        }
+        let trend = model.trends.of(patient.files, table.generation);
+        let first = trend.and_then(|trend| trend.stretches().first());
+        let since_ns = match table.made_ns {
+            0 => first.map_or(now_ns, |first| first.from_ns),
+            made_ns => made_ns,
+        };
+        let holders = holders(table, model.tables.names(), ends);
+        let verdict = patient.is_about_table().then(|| {
+            Verdict::of(&Evidence {
+                is_exhausted: patient.cause.is_some(),
+                ..Evidence::of(table, trend, Some(patient.soft), holders.first(), now_ns)
+            })
+        });
+        Some(Self {
+            now_ns,
+            since_ns,
+            holders,
+            verdict,
+        })
+    }
+}

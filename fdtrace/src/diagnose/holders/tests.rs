@@ -1,0 +1,170 @@
+use fdtrace_common::{
+    change::{INHERITED, OpenRecord},
+    record::RECORD_OPENED,
+};
+use proptest::prelude::*;
+use zerocopy::FromZeros;
+
+use super::*;
+use crate::{model::tables::Tables, stream::record::Changed};
+
+struct Open {
+    kind: Kind,
+    name: &'static str,
+    since_ns: u64,
+    inode: u64,
+    flags: u32,
+}
+
+fn file(name: &'static str, since_ns: u64) -> Open {
+    Open {
+        kind: Kind::File,
+        name,
+        since_ns,
+        inode: 5,
+        flags: 0,
+    }
+}
+
+fn socket(inode: u64) -> Open {
+    Open {
+        kind: Kind::Tcp,
+        name: "",
+        since_ns: 3,
+        inode,
+        flags: 0,
+    }
+}
+
+fn grouped(slots: impl IntoIterator<Item = Open>, ends: &Ends) -> Vec<Holder> {
+    let mut tables = Tables::default();
+    tables.apply_opened(slots);
+    holders(tables.table(1).unwrap(), tables.names(), ends)
+}
+
+impl Tables {
+    fn apply_opened(&mut self, slots: impl IntoIterator<Item = Open>) {
+        for (fd, open) in (0..).zip(slots) {
+            let mut record = OpenRecord {
+                kind: RECORD_OPENED,
+                fd,
+                files: 1,
+                file: u64::from(fd) + 1,
+                inode: open.inode,
+                time_ns: open.since_ns,
+                known_kind: open.kind as u16 + 1,
+                flags: open.flags,
+                ..OpenRecord::new_zeroed()
+            };
+            record.name[..open.name.len()].copy_from_slice(open.name.as_bytes());
+            self.apply(Changed::Opened(&record), &mut ());
+        }
+    }
+}
+
+fn told(holders: &[Holder]) -> Vec<(Kind, String, u32)> {
+    let target = |holder: &Holder| match &holder.target {
+        Some(target) => String::from_utf8_lossy(target).into_owned(),
+        None => format!("({})", holder.targets),
+    };
+    let told = holders
+        .iter()
+        .map(|holder| (holder.kind, target(holder), holder.count));
+    told.collect()
+}
+
+#[test]
+fn the_same_target_is_one_row_with_its_count_and_ages() {
+    let slots = [
+        file("a.log", 40),
+        file("b.log", 9),
+        file("a.log", 20),
+        file("a.log", 30),
+    ];
+    let holders = grouped(slots, &Ends::default());
+    assert_eq!(
+        told(&holders),
+        [
+            (Kind::File, "a.log".to_owned(), 3),
+            (Kind::File, "b.log".to_owned(), 1)
+        ]
+    );
+    let first = &holders[0];
+    assert_eq!(
+        (first.oldest_ns, first.newest_ns, first.inodes),
+        (Some(20), Some(40), 1)
+    );
+    assert_eq!(first.example, (0, 5), "the newest");
+}
+
+#[test]
+fn an_age_that_nobody_has_seen_is_none() {
+    let holders = grouped([file("a", 0), file("a", 20)], &Ends::default());
+    assert_eq!(
+        (holders[0].oldest_ns, holders[0].newest_ns),
+        (None, Some(20))
+    );
+    let holders = grouped([file("a", 0)], &Ends::default());
+    assert_eq!((holders[0].oldest_ns, holders[0].newest_ns), (None, None));
+}
+
+#[test]
+fn sockets_are_told_by_their_ends_where_those_are_known() {
+    let mut ends = Ends::default();
+    for fd in [0, 2, 3] {
+        ends.insert(fd, b"10.0.0.3:5432".to_vec());
+    }
+    let holders = grouped((0..5).map(socket), &ends);
+    assert_eq!(
+        told(&holders),
+        [
+            (Kind::Tcp, "10.0.0.3:5432".to_owned(), 3),
+            (Kind::Tcp, "(1)".to_owned(), 2)
+        ]
+    );
+    assert_eq!(holders[0].inodes, 3);
+}
+
+#[test]
+fn beyond_ten_groups_the_rest_is_told_by_kind() {
+    const NAMES: [&str; 14] = [
+        "a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l", "m", "n",
+    ];
+    let slots = NAMES.map(|name| file(name, 7)).into_iter();
+    let slots = slots.chain([file("a", 8), socket(1)]);
+    let holders = grouped(slots, &Ends::default());
+    assert_eq!(holders.len(), 12);
+    assert_eq!(holders[0].count, 4, "{holders:?}");
+    assert_eq!((&holders[0].target, holders[0].targets), (&None, 4));
+    assert_eq!(told(&holders)[1], (Kind::File, "a".to_owned(), 2));
+    let all: u32 = holders.iter().map(|holder| holder.count).sum();
+    assert_eq!(all, 16);
+}
+
+#[test]
+fn what_came_with_the_table_is_counted() {
+    let mut inherited = file("a", 7);
+    inherited.flags = INHERITED;
+    let holders = grouped([inherited, file("a", 9)], &Ends::default());
+    assert_eq!((holders[0].count, holders[0].inherited), (2, 1));
+}
+
+proptest! {
+    #[test]
+    fn every_fd_is_in_one_group(slots in prop::collection::vec((0_u16..26, 0_usize..30, 0_u64..9), 1..200)) {
+        const NAMES: &str = "abcdefghijklmnopqrstuvwxyz0123";
+        let count = slots.len();
+        let slots = slots.into_iter().map(|(kind, name, since_ns)| Open {
+            kind: Kind::from_repr(kind).unwrap_or_default(),
+            name: &NAMES[name..=name],
+            since_ns,
+            inode: since_ns,
+            flags: 0,
+        });
+        let holders = grouped(slots, &Ends::default());
+        let all: u32 = holders.iter().map(|holder| holder.count).sum();
+        prop_assert_eq!(all as usize, count);
+        prop_assert!(holders.len() <= GROUPS_MAX + 26);
+        prop_assert!(holders.is_sorted_by(|one, other| one.count >= other.count));
+    }
+}

@@ -1,0 +1,156 @@
+//! How full tables have been over time: the least and the greatest number open in each stretch of it.
+//!
+//! A table costs the same however long it is looked at: when there are too many stretches, two
+//! neighbours become one.
+
+use rustc_hash::FxHashMap;
+
+use super::tables::Tables;
+
+/// Stretches kept of a table.
+const STRETCHES_MAX: usize = 64;
+/// Tables looked at, at most.
+const TABLES_MAX: usize = 8_192;
+/// A table with fewer fds open is not looked at.
+const WORTHWHILE: u32 = 16;
+
+/// What a table held in a stretch of time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stretch {
+    /// Its beginning, nanoseconds since boot.
+    pub from_ns: u64,
+    /// Its end.
+    pub until_ns: u64,
+    /// The least number of fds open in it.
+    pub low: u32,
+    /// The greatest.
+    pub high: u32,
+    /// Fds open at its end.
+    pub open: u32,
+    /// Fds that had been opened up to its end since the table was made or first seen.
+    pub opened: u64,
+    /// Fds that had been closed up to its end.
+    pub closed: u64,
+}
+
+impl Stretch {
+    fn join(&mut self, later: &Self) {
+        *self = Self {
+            from_ns: self.from_ns,
+            low: self.low.min(later.low),
+            high: self.high.max(later.high),
+            ..*later
+        };
+    }
+}
+
+/// One table's past.
+#[derive(Clone, Debug, Default)]
+pub struct Trend {
+    generation: u64,
+    stretches: Vec<Stretch>,
+    /// Looks in a whole stretch.
+    stride: u32,
+    /// Looks in the last one.
+    looks: u32,
+}
+
+impl Trend {
+    /// Its stretches, oldest first.
+    #[must_use]
+    pub fn stretches(&self) -> &[Stretch] {
+        &self.stretches
+    }
+
+    fn add(&mut self, stretch: Stretch) {
+        match self.stretches.last_mut() {
+            Some(last) if self.looks < self.stride => {
+                last.join(&stretch);
+                self.looks += 1;
+            }
+            _ => {
+                self.stretches.push(stretch);
+                self.looks = 1;
+            }
+        }
+        if self.stretches.len() == STRETCHES_MAX && self.looks == self.stride {
+            let joined = self.stretches.chunks(2).filter_map(|pair| {
+                let (first, rest) = pair.split_first()?;
+                let mut joined = *first;
+                for later in rest {
+                    joined.join(later);
+                }
+                Some(joined)
+            });
+            self.stretches = joined.collect();
+            self.stride *= 2;
+            self.looks = self.stride;
+        }
+    }
+}
+
+/// The past of all tables that are worth it.
+#[derive(Debug, Default)]
+pub struct Trends {
+    by_table: FxHashMap<u64, Trend>,
+    looked_ns: u64,
+}
+
+impl Trends {
+    /// A table's past; `None` where it was never worth a look, or is another one by now.
+    #[must_use]
+    pub fn of(&self, files: u64, generation: u64) -> Option<&Trend> {
+        let trend = self.by_table.get(&files)?;
+        (trend.generation == generation).then_some(trend)
+    }
+
+    /// How many tables have one.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.by_table.len()
+    }
+
+    /// Has none a past?
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.by_table.is_empty()
+    }
+
+    /// A look at all tables.
+    pub fn look(&mut self, tables: &mut Tables, now_ns: u64) {
+        let before = std::mem::replace(&mut self.looked_ns, now_ns);
+        self.by_table.retain(|files, trend| {
+            tables
+                .table(*files)
+                .is_some_and(|table| table.generation == trend.generation)
+        });
+        for (files, table) in tables.all_mut() {
+            let turnover = table.turnover;
+            (table.turnover.low, table.turnover.high) = (table.open, table.open);
+            let has_room = self.by_table.len() < TABLES_MAX;
+            let is_known = self.by_table.contains_key(&files);
+            if !is_known && (table.open < WORTHWHILE || !has_room) {
+                continue;
+            }
+            let trend = self.by_table.entry(files).or_insert_with(|| Trend {
+                generation: table.generation,
+                stride: 1,
+                ..Trend::default()
+            });
+            // The first look finds a table as it is: how it came to be so, nobody has seen.
+            let is_first = trend.stretches.is_empty();
+            trend.add(Stretch {
+                from_ns: if is_first { now_ns } else { before },
+                until_ns: now_ns,
+                low: if is_first { table.open } else { turnover.low },
+                high: if is_first { table.open } else { turnover.high },
+                open: table.open,
+                opened: turnover.gained,
+                closed: turnover.gained.saturating_sub(u64::from(table.open)),
+            });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,92 @@
+use fdtrace_common::{
+    change::{CloseRecord, OpenRecord},
+    record::{RECORD_CLOSED, RECORD_OPENED},
+};
+use zerocopy::FromZeros;
+
+use super::*;
+use crate::stream::record::Changed;
+
+const SECOND: u64 = 1_000_000_000;
+
+fn open(tables: &mut Tables, fds: std::ops::Range<u32>) {
+    for fd in fds {
+        let record = OpenRecord {
+            kind: RECORD_OPENED,
+            fd,
+            files: 7,
+            file: u64::from(fd) + 1,
+            ..OpenRecord::new_zeroed()
+        };
+        tables.apply(Changed::Opened(&record), &mut ());
+    }
+}
+
+fn close(tables: &mut Tables, fds: std::ops::Range<u32>) {
+    for fd in fds {
+        let record = CloseRecord {
+            kind: RECORD_CLOSED,
+            fd,
+            files: 7,
+            file: u64::from(fd) + 1,
+            ..CloseRecord::new_zeroed()
+        };
+        tables.apply(Changed::Closed(&record), &mut ());
+    }
+}
+
+fn generation(tables: &Tables) -> u64 {
+    tables.table(7).unwrap().generation
+}
+
+#[test]
+fn what_was_open_between_two_looks_counts_and_not_only_at_them() {
+    let (mut tables, mut trends) = (Tables::default(), Trends::default());
+    open(&mut tables, 0..20);
+    trends.look(&mut tables, SECOND);
+    open(&mut tables, 20..50);
+    close(&mut tables, 10..50);
+    open(&mut tables, 10..12);
+    trends.look(&mut tables, 2 * SECOND);
+    let trend = trends.of(7, generation(&tables)).unwrap();
+    let [first, second] = trend.stretches() else {
+        panic!("{trend:?}");
+    };
+    assert_eq!((first.low, first.high, first.opened), (20, 20, 20));
+    assert_eq!((second.low, second.high, second.open), (10, 50, 12));
+    assert_eq!((second.opened, second.closed), (52, 40));
+    assert_eq!((second.from_ns, second.until_ns), (SECOND, 2 * SECOND));
+}
+
+#[test]
+fn a_long_past_costs_no_more_than_a_short_one_and_keeps_its_extremes() {
+    let (mut tables, mut trends) = (Tables::default(), Trends::default());
+    open(&mut tables, 0..100);
+    for second in 1..10_000 {
+        if second == 3_000 {
+            close(&mut tables, 5..100);
+            open(&mut tables, 5..100);
+        }
+        trends.look(&mut tables, second * SECOND);
+    }
+    let trend = trends.of(7, generation(&tables)).unwrap();
+    assert!(trend.stretches().len() <= STRETCHES_MAX);
+    assert_eq!(trend.stretches().iter().map(|part| part.low).min(), Some(5));
+    let times: Vec<_> = trend.stretches().windows(2).collect();
+    assert!(times.iter().all(|pair| pair[0].until_ns == pair[1].from_ns));
+    assert_eq!(trend.stretches().last().unwrap().until_ns, 9_999 * SECOND);
+}
+
+#[test]
+fn small_tables_have_no_past_and_ended_ones_lose_theirs() {
+    let (mut tables, mut trends) = (Tables::default(), Trends::default());
+    open(&mut tables, 0..WORTHWHILE - 1);
+    trends.look(&mut tables, SECOND);
+    assert!(trends.is_empty());
+    open(&mut tables, WORTHWHILE..WORTHWHILE + 1);
+    trends.look(&mut tables, 2 * SECOND);
+    assert_eq!(trends.len(), 1);
+    assert!(trends.of(7, generation(&tables) + 1).is_none());
+    trends.look(&mut Tables::default(), 3 * SECOND);
+    assert!(trends.is_empty());
+}

@@ -1,0 +1,175 @@
+//! A diagnosis as text and as JSON: who holds the fds, and what to make of it.
+
+use std::io::{self, Write};
+
+use serde::Serialize;
+
+use super::{json, sanitize::printable};
+use crate::{
+    diagnose::{
+        diagnosis::Diagnosis,
+        holders::Holder,
+        verdict::{self, Verdict},
+    },
+    model::kind::Kind,
+};
+
+/// Groups that people are shown; scripts get all there are.
+const SHOWN: usize = 5;
+
+/// Lines below a report.
+pub(super) fn write_text(output: &mut impl Write, diagnosis: &Diagnosis) -> io::Result<()> {
+    for holder in diagnosis.holders.iter().take(SHOWN) {
+        writeln!(
+            output,
+            "         {:>7} {:<9} {}",
+            holder.count,
+            holder.kind.to_string(),
+            description(holder, diagnosis)
+        )?;
+    }
+    let rest = diagnosis.holders.iter().skip(SHOWN);
+    let others: u32 = rest.map(|holder| holder.count).sum();
+    if others > 0 {
+        writeln!(output, "         {others:>7} others")?;
+    }
+    match &diagnosis.verdict {
+        Some(verdict) => writeln!(output, "         {}", sentence(verdict)),
+        None => Ok(()),
+    }
+}
+
+fn description(holder: &Holder, diagnosis: &Diagnosis) -> String {
+    let mut parts = Vec::new();
+    match &holder.target {
+        Some(target) => parts.push(printable(target)),
+        None if holder.targets > 1 => parts.push(format!("{} different", holder.targets)),
+        None => {}
+    }
+    let age = |moment_ns| age_words(seconds_between(moment_ns, diagnosis.now_ns));
+    let is_one = holder.count == 1;
+    match (holder.oldest_ns, holder.newest_ns) {
+        (Some(oldest), _) if is_one => parts.push(format!("{} old", age(oldest))),
+        (Some(oldest), Some(newest)) => {
+            parts.push(format!("{} to {} old", age(newest), age(oldest)));
+        }
+        (_, Some(newest)) => parts.push(format!(
+            "{} old to more than {}",
+            age(newest),
+            age_words(traced(diagnosis))
+        )),
+        (_, None) => parts.push(format!("more than {} old", age_words(traced(diagnosis)))),
+    }
+    if holder.inherited > 0 {
+        parts.push(format!("{} inherited", holder.inherited));
+    }
+    parts.join(", ")
+}
+
+/// How long the table has been followed, seconds.
+fn traced(diagnosis: &Diagnosis) -> f64 {
+    seconds_between(diagnosis.since_ns, diagnosis.now_ns)
+}
+
+/// A verdict with what it rests on.
+#[must_use]
+pub(super) fn sentence(verdict: &Verdict) -> String {
+    let growth = verdict
+        .growth_per_min
+        .map_or_else(String::new, |growth| format!(", {growth} a minute"));
+    let evidence: Vec<_> = verdict
+        .evidence
+        .iter()
+        .map(|words| printable(words.as_bytes()))
+        .collect();
+    format!("{}{growth}: {}", verdict.kind, evidence.join("; "))
+}
+
+/// An age for people: no more exact than it is worth.
+#[must_use]
+pub(super) fn age_words(seconds: f64) -> String {
+    const UNITS: [(f64, &str); 3] = [(86_400.0, "d"), (3_600.0, "h"), (60.0, "min")];
+    match UNITS.iter().find(|(unit, _)| seconds >= 2.0 * unit) {
+        Some((unit, name)) => format!("{:.0} {name}", seconds / unit),
+        None if seconds >= 10.0 => format!("{seconds:.0} s"),
+        None => format!("{seconds:.1} s"),
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "seconds, to be read by people")]
+fn seconds_between(from_ns: u64, until_ns: u64) -> f64 {
+    until_ns.saturating_sub(from_ns) as f64 / 1e9
+}
+
+/// Milliseconds are as exact as anybody wants an age.
+fn rounded(seconds: f64) -> f64 {
+    (seconds * 1e3).round() / 1e3
+}
+
+/// One holder as the contract has it.
+#[derive(Serialize)]
+pub(super) struct HolderFields {
+    kind: Kind,
+    target: Option<String>,
+    targets: u32,
+    count: u32,
+    inherited: u32,
+    /// At least so old where `oldest_at_least` says so: it was there before anybody looked.
+    oldest_s: f64,
+    oldest_at_least: bool,
+    newest_s: Option<f64>,
+    stack: Option<[(); 0]>,
+}
+
+/// All holders of a diagnosis.
+pub(super) fn holders(diagnosis: &Diagnosis) -> Vec<HolderFields> {
+    let fields = |holder: &Holder| {
+        let age = |moment_ns| rounded(seconds_between(moment_ns, diagnosis.now_ns));
+        HolderFields {
+            kind: holder.kind,
+            target: holder.target.as_deref().map(json::text),
+            targets: holder.targets,
+            count: holder.count,
+            inherited: holder.inherited,
+            oldest_s: holder
+                .oldest_ns
+                .map_or_else(|| rounded(traced(diagnosis)), age),
+            oldest_at_least: holder.oldest_ns.is_none(),
+            newest_s: holder.newest_ns.map(age),
+            stack: None,
+        }
+    };
+    diagnosis.holders.iter().map(fields).collect()
+}
+
+/// A verdict as the contract has it.
+#[derive(Serialize)]
+pub(super) struct VerdictFields<'a> {
+    kind: verdict::Kind,
+    growth_per_min: Option<f64>,
+    evidence: &'a [String],
+}
+
+impl<'a> From<&'a Verdict> for VerdictFields<'a> {
+    fn from(verdict: &'a Verdict) -> Self {
+        Self {
+            kind: verdict.kind,
+            growth_per_min: verdict.growth_per_min,
+            evidence: &verdict.evidence,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ages_have_the_unit_that_fits() {
+        let words = [0.04, 1.94, 59.0, 119.0, 150.0, 7_300.0, 200_000.0].map(age_words);
+        assert_eq!(
+            words,
+            ["0.0 s", "1.9 s", "59 s", "119 s", "2 min", "2 h", "2 d"]
+        );
+    }
+}
