@@ -81,6 +81,9 @@ pub struct Watch {
     /// End after the first report; exit status 1 if --duration ends before there was one
     #[arg(long)]
     pub once: bool,
+    /// Warn when a table passes so many percent of its soft limit; 100: do not warn
+    #[arg(long, value_name = "PERCENT", default_value_t = 80, value_parser = clap::value_parser!(u8).range(1..=100))]
+    pub warn_at: u8,
     /// End after this time: seconds, or with units (10, 10s, 5m, 1h30m) [default: at Ctrl-C]
     #[arg(short, long, value_name = "TIME", value_parser = duration)]
     pub duration: Option<Duration>,

@@ -18,6 +18,7 @@ use crate::{
     probe::{attach::Session, tables as iterators},
     stream::{
         clock::Clock,
+        decode::Task,
         record::Record,
         recording::{Event, Note},
         ring::Ring,
@@ -120,6 +121,13 @@ impl Tracker {
             std::thread::yield_now();
         }
         Ok(Some(self.end_pass(pass, purpose, handler)))
+    }
+
+    /// Takes in how full the tables are, as the kernel counts them.
+    pub fn look_at_limits(&mut self, tasks: Vec<Task>, handler: &mut impl Handler) {
+        if let Some(news) = self.model.limits.look(tasks) {
+            handler.tap(Event::Note(&Note::Tasks(news)));
+        }
     }
 
     /// Begins a pass that somebody else reads the iterators for.

@@ -1,9 +1,8 @@
 //! `fdtrace audit`: follows every table for a while, then proves that it has got them right.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashMap,
     io::{self, BufWriter, Write},
-    os::unix::fs::MetadataExt,
     path::Path,
     time::{Duration, Instant},
 };
@@ -17,6 +16,7 @@ use super::{
     kernel_log_level, own,
     replay::{Choice, Replay},
     say,
+    wanted::Wanted,
 };
 use crate::{
     cli::Audit,
@@ -33,7 +33,7 @@ use crate::{
     },
     probe::{
         attach::{self, Session},
-        census, cgroup, load, requirements,
+        census, load, requirements,
         scope::{Request, Scope},
     },
     report::{
@@ -53,11 +53,10 @@ pub(super) fn run(args: &Audit) -> Result<Ended> {
     if let Some(path) = &args.source.replay {
         return show(args, &replay(args, path)?);
     }
-    let mut request = Request::from(&args.scope);
+    let request = Request::from(&args.scope);
     request.check()?;
     requirements::check()?;
-    let members = cgroup::all_members(&std::mem::take(&mut request.cgroups))?;
-    let scope = Scope::new(&request)?;
+    Scope::new(&request)?;
     own::raise_limit();
     own::keep_up();
     let options = load::Options {
@@ -75,16 +74,7 @@ pub(super) fn run(args: &Audit) -> Result<Ended> {
     let runtime = runtime.context("starting the runtime")?;
     let verdict = runtime.block_on(async {
         let follow = Follow::new(session, ring)?;
-        audit(
-            args,
-            follow,
-            &Wanted {
-                args,
-                scope: &scope,
-                members: members.as_ref(),
-            },
-        )
-        .await
+        audit(args, follow, &Wanted::live(&args.scope)).await
     })?;
     show(args, &verdict)
 }
@@ -101,36 +91,7 @@ fn show(args: &Audit, verdict: &Verdict) -> Result<Ended> {
     })
 }
 
-/// Whose tables are compared: as they are at the end.
-struct Wanted<'a> {
-    args: &'a Audit,
-    scope: &'a Scope,
-    members: Option<&'a HashSet<u32>>,
-}
-
-impl Wanted<'_> {
-    fn tasks(&self, mut tasks: Vec<Task>) -> Result<Vec<Task>> {
-        let family = self.scope.family()?;
-        let scope = &self.args.scope;
-        let name = scope.comm.as_deref().unwrap_or_default().as_bytes();
-        tasks.retain(|task| {
-            (family.is_empty() || family.contains(&task.tgid))
-                && self
-                    .members
-                    .is_none_or(|members| members.contains(&task.tgid))
-                && (name.is_empty() || task.comm.windows(name.len()).any(|part| part == name))
-                && scope.uid.is_none_or(|uid| user_of(task.tgid) == Some(uid))
-        });
-        Ok(tasks)
-    }
-}
-
-fn user_of(pid: u32) -> Option<u32> {
-    let process = std::fs::metadata(format!("/proc/{pid}")).ok()?;
-    Some(process.uid())
-}
-
-async fn audit(args: &Audit, mut follow: Follow, wanted: &Wanted<'_>) -> Result<Verdict> {
+async fn audit(args: &Audit, mut follow: Follow, wanted: &Wanted) -> Result<Verdict> {
     let mut auditor = Auditor::default();
     follow.learn(&mut auditor).await?;
     if !args.run.quiet {
@@ -142,7 +103,7 @@ async fn audit(args: &Audit, mut follow: Follow, wanted: &Wanted<'_>) -> Result<
     follow.settle(&mut auditor).await?;
     let outcome = follow.compare(&mut auditor).await?;
     let tasks = census::read(&mut follow.session.ebpf, &follow.session.btf)?;
-    let tasks = wanted.tasks(tasks)?;
+    let tasks = wanted.choose(tasks)?;
     let duration = Duration::from_secs_f64(duration_s);
     Ok(verdict(
         follow.followed(duration),

@@ -51,6 +51,8 @@ const ROUTINE: Duration = Duration::from_mins(5);
 const CENSUS: Duration = Duration::from_secs(10);
 /// Looking at all tables takes at most this part of the time where there is nothing but looking.
 const LOOKING: u32 = 10;
+/// Looking at limits takes at most this part of the time.
+const LIMITS: u32 = 100;
 /// Tables this full, in percent of their limits, are followed whatever else there is.
 const FULL: u64 = 25;
 /// So are those that have grown by so many fds within [`CENSUS`].
@@ -78,6 +80,8 @@ pub(super) struct Follow {
     pass_time: Duration,
     /// The iterators could not be read last time.
     is_blind: bool,
+    /// The limits are not looked at before this time.
+    limits_due: Instant,
 }
 
 /// What following has come to, for a summary.
@@ -180,6 +184,7 @@ impl Follow {
             last_pass: Instant::now(),
             pass_time: Duration::ZERO,
             is_blind: false,
+            limits_due: Instant::now(),
         })
     }
 
@@ -305,6 +310,7 @@ impl Follow {
     fn on_second(&mut self, handler: &mut impl Listener) -> Result<()> {
         self.tick += 1;
         self.arm();
+        self.look_at_limits(handler);
         self.tracker.model.second(clock::since_boot_ns());
         handler.second(&mut self.session, &self.tracker.model)?;
         if self.session.backend == Backend::Census {
@@ -336,6 +342,19 @@ impl Follow {
             Some(Order::Resume) => self.resume(handler),
             None => Ok(()),
         }
+    }
+
+    /// How full the tables are, as the kernel counts them: at most a hundredth of the time goes into it.
+    fn look_at_limits(&mut self, handler: &mut impl Listener) {
+        if self.limits_due > Instant::now() {
+            return;
+        }
+        let start = Instant::now();
+        // A process at its own limit may get no fd for the iterator; the next look comes.
+        if let Ok(tasks) = census::read(&mut self.session.ebpf, &self.session.btf) {
+            self.tracker.look_at_limits(tasks, handler);
+        }
+        self.limits_due = Instant::now() + start.elapsed() * LIMITS;
     }
 
     /// Tells the kernel what is wanted, and that the reader is there.

@@ -11,6 +11,7 @@ mod record;
 mod replay;
 mod stdout;
 mod trace;
+mod wanted;
 mod watch;
 
 use std::{

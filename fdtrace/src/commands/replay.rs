@@ -262,6 +262,7 @@ impl Replay {
             }
             Note::Notice { text } => handler.notice(text),
             Note::Task(task) => self.tasks.push(task),
+            Note::Tasks(tasks) => self.tracker.look_at_limits(tasks, handler),
             Note::End { now_ns, duration_s } => {
                 self.move_to(now_ns, handler);
                 self.duration_s = duration_s.unwrap_or(self.duration_s);

@@ -17,6 +17,7 @@ use super::{
     kernel_log_level, own,
     replay::{Choice, Chosen, Replay},
     say,
+    wanted::Wanted,
 };
 use crate::{
     cli::Watch,
@@ -70,7 +71,7 @@ async fn watch(args: &Watch, mut follow: Follow) -> Result<Ended> {
     let format = Format::of(args.run.json);
     let writer = Writer::start(stdout(), format, move || writer_ended.notify_one())
         .context("starting the output thread")?;
-    let mut stream = Stream::new(writer, args.once);
+    let mut stream = Stream::new(writer, args, Wanted::live(&args.scope));
     let started = Instant::now();
     follow.begin(&mut stream)?;
     // Last of all: whoever waits for it may do as it likes from here on, to fdtrace too.
@@ -102,7 +103,7 @@ fn replay(args: &Watch, path: &Path) -> Result<Ended> {
     }
     let writer = Writer::patient(stdout(), Format::of(args.run.json))
         .context("starting the output thread")?;
-    let mut stream = Stream::new(writer, args.once);
+    let mut stream = Stream::new(writer, args, Wanted::recorded(&args.scope));
     stream.start();
     let mut chosen = Chosen {
         inner: &mut stream,

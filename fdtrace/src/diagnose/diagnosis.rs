@@ -16,6 +16,8 @@ pub struct Diagnosis {
     pub since_ns: u64,
     /// What fills it, most first.
     pub holders: Vec<Holder>,
+    /// By how much the table grows steadily, fds a minute; `None` where it does not.
+    pub growth_per_min: Option<f64>,
     /// Leak or load; `None` where the table is not what has run out.
     pub verdict: Option<Verdict>,
 }
@@ -67,17 +69,25 @@ impl Diagnosis {
             made_ns => made_ns,
         };
         let holders = holders(table, model.tables.names(), ends);
-        let verdict = patient.is_about_table().then(|| {
-            Verdict::of(&Evidence {
-                is_exhausted: patient.cause.is_some(),
-                ..Evidence::of(table, trend, Some(patient.soft), holders.first(), now_ns)
-            })
-        });
+        let evidence = Evidence {
+            is_exhausted: patient.cause.is_some(),
+            ..Evidence::of(table, trend, Some(patient.soft), holders.first(), now_ns)
+        };
+        let verdict = patient.is_about_table().then(|| Verdict::of(&evidence));
         Some(Self {
             now_ns,
             since_ns,
             holders,
+            growth_per_min: evidence.growth_per_min(),
             verdict,
         })
+    }
+
+    /// Time until so many are open that are not yet, at this growth; seconds.
+    #[must_use]
+    pub fn seconds_until(&self, used: u64, limit: u64) -> Option<f64> {
+        let left = u32::try_from(limit.saturating_sub(used)).ok()?;
+        let growth = self.growth_per_min.filter(|growth| *growth > 0.0)?;
+        Some(f64::from(left) * 60.0 / growth)
     }
 }

@@ -4,4 +4,5 @@ pub mod call;
 pub mod cause;
 pub mod diagnosis;
 pub mod holders;
+pub mod near_limit;
 pub mod verdict;

@@ -9,6 +9,7 @@ mod evidence;
 use serde::Serialize;
 
 pub use self::evidence::Evidence;
+use self::evidence::{RISE_MIN, SECONDS_MIN};
 
 /// What it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, strum::Display)]
@@ -37,13 +38,6 @@ pub struct Verdict {
     /// What that rests on.
     pub evidence: Vec<String>,
 }
-
-/// Less time tells nothing about growth, seconds.
-const SECONDS_MIN: f64 = 4.0;
-/// Nor do fewer stretches of time.
-const STRETCHES_MIN: usize = 4;
-/// A rise by less is noise.
-const RISE_MIN: u32 = 8;
 
 impl Verdict {
     /// The verdict on a table.
@@ -74,13 +68,12 @@ impl Verdict {
     /// A steady rise of the least number open, made of fds that nobody closes.
     fn leak(evidence: &Evidence) -> Option<Self> {
         let rise = evidence.rise.as_ref()?;
-        let grown = rise.to.checked_sub(rise.from)?;
+        let growth = evidence.growth_per_min()?;
         let (opened, kept) = (rise.early_opened, u64::from(rise.early_kept));
         // What is left of the early ones is what the table had grown by: it never came back. Where it is
         // less, others have taken their places, and more is open because more is done at once.
         let is_kept = kept * 4 >= u64::from(rise.early_grown) * 3;
-        let is_enough = rise.seconds >= SECONDS_MIN && rise.stretches >= STRETCHES_MIN;
-        if !is_enough || grown < RISE_MIN || !rise.is_steady || !is_kept {
+        if !is_kept {
             return None;
         }
         let mut words = vec![format!(
@@ -94,8 +87,7 @@ impl Verdict {
             rise.early_grown
         ));
         words.extend(evidence.cohort.clone());
-        let per_minute = f64::from(grown) / rise.seconds * 60.0;
-        Some(Self::new(Kind::Leak, Some(rounded(per_minute)), words))
+        Some(Self::new(Kind::Leak, Some(growth), words))
     }
 
     /// A peak: the table was less than half as full most of the time.
@@ -196,11 +188,6 @@ fn seconds(seconds: f64) -> String {
     } else {
         format!("{:.0} min", seconds / 60.0)
     }
-}
-
-/// Three digits say enough.
-fn rounded(number: f64) -> f64 {
-    (number * 10.0).round() / 10.0
 }
 
 #[cfg(test)]

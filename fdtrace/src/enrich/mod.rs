@@ -2,3 +2,4 @@
 //! the loop that drains the ring.
 
 pub mod path;
+pub mod process;

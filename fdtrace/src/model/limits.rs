@@ -4,18 +4,40 @@ use rustc_hash::FxHashMap;
 
 use crate::stream::decode::Task;
 
+/// Tables are worth a note in a recording from this part of their limits on: a half.
+const NOTED: u64 = 2;
+/// Tasks noted at once.
+const NOTED_MAX: usize = 1_024;
+
 /// What the kernel has said last of each table.
 #[derive(Debug, Default)]
 pub struct Limits {
     by_thread: FxHashMap<u32, Task>,
+    noted: Vec<Task>,
 }
 
 impl Limits {
     /// All tasks as they are now: one for each process, and one for each thread with a table of its own.
-    pub fn look(&mut self, tasks: impl IntoIterator<Item = Task>) {
+    /// Those whose tables are half full or fuller, if there is anything new about them, for whoever keeps a
+    /// recording: taken in again in place of all, they give the same.
+    pub fn look(&mut self, tasks: Vec<Task>) -> Option<Vec<Task>> {
+        let is_noted = |task: &&Task| {
+            let used = task.used.map_or(0, u64::from);
+            used > 0 && used.saturating_mul(NOTED) >= task.soft
+        };
+        let mut noted: Vec<_> = tasks
+            .iter()
+            .filter(is_noted)
+            .take(NOTED_MAX)
+            .cloned()
+            .collect();
+        noted.sort_unstable_by_key(|task| task.tid);
         self.by_thread.clear();
         let used = tasks.into_iter().filter(|task| task.used != Some(0));
         self.by_thread.extend(used.map(|task| (task.tid, task)));
+        let is_news = noted != self.noted;
+        self.noted.clone_from(&noted);
+        is_news.then_some(noted)
     }
 
     /// All tasks that have a table with something in it.
@@ -27,5 +49,39 @@ impl Limits {
     #[must_use]
     pub fn of(&self, tgid: u32) -> Option<&Task> {
         self.by_thread.get(&tgid)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn task(tid: u32, used: u32) -> Task {
+        Task {
+            files: u64::from(tid),
+            tgid: tid,
+            tid,
+            soft: 100,
+            hard: 200,
+            used: Some(used),
+            comm: b"x".to_vec(),
+        }
+    }
+
+    #[test]
+    fn what_is_worth_a_note_is_noted_when_it_changes() {
+        let mut limits = Limits::default();
+        assert_eq!(limits.look(vec![task(1, 49), task(2, 0)]), None);
+        assert_eq!(limits.all().count(), 1);
+        assert_eq!(limits.look(vec![task(1, 50)]), Some(vec![task(1, 50)]));
+        assert_eq!(limits.look(vec![task(1, 50), task(3, 7)]), None);
+        assert_eq!(limits.look(vec![task(1, 51)]), Some(vec![task(1, 51)]));
+        assert_eq!(limits.of(1).unwrap().used, Some(51));
+        assert_eq!(limits.of(3), None);
+        assert_eq!(
+            limits.look(vec![task(1, 5)]),
+            Some(vec![]),
+            "nothing is news, too"
+        );
     }
 }

@@ -1,6 +1,6 @@
 //! Which processes are watched. Checked before anything is attached, applied by the kernel programs.
 
-use std::{fs::File, os::fd::AsFd, path::PathBuf};
+use std::{collections::HashSet, fs::File, os::fd::AsFd, path::PathBuf};
 
 use anyhow::{Context, Result, bail};
 use aya::{
@@ -120,21 +120,6 @@ impl Scope {
         Ok(())
     }
 
-    /// The processes asked for, with `follow` their descendants of now. Empty: any.
-    pub fn family(&self) -> Result<std::collections::HashSet<u32>> {
-        let mut family: std::collections::HashSet<u32> = self.pids.iter().copied().collect();
-        let parents = if self.follow { parents()? } else { Vec::new() };
-        let mut wave = self.pids.clone();
-        while let Some(parent) = wave.pop() {
-            for (child, _) in parents.iter().filter(|(_, of)| *of == parent) {
-                if family.insert(*child) {
-                    wave.push(*child);
-                }
-            }
-        }
-        Ok(family)
-    }
-
     /// Adds the descendants that watched processes have already. Called once new ones are followed,
     /// so that none is missed in between.
     pub fn add_descendants(&self, ebpf: &mut Ebpf) -> Result<()> {
@@ -154,6 +139,21 @@ impl Scope {
         }
         Ok(())
     }
+}
+
+/// These processes, with `follow` their descendants of now. Empty: any.
+pub fn family(pids: &[u32], follow: bool) -> Result<HashSet<u32>> {
+    let mut family: HashSet<u32> = pids.iter().copied().collect();
+    let parents = if follow { parents()? } else { Vec::new() };
+    let mut wave = pids.to_vec();
+    while let Some(parent) = wave.pop() {
+        for (child, _) in parents.iter().filter(|(_, of)| *of == parent) {
+            if family.insert(*child) {
+                wave.push(*child);
+            }
+        }
+    }
+    Ok(family)
 }
 
 fn pid_set(ebpf: &mut Ebpf) -> Result<HashMap<&mut aya::maps::MapData, u32, u8>> {

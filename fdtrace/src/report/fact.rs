@@ -9,10 +9,12 @@ use crate::{
         call,
         cause::{self, Cause, Host, Silent},
         diagnosis::Diagnosis,
+        near_limit,
     },
+    enrich::process::user_of,
     model::storms::Report,
-    probe::backend::Backend,
-    stream::clock::Clock,
+    probe::{backend::Backend, cgroup},
+    stream::{clock::Clock, decode::Task},
 };
 
 /// Anything a stream says.
@@ -26,12 +28,25 @@ pub enum Fact {
     Event(Box<FdEvent>),
     /// A table ran out, or a call failed as if it had.
     Exhausted(Box<Exhausted>),
+    /// A table has passed the mark below its limit.
+    NearLimit(Box<NearLimit>),
     /// Something was not seen.
     Loss(Loss),
     /// Something that a reader of stderr should know.
     Notice(String),
     /// The stream has ended.
     Summary(Summary),
+}
+
+impl Fact {
+    /// Looks up what only /proc can tell. Not for the loop that reads records.
+    pub fn enrich(&mut self) {
+        match self {
+            Self::Event(event) => event.enrich(),
+            Self::NearLimit(near) => near.enrich(),
+            _ => {}
+        }
+    }
 }
 
 /// One exhaustion. Text is as the traced process wrote it: hostile.
@@ -104,6 +119,63 @@ impl Exhausted {
             diagnosis: None,
             is_news: false,
         }
+    }
+}
+
+/// One table that nears its limit. Text is as the traced process wrote it: hostile.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NearLimit {
+    /// When.
+    pub time: Timestamp,
+    /// The process.
+    pub pid: u32,
+    /// The thread whose table it is.
+    pub tid: u32,
+    /// Its name.
+    pub comm: Vec<u8>,
+    /// Its user, where it is known.
+    pub uid: Option<u32>,
+    /// The cgroup v2 path, where it is known.
+    pub cgroup: Option<Vec<u8>>,
+    /// Numbers taken.
+    pub used: Option<u32>,
+    /// Soft `RLIMIT_NOFILE`.
+    pub soft: u64,
+    /// Numbers taken, in percent of it.
+    pub percent: Option<u64>,
+    /// Who holds them and why, where that is known.
+    pub diagnosis: Option<Diagnosis>,
+}
+
+impl NearLimit {
+    /// A table as the kernel counts it.
+    #[must_use]
+    pub fn new(task: Task, diagnosis: Option<Diagnosis>, clock: Clock) -> Self {
+        Self {
+            time: clock.now(),
+            pid: task.tgid,
+            tid: task.tid,
+            uid: None,
+            cgroup: None,
+            used: task.used,
+            soft: task.soft,
+            percent: near_limit::percent(&task),
+            comm: task.comm,
+            diagnosis,
+        }
+    }
+
+    /// Time until the table is full, if it goes on growing as it does; seconds.
+    #[must_use]
+    pub fn seconds_left(&self) -> Option<f64> {
+        let diagnosis = self.diagnosis.as_ref()?;
+        diagnosis.seconds_until(u64::from(self.used?), self.soft)
+    }
+
+    /// Looks up what only /proc can tell. Not for the loop that reads records.
+    pub fn enrich(&mut self) {
+        self.uid = user_of(self.pid);
+        self.cgroup = cgroup::of_process(self.pid);
     }
 }
 

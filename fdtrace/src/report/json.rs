@@ -9,7 +9,7 @@ use serde_json::ser::{Formatter, Serializer};
 use super::{
     diagnosis::{self, HolderFields, VerdictFields},
     event,
-    fact::{Exhausted, Fact, Loss, Place, Summary},
+    fact::{Exhausted, Fact, Loss, NearLimit, Place, Summary},
     sanitize::is_hostile,
 };
 
@@ -28,6 +28,7 @@ pub fn write(output: &mut impl Write, fact: &Fact) -> io::Result<()> {
             exhausted.time,
             &ExhaustedFields::new(exhausted),
         ),
+        Fact::NearLimit(near) => line(output, "near_limit", near.time, &NearLimitFields::new(near)),
         Fact::Loss(loss) => line(output, "loss", loss.time, &LossFields::from(loss)),
         Fact::Summary(summary) => line(
             output,
@@ -147,6 +148,41 @@ impl<'a> ExhaustedFields<'a> {
             holders: diagnosis.map(diagnosis::holders).unwrap_or_default(),
             verdict: verdict.map(VerdictFields::from),
             remedy: [],
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct NearLimitFields<'a> {
+    pid: u32,
+    tid: u32,
+    comm: String,
+    uid: Option<u32>,
+    cgroup: Option<String>,
+    used: Option<u32>,
+    limit: Option<u64>,
+    percent: Option<u64>,
+    seconds_left: Option<f64>,
+    holders: Vec<HolderFields>,
+    verdict: Option<VerdictFields<'a>>,
+}
+
+impl<'a> NearLimitFields<'a> {
+    fn new(near: &'a NearLimit) -> Self {
+        let diagnosis = near.diagnosis.as_ref();
+        let verdict = diagnosis.and_then(|diagnosis| diagnosis.verdict.as_ref());
+        Self {
+            pid: near.pid,
+            tid: near.tid,
+            comm: text(&near.comm),
+            uid: near.uid,
+            cgroup: near.cgroup.as_deref().map(text),
+            used: near.used,
+            limit: finite(near.soft),
+            percent: near.percent,
+            seconds_left: near.seconds_left().map(f64::round),
+            holders: diagnosis.map(diagnosis::holders).unwrap_or_default(),
+            verdict: verdict.map(VerdictFields::from),
         }
     }
 }

@@ -5,8 +5,9 @@ use std::io::{self, Write};
 use jiff::tz::TimeZone;
 
 use super::{
-    diagnosis, event,
-    fact::{Exhausted, Fact, Loss, Place, Summary},
+    diagnosis::{self, age_words},
+    event,
+    fact::{Exhausted, Fact, Loss, NearLimit, Place, Summary},
     sanitize::printable,
 };
 use crate::diagnose::cause::{Cause, Silent};
@@ -18,6 +19,7 @@ pub fn write(output: &mut impl Write, fact: &Fact) -> io::Result<()> {
         Fact::StartTrace => event::write_header(output),
         Fact::Event(event) => event::write_text(output, event),
         Fact::Exhausted(exhausted) => write_exhausted(output, exhausted),
+        Fact::NearLimit(near) => write_near_limit(output, near),
         Fact::Loss(_) | Fact::Notice(_) | Fact::Summary(_) => Ok(()),
     }
 }
@@ -62,6 +64,39 @@ fn write_exhausted(output: &mut impl Write, exhausted: &Exhausted) -> io::Result
     }
     writeln!(output, "         {}", details.join(", "))?;
     match exhausted.diagnosis.as_ref().filter(|_| exhausted.is_news) {
+        Some(diagnosis) => diagnosis::write_text(output, diagnosis),
+        None => Ok(()),
+    }
+}
+
+/// In the columns of the others: nothing has failed yet.
+fn write_near_limit(output: &mut impl Write, near: &NearLimit) -> io::Result<()> {
+    let time = near.time.to_zoned(TimeZone::system());
+    writeln!(
+        output,
+        "{:<8} {:>7} {:<15} {:<14} {:<6} {:>7} {:>7} {:>8}",
+        time.strftime("%H:%M:%S").to_string(),
+        near.pid,
+        printable(&near.comm),
+        "(near limit)",
+        "-",
+        count(near.used.map(u64::from)),
+        limit(near.soft),
+        "-",
+    )?;
+    let mut details = vec![format!("{} % of the soft limit", count(near.percent))];
+    if let Some(seconds) = near.seconds_left() {
+        details.push(format!("full in {} at this rate", age_words(seconds)));
+    }
+    if near.tid != near.pid {
+        details.push(format!("table of thread {}", near.tid));
+    }
+    details.extend(near.uid.map(|uid| format!("uid {uid}")));
+    if let Some(cgroup) = near.cgroup.as_deref().filter(|cgroup| *cgroup != b"/") {
+        details.push(format!("cgroup {}", printable(cgroup)));
+    }
+    writeln!(output, "         {}", details.join(", "))?;
+    match &near.diagnosis {
         Some(diagnosis) => diagnosis::write_text(output, diagnosis),
         None => Ok(()),
     }

@@ -129,10 +129,8 @@ fn write_all(
 ) -> io::Result<()> {
     let mut output = BufWriter::new(output);
     while let Ok(mut fact) = facts.recv() {
-        if let Fact::Event(event) = &mut fact
-            && is_live
-        {
-            event.enrich();
+        if is_live {
+            fact.enrich();
         }
         match &fact {
             Fact::Loss(loss) => say(&text::loss(loss)),

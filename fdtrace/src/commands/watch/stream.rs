@@ -5,8 +5,17 @@ use fdtrace_common::alarm::StormKey;
 
 use super::diagnoses::Diagnoses;
 use crate::{
-    commands::follow::{Counts, Followed, Listener, Lost},
-    diagnose::{cause::Host, diagnosis::Patient},
+    cli::Watch,
+    commands::{
+        follow::{Counts, Followed, Listener, Lost},
+        wanted::Wanted,
+    },
+    diagnose::{
+        cause::Host,
+        diagnosis::{Diagnosis, Patient},
+        holders::Ends,
+        near_limit::NearLimit,
+    },
     model::{
         Model,
         names::Names,
@@ -15,7 +24,7 @@ use crate::{
     },
     probe::host,
     report::{
-        fact::{Exhausted, Fact, Loss, Place, Summary},
+        fact::{self, Exhausted, Fact, Loss, Place, Summary},
         writer::Writer,
     },
     stream::{clock::Clock, decode::Alarm},
@@ -40,13 +49,17 @@ pub(super) struct Stream {
     /// The host as it was when it was recorded; `None`: as it is now.
     host: Option<Host>,
     diagnoses: Diagnoses,
+    near_limit: NearLimit,
+    wanted: Wanted,
 }
 
 impl Stream {
     /// Nothing read yet, nothing reported.
-    pub(super) fn new(writer: Writer, once: bool) -> Self {
+    pub(super) fn new(writer: Writer, args: &Watch, wanted: Wanted) -> Self {
         Self {
-            once,
+            once: args.once,
+            near_limit: NearLimit::new(args.warn_at),
+            wanted,
             storms: Storms::default(),
             writer,
             early: Some(Vec::new()),
@@ -110,6 +123,26 @@ impl Stream {
                 }
                 self.diagnoses.forget(&key);
             }
+        }
+        Ok(())
+    }
+
+    /// Warns of tables that have come near their limits.
+    fn warn(&mut self, model: &Model) -> Result<()> {
+        let past = self.near_limit.look(model.limits.all());
+        let now_ns = self.clock.now_ns();
+        for task in self.near_limit.tell(self.wanted.choose(past)?) {
+            let patient = Patient {
+                files: task.files,
+                tid: task.tid,
+                tgid: task.tgid,
+                soft: task.soft,
+                cause: None,
+                used: task.used,
+            };
+            let diagnosis = Diagnosis::of(patient, model, &Ends::default(), now_ns);
+            let near = fact::NearLimit::new(task, diagnosis, self.clock);
+            self.send(Fact::NearLimit(Box::new(near)));
         }
         Ok(())
     }
@@ -205,6 +238,7 @@ impl Listener for Stream {
             self.report(report, model);
         }
         self.forget_ended(counts, model, now_ns)?;
+        self.warn(model)?;
         self.tell_dropped();
         Ok(())
     }

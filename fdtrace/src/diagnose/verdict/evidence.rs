@@ -11,6 +11,13 @@ use crate::{
 /// This full, in percent of the limit, a table cannot grow any more.
 const FULL: u64 = 95;
 
+/// Less time tells nothing about growth, seconds.
+pub(super) const SECONDS_MIN: f64 = 4.0;
+/// Nor do fewer stretches of time.
+const STRETCHES_MIN: usize = 4;
+/// A rise by less is noise.
+pub(super) const RISE_MIN: u32 = 8;
+
 /// What has been seen.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Evidence {
@@ -131,6 +138,19 @@ impl Evidence {
                 .filter(|holder| holder.count > table.open / 2)
                 .map(|holder| cohort(holder, table.open)),
         }
+    }
+}
+
+impl Evidence {
+    /// By how much the least number open grows a minute, where it has grown steadily for long enough.
+    #[must_use]
+    pub fn growth_per_min(&self) -> Option<f64> {
+        let rise = self.rise.as_ref()?;
+        let grown = rise.to.saturating_sub(rise.from);
+        let is_enough = rise.seconds >= SECONDS_MIN && rise.stretches >= STRETCHES_MIN;
+        let is_growing = is_enough && rise.is_steady && grown >= RISE_MIN;
+        // A tenth is as exact as it gets.
+        is_growing.then(|| (f64::from(grown) / rise.seconds * 600.0).round() / 10.0)
     }
 }
 

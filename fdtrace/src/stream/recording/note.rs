@@ -69,6 +69,8 @@ pub enum Note {
     },
     /// One table as the kernel counts it, at the end.
     Task(Task),
+    /// All tables that are half full or fuller, as the kernel counts them now.
+    Tasks(Vec<Task>),
     /// The last item of a recording that was not cut off.
     End {
         /// When.
