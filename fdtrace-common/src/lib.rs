@@ -6,6 +6,7 @@
 //! * [`census`]: one task's fd table as an iterator finds it.
 //! * [`control`]: what the user side tells running programs, and the counters they keep.
 //! * [`file`]: one open fd as the file iterator finds it.
+//! * [`held`]: what a table holds when it has run out.
 //! * [`fields`]: every kernel struct member that a program reads, resolved from BTF before loading.
 #![no_std]
 
@@ -15,6 +16,7 @@ pub mod change;
 pub mod control;
 pub mod fields;
 pub mod file;
+pub mod held;
 pub mod record;
 
 /// A number the kernel could not give: a count too long to take there, a field that is absent.

@@ -21,7 +21,7 @@ use fdtrace_common::{
 
 use crate::{
     call::{self, Call},
-    control,
+    control, held,
     kernel::{self, Address, member, offset},
     paths, ring, scope,
 };
@@ -85,6 +85,9 @@ pub(crate) fn raise(failure: Failure, registers: Address) {
         padding: 0,
     };
     if let Some(failures) = count(&key) {
+        if failures == 1 {
+            held::tell(key.files);
+        }
         tell(&key, failures, registers);
     }
 }

@@ -243,6 +243,12 @@ impl Table {
         read(pointers + u64::from(fd) * 8)
     }
 
+    /// Where its file pointers lie.
+    #[inline(always)]
+    pub(crate) fn pointers(self) -> Address {
+        member(self.fdt, &offset::FDT_FD)
+    }
+
     /// Is the number taken, with or without a file? It must lie within the table.
     #[inline(always)]
     pub(crate) fn is_taken(self, fd: u32) -> bool {

@@ -84,6 +84,7 @@ impl Tracker {
                 self.records += 1;
                 self.model.tables.apply(change, handler);
             }
+            Ok(Record::Held(held)) => self.model.hold(held),
             Ok(Record::Mark) => self.marks += 1,
             Err(error) => log::warn!("{error}"),
         }

@@ -2,10 +2,10 @@
 
 use super::{
     cause::Cause,
-    holders::{Ends, Holder, holders},
+    holders::{Holder, holders},
     verdict::{Evidence, Verdict},
 };
-use crate::model::Model;
+use crate::model::{Model, held::HeldTable};
 
 /// What is known of a table when it has run out, or nearly.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -54,21 +54,25 @@ impl Patient {
 }
 
 impl Diagnosis {
-    /// The diagnosis; `None` where the table is not known, or is another process's by now.
+    /// The diagnosis; `None` where the table is not known, or is another process's by now. What the kernel
+    /// has told of it on the spot goes before what was followed.
     #[must_use]
-    pub fn of(patient: Patient, model: &Model, ends: &Ends, now_ns: u64) -> Option<Self> {
-        let user = model.tables.thread(patient.tid)?;
-        let table = model.tables.table(patient.files)?;
-        if (user.files, user.tgid) != (patient.files, patient.tgid) {
-            return None;
-        }
+    pub fn of(patient: Patient, model: &Model, now_ns: u64) -> Option<Self> {
+        let user = model.tables.thread(patient.tid);
+        let is_user =
+            user.is_some_and(|user| (user.files, user.tgid) == (patient.files, patient.tgid));
+        let known = model.tables.table(patient.files).filter(|_| is_user);
+        let held = model.held.of(patient.files, patient.tid);
+        let told = held.map(|held| held.applied_to(known, model.tables.looked_ns()));
+        let table = told.as_ref().or(known)?;
+        let ends = held.map(HeldTable::ends).unwrap_or_default();
         let trend = model.trends.of(patient.files, table.generation);
         let first = trend.and_then(|trend| trend.stretches().first());
         let since_ns = match table.made_ns {
             0 => first.map_or(now_ns, |first| first.from_ns),
             made_ns => made_ns,
         };
-        let holders = holders(table, model.tables.names(), ends);
+        let holders = holders(table, model.tables.names(), &ends);
         let evidence = Evidence {
             is_exhausted: patient.cause.is_some(),
             ..Evidence::of(table, trend, Some(patient.soft), holders.first(), now_ns)

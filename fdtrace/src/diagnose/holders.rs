@@ -3,6 +3,7 @@
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::model::{
+    held::Ends,
     kind::Kind,
     names::{NameId, Names},
     tables::{slot::Slot, table::Table},
@@ -36,9 +37,6 @@ pub struct Holder {
     /// The newest of them, to be looked at: its number and inode.
     pub example: (u32, u64),
 }
-
-/// Where sockets of a table lead to, by fd: as far as the kernel has told. Hostile text.
-pub type Ends = FxHashMap<u32, Vec<u8>>;
 
 /// What groups are made by.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]

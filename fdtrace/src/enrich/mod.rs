@@ -1,5 +1,6 @@
 //! What the kernel's records leave open, and what is looked up beside the reading of records: never in
 //! the loop that drains the ring.
 
+pub mod holders;
 pub mod path;
 pub mod process;

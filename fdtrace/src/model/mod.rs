@@ -2,6 +2,7 @@
 
 pub mod file;
 pub mod fullest;
+pub mod held;
 pub mod history;
 pub mod kind;
 pub mod limits;
@@ -11,7 +12,9 @@ pub mod storms;
 pub mod tables;
 pub mod trend;
 
-use self::{limits::Limits, tables::Tables, trend::Trends};
+use fdtrace_common::held::HeldRecord;
+
+use self::{held::Held, limits::Limits, tables::Tables, trend::Trends};
 
 /// Everything that is known.
 #[derive(Debug, Default)]
@@ -22,11 +25,19 @@ pub struct Model {
     pub trends: Trends,
     /// How full they may be.
     pub limits: Limits,
+    /// What they held when they ran out.
+    pub held: Held,
 }
 
 impl Model {
+    /// A slot of a table that has just run out.
+    pub fn hold(&mut self, record: &HeldRecord) {
+        self.held.take(record, self.tables.names_mut());
+    }
+
     /// A second has gone by.
     pub fn second(&mut self, now_ns: u64) {
         self.trends.look(&mut self.tables, now_ns);
+        self.held.forget_before(now_ns, self.tables.names_mut());
     }
 }

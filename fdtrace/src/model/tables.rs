@@ -148,6 +148,17 @@ impl Tables {
         &self.names
     }
 
+    /// The same, for slots that are kept elsewhere.
+    pub(super) fn names_mut(&mut self) -> &mut Names {
+        &mut self.names
+    }
+
+    /// When the last pass has ended, nanoseconds since boot; 0: there was none.
+    #[must_use]
+    pub fn looked_ns(&self) -> u64 {
+        self.looked_ns
+    }
+
     /// Fds open on the whole host.
     #[must_use]
     pub fn open(&self) -> u64 {

@@ -11,7 +11,7 @@ use crate::{
         diagnosis::Diagnosis,
         near_limit,
     },
-    enrich::process::user_of,
+    enrich::{self, process::user_of},
     model::storms::Report,
     probe::{backend::Backend, cgroup},
     stream::{clock::Clock, decode::Task},
@@ -44,6 +44,7 @@ impl Fact {
         match self {
             Self::Event(event) => event.enrich(),
             Self::NearLimit(near) => near.enrich(),
+            Self::Exhausted(exhausted) => exhausted.enrich(),
             _ => {}
         }
     }
@@ -122,6 +123,15 @@ impl Exhausted {
     }
 }
 
+impl Exhausted {
+    /// Looks up what only /proc can tell. Not for the loop that reads records.
+    pub fn enrich(&mut self) {
+        if let Some(diagnosis) = &mut self.diagnosis {
+            enrich::holders::find_paths(&mut diagnosis.holders, self.pid);
+        }
+    }
+}
+
 /// One table that nears its limit. Text is as the traced process wrote it: hostile.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NearLimit {
@@ -174,6 +184,9 @@ impl NearLimit {
 
     /// Looks up what only /proc can tell. Not for the loop that reads records.
     pub fn enrich(&mut self) {
+        if let Some(diagnosis) = &mut self.diagnosis {
+            enrich::holders::find_paths(&mut diagnosis.holders, self.pid);
+        }
         self.uid = user_of(self.pid);
         self.cgroup = cgroup::of_process(self.pid);
     }

@@ -2,9 +2,10 @@
 
 use fdtrace_common::{
     change::{BitsRecord, CloseRecord, CopyRecord, OpenRecord, SlotsRecord, ThreadRecord},
+    held::HeldRecord,
     record::{
         RECORD_ALARM, RECORD_BOUND, RECORD_CLOSED, RECORD_COPIED, RECORD_COPIED_SLOTS,
-        RECORD_EXECUTED, RECORD_EXITED, RECORD_MARK, RECORD_OPENED, RECORD_RENAMED,
+        RECORD_EXECUTED, RECORD_EXITED, RECORD_HELD, RECORD_MARK, RECORD_OPENED, RECORD_RENAMED,
         RECORD_REPLACED, RECORD_SEEN,
     },
 };
@@ -17,6 +18,8 @@ pub enum Record<'a> {
     Alarm(&'a [u8]),
     /// A change of a table.
     Change(Changed<'a>),
+    /// A slot of a table that has just run out.
+    Held(&'a HeldRecord),
     /// The iterator has come to its end.
     Mark,
 }
@@ -61,6 +64,7 @@ impl<'a> Record<'a> {
         let change = match kind {
             RECORD_ALARM => return Ok(Self::Alarm(bytes)),
             RECORD_MARK => return Ok(Self::Mark),
+            RECORD_HELD => return Ok(Self::Held(whole(bytes, kind)?)),
             RECORD_OPENED | RECORD_REPLACED | RECORD_SEEN => Changed::Opened(whole(bytes, kind)?),
             RECORD_CLOSED => Changed::Closed(whole(bytes, kind)?),
             RECORD_COPIED => Changed::Copied(whole(bytes, kind)?),

@@ -7,7 +7,6 @@ use fdtrace_common::alarm::StormKey;
 use crate::{
     diagnose::{
         diagnosis::{Diagnosis, Patient},
-        holders::Ends,
         verdict,
     },
     model::Model,
@@ -38,7 +37,7 @@ impl Diagnoses {
         now_ns: u64,
     ) -> (Option<Diagnosis>, bool) {
         let before = self.latest.get(&key);
-        let Some(diagnosis) = Diagnosis::of(patient, model, &Ends::default(), now_ns) else {
+        let Some(diagnosis) = Diagnosis::of(patient, model, now_ns) else {
             return (before.map(|told| told.diagnosis.clone()), false);
         };
         let is_news = before.is_none_or(|told| {

@@ -13,7 +13,6 @@ use crate::{
     diagnose::{
         cause::Host,
         diagnosis::{Diagnosis, Patient},
-        holders::Ends,
         near_limit::NearLimit,
     },
     model::{
@@ -140,7 +139,7 @@ impl Stream {
                 cause: None,
                 used: task.used,
             };
-            let diagnosis = Diagnosis::of(patient, model, &Ends::default(), now_ns);
+            let diagnosis = Diagnosis::of(patient, model, now_ns);
             let near = fact::NearLimit::new(task, diagnosis, self.clock);
             self.send(Fact::NearLimit(Box::new(near)));
         }

@@ -11,8 +11,9 @@ use zerocopy::FromZeros;
 
 use super::*;
 use crate::{
-    diagnose::holders::{Ends, holders},
+    diagnose::holders::holders,
     model::{
+        held::Ends,
         tables::{Tables, reconcile::Purpose},
         trend::Trends,
     },

@@ -1,0 +1,39 @@
+//! What a table holds at the moment when it has run out, told slot by slot before the alarm itself.
+
+use crate::change::OpenRecord;
+
+/// Bytes kept of a unix socket's path.
+pub const UNIX_KEPT: usize = 64;
+/// Slots of a table that are told.
+pub const HELD_MAX: u32 = 4_096;
+
+/// One open slot, and where its socket leads to.
+#[cfg_attr(
+    feature = "user",
+    derive(
+        zerocopy::FromBytes,
+        zerocopy::IntoBytes,
+        zerocopy::Immutable,
+        zerocopy::KnownLayout
+    )
+)]
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct HeldRecord {
+    /// The slot, with the kind `RECORD_HELD`. Its `tgid` and `tid` are those of the thread that ran out;
+    /// its `time_ns` is when.
+    pub slot: OpenRecord,
+    /// The other end's IPv4 or IPv6 address, network byte order; zeroes where there is none.
+    pub remote: [u8; 16],
+    /// The other end's port.
+    pub remote_port: u16,
+    /// This end's port.
+    pub local_port: u16,
+    /// Bytes of `unix` in use.
+    pub unix_length: u32,
+    /// The path of a unix socket, or of the one that it is connected to, cut where it is longer; an
+    /// abstract name starts with a NUL. Hostile text.
+    pub unix: [u8; UNIX_KEPT],
+}
+
+const _: () = assert!(size_of::<HeldRecord>() == 208);

@@ -1,0 +1,172 @@
+//! What tables held when they ran out, as the kernel told it on the spot: also of processes that are gone
+//! a moment later, of tables that no look has shown yet, and with the ends of their sockets.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use fdtrace_common::held::{HELD_MAX, HeldRecord};
+use rustc_hash::{FxHashMap, FxHashSet};
+
+use super::{
+    kind::{AF_INET, AF_INET6, AF_UNIX, Kind},
+    names::Names,
+    tables::{slot::Slot, table::Table},
+};
+
+/// Tables kept at once.
+const TABLES_MAX: usize = 64;
+/// They are kept for so long, nanoseconds: the alarm comes right behind its table.
+const KEPT_NS: u64 = 2_000_000_000;
+
+/// Where sockets of a table lead to, by fd: as far as the kernel has told. Hostile text.
+pub type Ends = FxHashMap<u32, Vec<u8>>;
+
+/// The tables told last.
+#[derive(Debug, Default)]
+pub struct Held {
+    /// By table and the thread that ran into its limit.
+    tables: FxHashMap<(u64, u32), HeldTable>,
+}
+
+/// One of them.
+#[derive(Debug, Default)]
+pub struct HeldTable {
+    time_ns: u64,
+    slots: Vec<(u32, Slot)>,
+    sockets: Vec<(u32, Kind, HeldRecord)>,
+}
+
+impl Held {
+    /// Takes a slot in.
+    pub fn take(&mut self, record: &HeldRecord, names: &mut Names) {
+        let key = (record.slot.files, record.slot.tid);
+        if !self.tables.contains_key(&key) && self.tables.len() >= TABLES_MAX {
+            return;
+        }
+        let table = self.tables.entry(key).or_default();
+        if table
+            .slots
+            .last()
+            .is_some_and(|(fd, _)| *fd >= record.slot.fd)
+        {
+            // From the beginning again.
+            table.clear(names);
+        }
+        let mut slot = Slot::new(&record.slot, names);
+        slot.since_ns = 0;
+        table.time_ns = record.slot.time_ns;
+        table.slots.push((record.slot.fd, slot));
+        if record.slot.family != 0 {
+            table.sockets.push((record.slot.fd, slot.kind, *record));
+        }
+    }
+
+    /// What a table held when this thread ran into its limit.
+    #[must_use]
+    pub fn of(&self, files: u64, tid: u32) -> Option<&HeldTable> {
+        self.tables.get(&(files, tid))
+    }
+
+    /// Forgets what is too old to belong to an alarm that is still to come.
+    pub fn forget_before(&mut self, now_ns: u64, names: &mut Names) {
+        self.tables.retain(|_, table| {
+            let is_new = table.time_ns.saturating_add(KEPT_NS) > now_ns;
+            if !is_new {
+                table.clear(names);
+            }
+            is_new
+        });
+    }
+}
+
+impl HeldTable {
+    fn clear(&mut self, names: &mut Names) {
+        for (_, slot) in self.slots.drain(..) {
+            names.give_back(slot.name);
+        }
+        self.sockets.clear();
+    }
+
+    /// The table as it was, from what was known of it: what has come since the last look, at `looked_ns`,
+    /// is as old as that at most.
+    #[must_use]
+    pub fn applied_to(&self, known: Option<&Table>, looked_ns: u64) -> Table {
+        let mut table = known.cloned().unwrap_or_default();
+        let held: FxHashSet<u32> = self.slots.iter().map(|(fd, _)| *fd).collect();
+        let told = table
+            .slots()
+            .map(|(fd, _)| fd)
+            .take_while(|fd| *fd < HELD_MAX);
+        let gone: Vec<u32> = told.filter(|fd| !held.contains(fd)).collect();
+        for fd in gone {
+            table.take(fd, 0);
+        }
+        for (fd, slot) in &self.slots {
+            if table.get(*fd).is_some_and(|known| known.file == slot.file) {
+                continue;
+            }
+            let slot = Slot {
+                since_ns: if known.is_some() { looked_ns } else { 0 },
+                ..*slot
+            };
+            // Only numbers that no table has are refused.
+            let _ = table.put(*fd, slot, 0);
+        }
+        table
+    }
+
+    /// Where its sockets lead to: to the other end where they have connected to it, else to the port that
+    /// they came in by or wait on, or a unix socket's path.
+    #[must_use]
+    pub fn ends(&self) -> Ends {
+        let listens = |(_, kind, record): &&(u32, Kind, HeldRecord)| {
+            *kind == Kind::Tcp && record.remote_port == 0 && record.local_port != 0
+        };
+        let listening = self.sockets.iter().filter(listens);
+        let ports: FxHashSet<u16> = listening.map(|(_, _, record)| record.local_port).collect();
+        let ends = self.sockets.iter().filter_map(|(fd, _, record)| {
+            let end = match u32::from(record.slot.family) {
+                AF_INET | AF_INET6 => internet_end(record, &ports)?,
+                AF_UNIX => unix_end(record)?,
+                _ => return None,
+            };
+            Some((*fd, end))
+        });
+        ends.collect()
+    }
+}
+
+fn internet_end(record: &HeldRecord, listening: &FxHashSet<u16>) -> Option<Vec<u8>> {
+    let port = record.local_port;
+    if record.remote_port == 0 {
+        return (port != 0).then(|| format!("*:{port}").into_bytes());
+    }
+    if listening.contains(&port) {
+        return Some(format!("clients of *:{port}").into_bytes());
+    }
+    let bytes = record.remote;
+    let address = if u32::from(record.slot.family) == AF_INET6 {
+        IpAddr::from(Ipv6Addr::from(bytes)).to_canonical()
+    } else {
+        IpAddr::from(Ipv4Addr::new(bytes[0], bytes[1], bytes[2], bytes[3]))
+    };
+    Some(
+        SocketAddr::new(address, record.remote_port)
+            .to_string()
+            .into_bytes(),
+    )
+}
+
+fn unix_end(record: &HeldRecord) -> Option<Vec<u8>> {
+    let length = (record.unix_length as usize).min(record.unix.len());
+    match &record.unix[..length] {
+        [] => None,
+        [0, name @ ..] => Some([b"@", name].concat()),
+        path => {
+            let path = path.split(|byte| *byte == 0).next()?;
+            Some(path.to_vec())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
