@@ -12,8 +12,10 @@ use super::{
     tables::{slot::Slot, table::Table},
 };
 
-/// Tables kept at once.
+/// Tables kept at once: the newest.
 const TABLES_MAX: usize = 64;
+/// Slots kept at once, all tables together: 8 MiB if all of them are sockets.
+const SLOTS_MAX: usize = 8 * HELD_MAX as usize;
 /// They are kept for so long, nanoseconds: the alarm comes right behind its table.
 const KEPT_NS: u64 = 2_000_000_000;
 
@@ -25,6 +27,7 @@ pub type Ends = FxHashMap<u32, Vec<u8>>;
 pub struct Held {
     /// By table and the thread that ran into its limit.
     tables: FxHashMap<(u64, u32), HeldTable>,
+    slots: usize,
 }
 
 /// One of them.
@@ -39,18 +42,18 @@ impl Held {
     /// Takes a slot in.
     pub fn take(&mut self, record: &HeldRecord, names: &mut Names) {
         let key = (record.slot.files, record.slot.tid);
-        if !self.tables.contains_key(&key) && self.tables.len() >= TABLES_MAX {
-            return;
+        let is_new = !self.tables.contains_key(&key);
+        if is_new && self.tables.len() >= TABLES_MAX || self.slots >= SLOTS_MAX {
+            self.forget_oldest(names);
         }
         let table = self.tables.entry(key).or_default();
-        if table
-            .slots
-            .last()
-            .is_some_and(|(fd, _)| *fd >= record.slot.fd)
-        {
+        let last = table.slots.last();
+        if last.is_some_and(|(fd, _)| *fd >= record.slot.fd) {
             // From the beginning again.
+            self.slots -= table.slots.len();
             table.clear(names);
         }
+        self.slots += 1;
         let mut slot = Slot::new(&record.slot, names);
         slot.since_ns = 0;
         table.time_ns = record.slot.time_ns;
@@ -68,13 +71,24 @@ impl Held {
 
     /// Forgets what is too old to belong to an alarm that is still to come.
     pub fn forget_before(&mut self, now_ns: u64, names: &mut Names) {
+        let slots = &mut self.slots;
         self.tables.retain(|_, table| {
             let is_new = table.time_ns.saturating_add(KEPT_NS) > now_ns;
             if !is_new {
+                *slots -= table.slots.len();
                 table.clear(names);
             }
             is_new
         });
+    }
+
+    fn forget_oldest(&mut self, names: &mut Names) {
+        let oldest = self.tables.iter().min_by_key(|(_, table)| table.time_ns);
+        let oldest = oldest.map(|(key, _)| *key);
+        if let Some(mut table) = oldest.and_then(|key| self.tables.remove(&key)) {
+            self.slots -= table.slots.len();
+            table.clear(names);
+        }
     }
 }
 

@@ -137,10 +137,27 @@ fn a_second_walk_replaces_the_first_and_names_are_given_back() {
     assert!(all.of(1, 9).is_some());
     all.forget_before(KEPT_NS + 50, &mut names);
     assert!(all.of(1, 9).is_none() && names.is_empty());
+}
+
+#[test]
+fn the_newest_are_kept_and_no_more_than_there_is_room_for() {
+    let (mut all, mut names) = (Held::default(), Names::default());
     for tid in 0..1_000 {
         let mut record = held(0, 5);
-        record.slot.tid = tid;
+        (record.slot.tid, record.slot.time_ns) = (tid, u64::from(tid));
         all.take(&record, &mut names);
     }
-    assert_eq!(all.tables.len(), TABLES_MAX);
+    assert_eq!((all.tables.len(), all.slots), (TABLES_MAX, TABLES_MAX));
+    assert!(all.of(1, 999).is_some() && all.of(1, 900).is_none());
+    for tid in 1_000..1_040 {
+        for fd in 0..HELD_MAX {
+            let mut record = held(fd, 5);
+            (record.slot.tid, record.slot.time_ns) = (tid, u64::from(tid));
+            all.take(&record, &mut names);
+        }
+    }
+    assert!(all.slots <= SLOTS_MAX, "{}", all.slots);
+    assert_eq!(all.of(1, 1_039).unwrap().slots.len(), HELD_MAX as usize);
+    all.forget_before(u64::MAX, &mut names);
+    assert_eq!((all.slots, names.len()), (0, 0));
 }
