@@ -1,7 +1,7 @@
 //! Tables that near their limits: told once when they pass a mark, and again only after they have been
 //! well below it. Pure.
 
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::stream::decode::Task;
 
@@ -29,6 +29,9 @@ pub struct NearLimit {
     mark: u64,
     /// By thread, and its table.
     told: FxHashMap<(u32, u64), u64>,
+    /// Tables that were full at the last look: of most of them an exhaustion is told a moment later, and
+    /// a warning would come too late.
+    full: FxHashSet<(u32, u64)>,
     look: u64,
 }
 
@@ -39,6 +42,7 @@ impl NearLimit {
         Self {
             mark: u64::from(mark),
             told: FxHashMap::default(),
+            full: FxHashSet::default(),
             look: 0,
         }
     }
@@ -51,11 +55,15 @@ impl NearLimit {
         }
         self.look += 1;
         let mut past: Vec<(u64, &Task)> = Vec::new();
+        let full_before = std::mem::take(&mut self.full);
         for task in tasks {
             let key = (task.tid, task.files);
             match percent(task) {
                 Some(percent) if percent >= self.mark => match self.told.get_mut(&key) {
                     Some(look) => *look = self.look,
+                    None if percent >= 100 && !full_before.contains(&key) => {
+                        self.full.insert(key);
+                    }
                     None => past.push((percent, task)),
                 },
                 Some(percent) if percent.saturating_add(HYSTERESIS) > self.mark => {
@@ -156,8 +164,18 @@ mod tests {
     }
 
     #[test]
-    fn a_mark_of_a_hundred_turns_it_off_and_a_limit_of_nothing_is_full() {
-        assert_eq!(told(&mut NearLimit::new(100), &[task(1, 100, 100)]), NOBODY);
-        assert_eq!(told(&mut NearLimit::new(80), &[task(1, 3, 0)]), [1]);
+    fn a_mark_of_a_hundred_turns_it_off() {
+        let mut near = NearLimit::new(100);
+        assert_eq!(told(&mut near, &[task(1, 100, 100)]), NOBODY);
+        assert_eq!(told(&mut near, &[task(1, 100, 100)]), NOBODY);
+    }
+
+    #[test]
+    fn a_full_table_is_told_if_nothing_comes_of_it_until_the_next_look() {
+        let mut near = NearLimit::new(80);
+        let tasks = [task(1, 100, 100), task(2, 3, 0)];
+        assert_eq!(told(&mut near, &tasks), NOBODY);
+        assert_eq!(told(&mut near, &tasks), [1, 2]);
+        assert_eq!(told(&mut near, &tasks), NOBODY);
     }
 }

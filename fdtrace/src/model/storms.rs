@@ -89,6 +89,12 @@ impl Storms {
         }
     }
 
+    /// Has a process had a failure lately?
+    #[must_use]
+    pub fn has(&self, tgid: u32) -> bool {
+        self.storms.keys().any(|key| key.tgid == tgid)
+    }
+
     /// The kinds whose counts may have grown since their last record.
     #[must_use]
     pub fn active(&self, now_ns: u64) -> Vec<StormKey> {

@@ -128,7 +128,9 @@ impl Stream {
 
     /// Warns of tables that have come near their limits.
     fn warn(&mut self, model: &Model) -> Result<()> {
-        let past = self.near_limit.look(model.limits.all());
+        // Who has run out needs no warning any more.
+        let mut past = self.near_limit.look(model.limits.all());
+        past.retain(|task| !self.storms.has(task.tgid));
         let now_ns = self.clock.now_ns();
         for task in self.near_limit.tell(self.wanted.choose(past)?) {
             let patient = Patient {
