@@ -21,6 +21,9 @@ pub(crate) const EXAMPLES: &str = "\
   sudo fdtrace ls -p 2231        what process 2231 has open
   sudo fdtrace ls /var/log       who has a file open there
   sudo fdtrace trace -p 2231     every fd that process 2231 opens and closes
+  sudo fdtrace leaks -p 2231     what process 2231 opens and does not close
+  sudo fdtrace leaks --fail -- ./server --selftest
+                                 what a command leaves open; status 1 if it does
   sudo fdtrace audit -d 10       follow every fd for ten seconds, prove that none was missed
   sudo fdtrace record -o night.fdtrace --flight 5
                                  keep the last five minutes, write them at each exhaustion
@@ -62,6 +65,8 @@ pub enum Command {
     Watch(Watch),
     /// Show every fd that is opened, replaced, closed, passed or inherited, a line each
     Trace(Trace),
+    /// Show fds that have been open for too long, by what they lead to, and how many more there are each time
+    Leaks(Leaks),
     /// Show every open fd now: what it leads to, who has it, how full the tables are
     Ls(Ls),
     /// Follow every fd for a while, then compare what was followed with the kernel's own tables
@@ -157,6 +162,45 @@ impl Trace {
         }
         self.ops.clone()
     }
+}
+
+/// `fdtrace leaks`.
+#[derive(Args, Clone, Debug)]
+pub struct Leaks {
+    /// Whose fds to look at.
+    #[command(flatten)]
+    pub scope: ScopeArgs,
+    /// Only fds that have been open for so long, since fdtrace was started: seconds, or with units
+    /// [default: 30s; 0 for a command]
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub older: Option<Duration>,
+    /// Time between two blocks
+    #[arg(short, long, value_name = "TIME", value_parser = duration, default_value = "10s")]
+    pub interval: Duration,
+    /// Rows in a block, the largest groups
+    #[arg(long, value_name = "ROWS", default_value_t = 10, value_parser = row_count)]
+    pub top: usize,
+    /// One block at the end, as folded stacks for a flame graph
+    #[arg(long, conflicts_with = "json")]
+    pub folded: bool,
+    /// Exit status 1 if anything is outstanding at the end, or the command has failed
+    #[arg(long)]
+    pub fail: bool,
+    /// End after this time: seconds, or with units (10, 10s, 5m) [default: at Ctrl-C]
+    #[arg(short, long, value_name = "TIME", value_parser = duration)]
+    pub duration: Option<Duration>,
+    /// What to read.
+    #[command(flatten)]
+    pub source: SourceArgs,
+    /// How to follow.
+    #[command(flatten)]
+    pub tracking: TrackingArgs,
+    /// How to run.
+    #[command(flatten)]
+    pub run: RunArgs,
+    /// Start this command, follow it from its first fd, and show what it has left open when it ends
+    #[arg(last = true, value_name = "COMMAND")]
+    pub command: Vec<std::ffi::OsString>,
 }
 
 /// `fdtrace audit`.
@@ -361,6 +405,12 @@ fn ring_size(text: &str) -> Result<u32, String> {
         .filter(|size| (4096..=1 << 30).contains(size));
     let size = size.and_then(|size| u32::try_from(size).ok());
     size.ok_or_else(|| "not a power of two from 4K to 1G".to_owned())
+}
+
+/// Rows that fit on a screen, or a few more.
+fn row_count(text: &str) -> Result<usize, String> {
+    let rows = text.parse().ok().filter(|rows| (1..=1_000).contains(rows));
+    rows.ok_or_else(|| "not a number from 1 to 1000".to_owned())
 }
 
 /// The number of a process.

@@ -4,6 +4,7 @@ mod audit;
 mod doctor;
 mod finish;
 mod follow;
+mod leaks;
 mod ls;
 mod man;
 mod own;
@@ -72,6 +73,10 @@ fn run(cli: Cli) -> Result<Ended> {
         Command::Trace(args) => {
             start_logging(&args.run);
             trace::run(&args)
+        }
+        Command::Leaks(args) => {
+            start_logging(&args.run);
+            leaks::run(&args)
         }
         Command::Ls(args) => {
             start_logging(&args.run);

@@ -114,12 +114,23 @@ impl Group {
     }
 }
 
-/// Groups a table's fds. Takes time in proportion to them, and no more memory than ten groups, and one
-/// for each kind, need in the end.
+/// Groups a table's fds: the ten largest groups, and what is left of each kind.
 #[must_use]
 pub fn holders(table: &Table, names: &Names, ends: &Ends) -> Vec<Holder> {
+    groups(table.slots(), names, ends, GROUPS_MAX)
+}
+
+/// Groups fds: the largest groups, so many at most, and what is left of each kind. Takes time in
+/// proportion to the fds, and in the end no more memory than these need.
+#[must_use]
+pub fn groups<'a>(
+    slots: impl Iterator<Item = (u32, &'a Slot)>,
+    names: &Names,
+    ends: &Ends,
+    at_most: usize,
+) -> Vec<Holder> {
     let mut groups: FxHashMap<Key<'_>, Group> = FxHashMap::default();
-    for (fd, slot) in table.slots() {
+    for (fd, slot) in slots {
         let key = Key {
             kind: slot.kind,
             name: if has_name(slot.kind) {
@@ -139,7 +150,7 @@ pub fn holders(table: &Table, names: &Names, ends: &Ends) -> Vec<Holder> {
         let by_name = || key.target(names).cmp(&other_key.target(names));
         by_count.then_with(by_kind).then_with(by_name)
     });
-    let others = groups.split_off(groups.len().min(GROUPS_MAX));
+    let others = groups.split_off(groups.len().min(at_most));
     let mut rest: FxHashMap<Kind, (Group, u32)> = FxHashMap::default();
     for (key, group) in others {
         let (joined, targets) = rest.entry(key.kind).or_default();

@@ -121,24 +121,27 @@ pub(super) struct HolderFields {
     stack: Option<[(); 0]>,
 }
 
-/// All holders of a diagnosis.
-pub(super) fn holders(diagnosis: &Diagnosis) -> Vec<HolderFields> {
-    let fields = |holder: &Holder| {
-        let age = |moment_ns| rounded(seconds_between(moment_ns, diagnosis.now_ns));
-        HolderFields {
+impl HolderFields {
+    /// A holder now, of a table that has been followed since a moment.
+    pub(super) fn new(holder: &Holder, since_ns: u64, now_ns: u64) -> Self {
+        let age = |moment_ns| rounded(seconds_between(moment_ns, now_ns));
+        Self {
             kind: holder.kind,
             target: holder.target.as_deref().map(json::text),
             targets: holder.targets,
             count: holder.count,
             inherited: holder.inherited,
-            oldest_s: holder
-                .oldest_ns
-                .map_or_else(|| rounded(traced(diagnosis)), age),
+            oldest_s: age(holder.oldest_ns.unwrap_or(since_ns)),
             oldest_at_least: holder.oldest_ns.is_none(),
             newest_s: holder.newest_ns.map(age),
             stack: None,
         }
-    };
+    }
+}
+
+/// All holders of a diagnosis.
+pub(super) fn holders(diagnosis: &Diagnosis) -> Vec<HolderFields> {
+    let fields = |holder| HolderFields::new(holder, diagnosis.since_ns, diagnosis.now_ns);
     diagnosis.holders.iter().map(fields).collect()
 }
 

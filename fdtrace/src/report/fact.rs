@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::event::FdEvent;
+use super::{event::FdEvent, outstanding::Outstanding};
 use crate::{
     diagnose::{
         call,
@@ -28,6 +28,8 @@ pub enum Fact {
     Event(Box<FdEvent>),
     /// A table ran out, or a call failed as if it had.
     Exhausted(Box<Exhausted>),
+    /// What was outstanding at one moment.
+    Outstanding(Box<Outstanding>),
     /// A table has passed the mark below its limit.
     NearLimit(Box<NearLimit>),
     /// Something was not seen.
@@ -44,6 +46,7 @@ impl Fact {
         match self {
             Self::Event(event) => event.enrich(),
             Self::NearLimit(near) => near.enrich(),
+            Self::Outstanding(outstanding) => outstanding.enrich(),
             Self::Exhausted(exhausted) => exhausted.enrich(),
             _ => {}
         }

@@ -10,6 +10,7 @@ use super::{
     diagnosis::{self, HolderFields, VerdictFields},
     event,
     fact::{Exhausted, Fact, Loss, NearLimit, Place, Summary},
+    outstanding,
     sanitize::is_hostile,
 };
 
@@ -28,6 +29,7 @@ pub fn write(output: &mut impl Write, fact: &Fact) -> io::Result<()> {
             exhausted.time,
             &ExhaustedFields::new(exhausted),
         ),
+        Fact::Outstanding(block) => outstanding::write_json(output, block),
         Fact::NearLimit(near) => line(output, "near_limit", near.time, &NearLimitFields::new(near)),
         Fact::Loss(loss) => line(output, "loss", loss.time, &LossFields::from(loss)),
         Fact::Summary(summary) => line(

@@ -6,6 +6,7 @@ pub mod event;
 pub mod fact;
 pub mod json;
 pub mod listing;
+pub mod outstanding;
 pub mod sanitize;
 pub mod text;
 pub mod writer;

@@ -8,6 +8,7 @@ use super::{
     diagnosis::{self, age_words},
     event,
     fact::{Exhausted, Fact, Loss, NearLimit, Place, Summary},
+    outstanding,
     sanitize::printable,
 };
 use crate::diagnose::cause::{Cause, Silent};
@@ -19,6 +20,7 @@ pub fn write(output: &mut impl Write, fact: &Fact) -> io::Result<()> {
         Fact::StartTrace => event::write_header(output),
         Fact::Event(event) => event::write_text(output, event),
         Fact::Exhausted(exhausted) => write_exhausted(output, exhausted),
+        Fact::Outstanding(block) => outstanding::write_text(output, block),
         Fact::NearLimit(near) => write_near_limit(output, near),
         Fact::Loss(_) | Fact::Notice(_) | Fact::Summary(_) => Ok(()),
     }

@@ -278,7 +278,10 @@ impl Tables {
         let mut extra = Vec::new();
         for (files, table) in &mut self.by_address {
             table.is_unread &= table.seen_in != pass;
-            if table.touched_in == pass {
+            // Of a table that has ended since the last look, that is told with its end.
+            let has_ended =
+                ending.purpose == Purpose::Look && table.threads == 0 && table.seen_in != pass;
+            if table.touched_in == pass || has_ended {
                 continue;
             }
             for (first, page) in table.pages() {

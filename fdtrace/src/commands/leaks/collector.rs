@@ -1,0 +1,286 @@
+//! From the model to blocks of outstanding fds.
+
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+use rustc_hash::{FxHashMap, FxHashSet};
+
+use crate::{
+    cli::Leaks,
+    commands::{
+        follow::{Counts, Followed, Listener, Lost},
+        wanted::Wanted,
+    },
+    diagnose::{
+        cause::Host,
+        holders::groups,
+        outstanding::{Block, Outstanding},
+    },
+    model::{
+        Model,
+        held::Ends,
+        names::Names,
+        tables::{
+            change::{Change, Op, Sink},
+            slot::Slot,
+            table::Table,
+        },
+    },
+    report::{
+        fact::{Fact, Loss, Summary},
+        outstanding as report,
+        writer::Writer,
+    },
+    stream::{clock::Clock, decode::Task},
+    tracker::Handler,
+};
+
+/// Fds that a command has left open are kept, up to so many.
+const LEFT_MAX: usize = 1 << 16;
+
+/// What a command has left open.
+struct Left {
+    pid: u32,
+    comm: Vec<u8>,
+    slots: Vec<(u32, Slot)>,
+    names: Names,
+    /// What it was given when it was started: fdtrace's own files.
+    given: FxHashSet<(u32, u64)>,
+    /// Something of it has been seen.
+    is_seen: bool,
+}
+
+/// The listener that looks for what is outstanding.
+pub(super) struct Collector {
+    outstanding: Outstanding,
+    wanted: Wanted,
+    writer: Writer,
+    older: Duration,
+    interval: Duration,
+    is_folded: bool,
+    /// The next block, nanoseconds since boot; `None`: before the beginning.
+    next_ns: Option<u64>,
+    left: Option<Left>,
+    top: usize,
+    found: u64,
+    clock: Clock,
+    own: u32,
+}
+
+impl Collector {
+    pub(super) fn new(args: &Leaks, older: Duration, writer: Writer, wanted: Wanted) -> Self {
+        Self {
+            outstanding: Outstanding::new(nanoseconds(older), args.top),
+            wanted,
+            writer,
+            older,
+            interval: args.interval,
+            is_folded: args.folded,
+            next_ns: None,
+            left: None,
+            top: args.top,
+            found: 0,
+            clock: Clock::System,
+            own: std::process::id(),
+        }
+    }
+
+    /// From here on only this process counts, and when it ends.
+    pub(super) fn judge_at_end_of(&mut self, pid: u32, name: &[u8], model: &Model) {
+        let own = model.tables.thread(self.own);
+        let own = own.and_then(|own| model.tables.table(own.files));
+        let slots = own.into_iter().flat_map(Table::slots);
+        self.left = Some(Left {
+            pid,
+            comm: name.to_vec(),
+            slots: Vec::new(),
+            names: Names::default(),
+            given: slots.map(|(fd, slot)| (fd, slot.file)).collect(),
+            is_seen: false,
+        });
+    }
+
+    /// Fds in the last block.
+    pub(super) fn found(&self) -> u64 {
+        self.found
+    }
+
+    /// The last block; `has_ended`: of a command that was started, and is over.
+    pub(super) fn last(&mut self, model: &Model, has_ended: bool) -> Result<()> {
+        let now_ns = self.clock.now_ns();
+        let Some(left) = self.left.take() else {
+            return self.block(model, now_ns);
+        };
+        if has_ended && !left.is_seen {
+            bail!(
+                "the command has ended between two looks, a second apart: nothing is known of it, and only \
+                 the fentry and kprobe backends could tell"
+            );
+        }
+        if !has_ended {
+            let tasks = self.tasks(model);
+            let tasks: Vec<_> = tasks
+                .into_iter()
+                .filter(|task| task.tgid == left.pid)
+                .collect();
+            let block = self
+                .outstanding
+                .look(model, &tasks, &FxHashMap::default(), now_ns);
+            self.show(block);
+            return Ok(());
+        }
+        let task = Task {
+            files: 0,
+            tgid: left.pid,
+            tid: left.pid,
+            soft: u64::MAX,
+            hard: u64::MAX,
+            used: None,
+            comm: left.comm,
+        };
+        let slots = left.slots.iter().map(|(fd, slot)| (*fd, slot));
+        let holders = groups(slots, &left.names, &Ends::default(), self.top);
+        let block = self.outstanding.of_ended(&task, holders, now_ns);
+        self.show(block);
+        Ok(())
+    }
+
+    fn block(&mut self, model: &Model, now_ns: u64) -> Result<()> {
+        let tasks = self.wanted.choose(self.tasks(model))?;
+        let block = self
+            .outstanding
+            .look(model, &tasks, &FxHashMap::default(), now_ns);
+        self.show(block);
+        Ok(())
+    }
+
+    fn show(&mut self, block: Block) {
+        self.found = block.fds;
+        self.writer
+            .send(Fact::Outstanding(Box::new(report::Outstanding {
+                time: self.clock.at(block.now_ns),
+                block,
+                older_s: self.older.as_secs_f64(),
+                is_folded: self.is_folded,
+                owners: Vec::new(),
+            })));
+    }
+
+    /// The tables, each with a process that uses it.
+    fn tasks(&self, model: &Model) -> Vec<Task> {
+        let used = model.tables.all().filter(|(_, table)| table.threads > 0);
+        let tasks = used.filter_map(|(files, table)| {
+            let limit = model.limits.of(table.tgid);
+            let comm = model.tables.thread(table.tgid)?.comm;
+            Some(Task {
+                files,
+                tgid: table.tgid,
+                tid: table.tgid,
+                soft: limit.map_or(u64::MAX, |task| task.soft),
+                hard: limit.map_or(u64::MAX, |task| task.hard),
+                used: limit.and_then(|task| task.used),
+                comm: until_nul(&comm).to_vec(),
+            })
+        });
+        let mut tasks: Vec<_> = tasks.filter(|task| task.tgid != self.own).collect();
+        tasks.sort_unstable_by_key(|task| (task.tgid, task.files));
+        tasks
+    }
+
+    /// The writer, and the sum of it all.
+    pub(super) fn into_summary(self, followed: Followed) -> (Writer, Summary) {
+        let summary = Summary {
+            time: self.clock.now(),
+            backend: followed.backend,
+            duration_s: followed.duration_s,
+            records: followed.records,
+            lost: followed.lost + self.writer.dropped(),
+            repaired: followed.repaired,
+            exhausted: 0,
+            failures: 0,
+        };
+        (self.writer, summary)
+    }
+}
+
+fn until_nul(comm: &[u8; 16]) -> &[u8] {
+    comm.split(|byte| *byte == 0).next().unwrap_or_default()
+}
+
+fn nanoseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+impl Sink for Collector {
+    /// Of what a command leaves open when it ends, only its changes tell.
+    fn change(&mut self, change: Change, names: &Names) {
+        let Some(left) = &mut self.left else {
+            return;
+        };
+        if change.tgid != left.pid {
+            return;
+        }
+        left.is_seen = true;
+        if change.op != Op::CloseExit || left.given.contains(&(change.fd, change.slot.file)) {
+            return;
+        }
+        let now_ns = self.clock.now_ns();
+        if self.outstanding.counts(&change.slot, now_ns) && left.slots.len() < LEFT_MAX {
+            let name = left.names.take(names.get(change.slot.name));
+            left.slots.push((
+                change.fd,
+                Slot {
+                    name,
+                    ..change.slot
+                },
+            ));
+        }
+    }
+}
+
+impl Handler for Collector {
+    fn alarm(&mut self, _: &[u8], _: &Model) {}
+
+    fn clock(&self) -> Clock {
+        self.clock
+    }
+}
+
+impl Listener for Collector {
+    fn at(&mut self, clock: Clock, _: Host) {
+        self.clock = clock;
+    }
+
+    fn armed(&mut self) {
+        if self.next_ns.is_none() {
+            let now_ns = self.clock.now_ns();
+            self.next_ns = Some(now_ns.saturating_add(nanoseconds(self.interval)));
+        }
+    }
+
+    fn lost(&mut self, lost: Lost) {
+        self.writer.send(Fact::Loss(Loss {
+            time: self.clock.now(),
+            place: lost.place,
+            count: lost.count,
+            repaired: lost.repaired,
+        }));
+    }
+
+    fn notice(&mut self, text: String) {
+        self.writer.send(Fact::Notice(text));
+    }
+
+    fn second(&mut self, _: &mut dyn Counts, model: &Model) -> Result<()> {
+        let now_ns = self.clock.now_ns();
+        if self.left.is_some() || self.is_folded || self.next_ns.is_none_or(|next| now_ns < next) {
+            return Ok(());
+        }
+        self.next_ns = Some(now_ns.saturating_add(nanoseconds(self.interval)));
+        self.block(model, now_ns)
+    }
+
+    fn is_done(&self) -> bool {
+        self.writer.has_ended()
+    }
+}

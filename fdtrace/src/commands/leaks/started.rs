@@ -1,0 +1,92 @@
+//! The command that is looked at from its first fd to its end.
+
+use std::{
+    ffi::OsString,
+    path::Path,
+    process::{Command, ExitStatus},
+    sync::{Arc, OnceLock},
+    thread,
+};
+
+use anyhow::{Context, Result};
+use tokio::sync::Notify;
+
+use crate::commands::say;
+
+/// A command that was started.
+pub(super) struct Started {
+    pid: u32,
+    name: Vec<u8>,
+    ended: Arc<Notify>,
+    status: Arc<OnceLock<Option<ExitStatus>>>,
+}
+
+impl Started {
+    /// Starts it; `None` where there is none. It inherits nothing but standard input, output and error.
+    pub(super) fn start(command: &[OsString]) -> Result<Option<Self>> {
+        let Some((program, arguments)) = command.split_first() else {
+            return Ok(None);
+        };
+        let mut child = Command::new(program)
+            .args(arguments)
+            .spawn()
+            .with_context(|| format!("starting {}", program.display()))?;
+        let started = Self {
+            pid: child.id(),
+            name: name_of(program),
+            ended: Arc::new(Notify::new()),
+            status: Arc::new(OnceLock::new()),
+        };
+        let (ended, status) = (Arc::clone(&started.ended), Arc::clone(&started.status));
+        thread::Builder::new()
+            .name("fdtrace-command".to_owned())
+            .spawn(move || {
+                // Set once, here.
+                let _ = status.set(child.wait().ok());
+                ended.notify_one();
+            })
+            .context("waiting for the command")?;
+        Ok(Some(started))
+    }
+
+    /// Its process.
+    pub(super) fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// Its name, as the kernel would cut it.
+    pub(super) fn name(&self) -> &[u8] {
+        &self.name
+    }
+
+    /// Returns when it has ended; never where there is none.
+    pub(super) async fn ended(started: Option<&Self>) {
+        match started {
+            Some(started) => started.ended.notified().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Has it ended?
+    pub(super) fn has_ended(&self) -> bool {
+        self.status.get().is_some()
+    }
+
+    /// Has it ended with a failure? It is told.
+    pub(super) fn has_failed(&self) -> bool {
+        let status = self.status.get().copied().flatten();
+        let failure = status.filter(|status| !status.success());
+        if let Some(status) = failure {
+            say(&format!("the command has failed: {status}"));
+        }
+        failure.is_some()
+    }
+}
+
+/// What the kernel names a process after: 15 bytes of the program's last component (`begin_new_exec` in
+/// fs/exec.c).
+fn name_of(program: &OsString) -> Vec<u8> {
+    const COMM: usize = 15;
+    let name = Path::new(program).file_name().unwrap_or(program);
+    name.as_encoded_bytes().iter().take(COMM).copied().collect()
+}

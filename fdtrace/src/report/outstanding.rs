@@ -1,0 +1,176 @@
+//! Outstanding fds as text, as JSON and as folded stacks: what `leaks` shows.
+
+use std::io::{self, Write};
+
+use jiff::{Timestamp, tz::TimeZone};
+use serde::Serialize;
+
+use super::{
+    diagnosis::{HolderFields, VerdictFields, age_words, sentence},
+    json,
+    sanitize::printable,
+    text::counted,
+};
+use crate::{
+    diagnose::{
+        holders::Holder,
+        outstanding::{Block, Row},
+    },
+    enrich::{self, process::user_of},
+    probe::cgroup,
+};
+
+/// One block, and what it is to look like.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Outstanding {
+    /// When.
+    pub time: Timestamp,
+    /// What was outstanding.
+    pub block: Block,
+    /// From which age on, seconds.
+    pub older_s: f64,
+    /// As folded stacks, for flame graphs.
+    pub is_folded: bool,
+    /// User and cgroup of each row, where they are known.
+    pub owners: Vec<(Option<u32>, Option<Vec<u8>>)>,
+}
+
+impl Outstanding {
+    /// Looks up what only /proc can tell. Not for the loop that reads records.
+    pub fn enrich(&mut self) {
+        for row in &mut self.block.rows {
+            enrich::holders::find_paths(std::slice::from_mut(&mut row.holder), row.pid);
+            self.owners
+                .push((user_of(row.pid), cgroup::of_process(row.pid)));
+        }
+    }
+}
+
+/// A block for people.
+pub fn write_text(output: &mut impl Write, outstanding: &Outstanding) -> io::Result<()> {
+    if outstanding.is_folded {
+        return write_folded(output, &outstanding.block);
+    }
+    let block = &outstanding.block;
+    let time = outstanding.time.to_zoned(TimeZone::system());
+    let age = match outstanding.older_s {
+        0.0 => String::new(),
+        older_s => format!(" for {} or longer", age_words(older_s)),
+    };
+    writeln!(
+        output,
+        "{} {} outstanding{age}, in {}",
+        time.strftime("%H:%M:%S"),
+        counted(block.fds, "fd"),
+        processes(block.processes),
+    )?;
+    if block.rows.is_empty() {
+        return Ok(());
+    }
+    writeln!(
+        output,
+        "{:>8} {:>7} {:>9} {:>9} {:>7} {:<15} {:<8} TARGET",
+        "COUNT", "GROWN", "OLDEST", "NEWEST", "PID", "COMM", "KIND"
+    )?;
+    for row in &block.rows {
+        let age = |moment_ns: Option<u64>| {
+            let seconds = moment_ns.map(|moment_ns| seconds_between(moment_ns, block.now_ns));
+            seconds.map_or_else(|| "-".to_owned(), age_words)
+        };
+        let grown = row.grown_by;
+        writeln!(
+            output,
+            "{:>8} {:>7} {:>9} {:>9} {:>7} {:<15} {:<8} {}",
+            row.holder.count,
+            grown.map_or_else(|| "-".to_owned(), |grown| format!("{grown:+}")),
+            age(row.holder.oldest_ns),
+            age(row.holder.newest_ns),
+            row.pid,
+            printable(&row.comm),
+            row.holder.kind.to_string(),
+            target(&row.holder),
+        )?;
+    }
+    for (pid, comm, verdict) in &block.verdicts {
+        let comm = printable(comm);
+        writeln!(output, "         {pid} {comm}: {}", sentence(verdict))?;
+    }
+    writeln!(output)
+}
+
+fn processes(count: usize) -> String {
+    format!("{count} process{}", if count == 1 { "" } else { "es" })
+}
+
+fn target(holder: &Holder) -> String {
+    match &holder.target {
+        Some(target) => printable(target),
+        None if holder.targets > 1 => format!("({} different)", holder.targets),
+        None => "-".to_owned(),
+    }
+}
+
+/// `comm;kind;target count`, as flame graphs are made of.
+fn write_folded(output: &mut impl Write, block: &Block) -> io::Result<()> {
+    for row in &block.rows {
+        let frames = [
+            printable(&row.comm),
+            row.holder.kind.to_string(),
+            target(&row.holder),
+        ];
+        // A frame ends at a semicolon, the stack at a space.
+        let frames = frames.map(|frame| frame.replace([';', ' '], "_"));
+        writeln!(output, "{} {}", frames.join(";"), row.holder.count)?;
+    }
+    Ok(())
+}
+
+#[derive(Serialize)]
+struct RowFields<'a> {
+    pid: u32,
+    tid: u32,
+    comm: String,
+    uid: Option<u32>,
+    cgroup: Option<String>,
+    #[serde(flatten)]
+    holder: HolderFields,
+    grown_by: Option<i64>,
+    verdict: Option<VerdictFields<'a>>,
+}
+
+/// An object a row.
+pub fn write_json(output: &mut impl Write, outstanding: &Outstanding) -> io::Result<()> {
+    let block = &outstanding.block;
+    let mut owners = outstanding.owners.iter();
+    for row in &block.rows {
+        let owner = owners.next();
+        let verdict = block.verdicts.iter().find(|(pid, ..)| *pid == row.pid);
+        let fields = RowFields {
+            pid: row.pid,
+            tid: row.pid,
+            comm: json::text(&row.comm),
+            uid: owner.and_then(|(uid, _)| *uid),
+            cgroup: owner
+                .and_then(|(_, cgroup)| cgroup.as_deref())
+                .map(json::text),
+            holder: holder(row, block),
+            grown_by: row.grown_by,
+            verdict: verdict.map(|(_, _, verdict)| VerdictFields::from(verdict)),
+        };
+        json::line(output, "outstanding", outstanding.time, &fields)?;
+    }
+    Ok(())
+}
+
+fn holder(row: &Row, block: &Block) -> HolderFields {
+    // All of them were opened while somebody looked: there is no age but a known one.
+    HolderFields::new(&row.holder, block.now_ns, block.now_ns)
+}
+
+#[expect(clippy::cast_precision_loss, reason = "seconds, to be read by people")]
+fn seconds_between(from_ns: u64, until_ns: u64) -> f64 {
+    until_ns.saturating_sub(from_ns) as f64 / 1e9
+}
+
+#[cfg(test)]
+mod tests;

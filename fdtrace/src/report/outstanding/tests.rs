@@ -1,0 +1,103 @@
+use super::*;
+use crate::{
+    diagnose::verdict::{Kind as VerdictKind, Verdict},
+    model::kind::Kind,
+    report::fact::samples::HOSTILE,
+};
+
+const SECOND: u64 = 1_000_000_000;
+
+fn sample(target: &[u8], is_folded: bool) -> Outstanding {
+    let holder = Holder {
+        kind: Kind::File,
+        target: Some(target.to_vec()),
+        targets: 1,
+        count: 245,
+        inodes: 1,
+        inherited: 0,
+        oldest_ns: Some(10 * SECOND),
+        newest_ns: Some(59 * SECOND),
+        example: (3, 7),
+    };
+    let mixed = Holder {
+        kind: Kind::Tcp,
+        target: None,
+        targets: 12,
+        count: 12,
+        ..holder.clone()
+    };
+    let row = |holder, grown_by| Row {
+        pid: 2231,
+        comm: b"web server".to_vec(),
+        holder,
+        grown_by,
+    };
+    Outstanding {
+        time: "2026-11-22T08:15:30.123456789Z".parse().unwrap(),
+        block: Block {
+            now_ns: 100 * SECOND,
+            rows: vec![row(holder, Some(33)), row(mixed, None)],
+            fds: 257,
+            processes: 1,
+            verdicts: vec![(
+                2231,
+                b"web server".to_vec(),
+                Verdict {
+                    kind: VerdictKind::Leak,
+                    growth_per_min: Some(147.0),
+                    evidence: vec!["it grows".to_owned()],
+                },
+            )],
+        },
+        older_s: 30.0,
+        is_folded,
+        owners: Vec::new(),
+    }
+}
+
+fn text(outstanding: &Outstanding) -> String {
+    let mut output = Vec::new();
+    write_text(&mut output, outstanding).unwrap();
+    String::from_utf8(output).unwrap()
+}
+
+#[test]
+fn a_block_for_people() {
+    let text = text(&sample(b"/etc/hostname", false));
+    let lines: Vec<_> = text.lines().skip(1).collect();
+    insta::assert_snapshot!(lines.join("\n"));
+}
+
+#[test]
+fn folded_stacks_have_no_spaces_but_one() {
+    let text = text(&sample(b"/a b;c", true));
+    assert_eq!(
+        text,
+        "web_server;file;/a_b_c 245\nweb_server;tcp;(12_different) 12\n"
+    );
+}
+
+#[test]
+fn an_object_a_row() {
+    let mut output = Vec::new();
+    write_json(&mut output, &sample(b"/etc/hostname", false)).unwrap();
+    insta::assert_snapshot!(String::from_utf8(output).unwrap());
+}
+
+#[test]
+fn hostile_targets_stay_in_their_line() {
+    for target in HOSTILE {
+        for is_folded in [false, true] {
+            let text = text(&sample(target, is_folded));
+            assert!(
+                text.chars()
+                    .all(|letter| letter == '\n' || !letter.is_control())
+            );
+            assert_eq!(
+                text.lines().count(),
+                if is_folded { 2 } else { 6 },
+                "{text}"
+            );
+        }
+    }
+}
