@@ -54,18 +54,18 @@ pub(super) fn run(args: &Ls) -> Result<Ended> {
         ring_bytes: load::SMALL_RING,
         without_hook: None,
     };
-    let (mut ebpf, btf) = load::load(&options, &scope)?.for_snapshot(&scope)?;
+    let (mut ebpf, targets) = load::load(&options, &scope)?.for_snapshot(&scope)?;
     let mut output = BufWriter::with_capacity(OUTPUT, io::stdout().lock());
     let shown = if args.count {
         let mut tables = if args.path.is_some() {
-            let mut found = files::read(&mut ebpf, &btf)?;
+            let mut found = files::read(&mut ebpf, &targets)?;
             found.retain(|file| is_wanted(args, file));
             listing::kinds(&found)
         } else {
-            files::count(&mut ebpf, &btf)?
+            files::count(&mut ebpf, &targets)?
         };
         tables.retain_mut(|table| is_member(table.tgid) && keep_wanted(args, table));
-        let mut tasks = census::read(&mut ebpf, &btf)?;
+        let mut tasks = census::read(&mut ebpf, &targets)?;
         let with_files: HashSet<u32> = tables.iter().map(|table| table.tid).collect();
         tasks.retain(|task| {
             // A table may be empty; then its process must have been asked for as such.
@@ -76,7 +76,7 @@ pub(super) fn run(args: &Ls) -> Result<Ended> {
         write_usages(&mut output, &usages, args.run.json)?;
         usages.len()
     } else {
-        let mut found = files::read(&mut ebpf, &btf)?;
+        let mut found = files::read(&mut ebpf, &targets)?;
         found.retain(|file| is_member(file.tgid));
         let peers = listing::peers(&found);
         let rows = found

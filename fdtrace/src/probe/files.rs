@@ -7,14 +7,14 @@ use std::{
 
 use anyhow::{Context, Result};
 use aya::{
-    Btf as AyaBtf, Ebpf,
+    Ebpf,
     programs::{Iter, ProgramError},
 };
 use fdtrace_common::file::FileRecord;
 use log::{debug, warn};
 use rustix::io::Errno;
 
-use super::census;
+use super::{census, targets::Targets};
 use crate::{
     model::{file::OpenFile, listing::Kinds},
     stream::files,
@@ -27,12 +27,12 @@ const CHUNK: usize = 64 * 1024;
 ///
 /// Kernels before 5.12 give iterators no paths; they are then read from /proc, for the processes
 /// that are still there.
-pub fn read(ebpf: &mut Ebpf, btf: &AyaBtf) -> Result<Vec<OpenFile>> {
-    if load_with_paths(ebpf, btf)? {
-        let output = census::open(ebpf, btf, "files_with_paths", "task_file")?;
+pub fn read(ebpf: &mut Ebpf, targets: &Targets) -> Result<Vec<OpenFile>> {
+    if load_with_paths(ebpf, targets)? {
+        let output = census::open(ebpf, targets, "files_with_paths", "task_file")?;
         return read_to_end(output, |_| Vec::new());
     }
-    let output = census::open(ebpf, btf, "files_without_paths", "task_file")?;
+    let output = census::open(ebpf, targets, "files_without_paths", "task_file")?;
     read_to_end(output, |record| {
         let link = format!("/proc/{}/task/{}/fd/{}", record.tgid, record.tid, record.fd);
         let path = std::fs::read_link(link).unwrap_or_default();
@@ -41,8 +41,8 @@ pub fn read(ebpf: &mut Ebpf, btf: &AyaBtf) -> Result<Vec<OpenFile>> {
 }
 
 /// Counts the files of each table in scope.
-pub fn count(ebpf: &mut Ebpf, btf: &AyaBtf) -> Result<Vec<Kinds>> {
-    let bytes = census::run(ebpf, btf, "files_counted", "task_file")?;
+pub fn count(ebpf: &mut Ebpf, targets: &Targets) -> Result<Vec<Kinds>> {
+    let bytes = census::run(ebpf, targets, "files_counted", "task_file")?;
     Ok(files::decode_kinds(&bytes)?)
 }
 
@@ -74,12 +74,12 @@ fn read_to_end(mut output: File, lookup: impl Fn(&FileRecord) -> Vec<u8>) -> Res
 }
 
 /// Does the kernel let an iterator ask for paths? It is tried.
-fn load_with_paths(ebpf: &mut Ebpf, btf: &AyaBtf) -> Result<bool> {
+fn load_with_paths(ebpf: &mut Ebpf, targets: &Targets) -> Result<bool> {
     let program: &mut Iter = ebpf
         .program_mut("files_with_paths")
         .context("no program files_with_paths in the kernel object")?
         .try_into()?;
-    match program.load("task_file", btf) {
+    match program.load("task_file", &targets.iterators()?) {
         Ok(()) | Err(ProgramError::AlreadyLoaded) => Ok(true),
         Err(error) if is_denied(&error) => {
             debug!("paths come from /proc: {error}");

@@ -12,6 +12,7 @@
 //! * [`scope`]: which processes are watched.
 //! * [`census`]: every table on the host at this moment.
 //! * [`files`]: every open fd at this moment.
+//! * [`targets`]: what programs are attached to.
 //! * [`tables`]: every slot of every table, for the model.
 //! * [`host`]: the limits of the host.
 //! * [`requirements`]: what must be there before any of this can work.
@@ -36,3 +37,4 @@ pub mod scope;
 mod self_test;
 pub mod shared;
 pub mod tables;
+pub mod targets;
