@@ -9,6 +9,7 @@ use log::debug;
 
 use super::{
     backend::{Backend, Coverage, Rejected},
+    heap,
     load::{Loaded, Options, load},
     maps, plan,
     refusal::one_line,
@@ -58,8 +59,12 @@ pub fn attach(options: &Options<'_>, scope: &Scope) -> Result<(Session, RingBuf<
                     ring,
                     shared,
                     targets,
+                    btf,
+                    hook_types,
                     ..
                 } = loaded;
+                drop((btf, hook_types));
+                heap::give_back();
                 let session = Session {
                     ebpf,
                     shared,

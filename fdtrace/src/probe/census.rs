@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use aya::{Ebpf, programs::Iter};
 use rustix::io::Errno;
 
-use super::targets::Targets;
+use super::{heap, targets::Targets};
 use crate::stream::decode::Task;
 
 /// The iterator's program.
@@ -39,10 +39,11 @@ pub(super) fn open(ebpf: &mut Ebpf, targets: &Targets, name: &str, iterated: &st
         .with_context(|| format!("no program {name} in the kernel object"))?
         .try_into()?;
     if program.fd().is_err() {
-        let loaded = targets
-            .iterators()
-            .map(|types| program.load(iterated, &types))?;
+        let types = targets.iterators()?;
+        let loaded = program.load(iterated, &types);
         loaded.with_context(|| format!("loading the {iterated} iterator"))?;
+        drop(types);
+        heap::give_back();
     }
     let attached = program.attach();
     let link = attached.with_context(|| format!("attaching the {iterated} iterator"))?;

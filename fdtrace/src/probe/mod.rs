@@ -6,6 +6,7 @@
 //! * [`plan`]: which hooks a backend has, as data.
 //! * [`load`]: the object in the kernel, nothing attached.
 //! * `preemption`: whether hooks on trampolines can miss calls.
+//! * `heap`: what starting took, given back.
 //! * `hooks`, `refusal`: attaching a backend's programs, and what it means where the kernel refuses.
 //! * [`backend`], [`attach`]: the ways to watch, and choosing one by trying.
 //! * `self_test`: proof that what is to be seen is seen, in fdtrace's own process.
@@ -24,6 +25,7 @@ pub mod census;
 pub mod cgroup;
 pub mod files;
 pub mod globals;
+mod heap;
 mod hooks;
 pub mod host;
 pub mod load;
