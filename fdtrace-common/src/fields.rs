@@ -56,7 +56,6 @@ macro_rules! kernel_fields {
             optional CRED_UID: "cred", "uid";
             optional FILE_INODE: "file", "f_inode";
             optional FILE_FLAGS: "file", "f_flags";
-            optional FILE_MODE: "file", "f_mode";
             optional FILE_PATH: "file", "f_path" | "__f_path";
             optional FILE_PRIVATE: "file", "private_data";
             optional INODE_MODE: "inode", "i_mode";
@@ -78,7 +77,6 @@ macro_rules! kernel_fields {
             optional SOCK_LOCAL6: "sock", "__sk_common.skc_v6_rcv_saddr";
             optional SOCK_REMOTE6: "sock", "__sk_common.skc_v6_daddr";
             optional SOCK_SOCKET: "sock", "sk_socket";
-            optional SOCK_PROTOCOL: "sock", "sk_protocol";
             optional UNIX_ADDRESS: "unix_sock", "addr";
             optional UNIX_PEER: "unix_sock", "peer";
             optional ADDRESS_LENGTH: "unix_address", "len";

@@ -7,6 +7,7 @@
 //! * [`control`]: what the user side tells running programs, and the counters they keep.
 //! * [`file`]: one open fd as the file iterator finds it.
 //! * [`held`]: what a table holds when it has run out.
+//! * [`kind`]: what kind of thing an fd leads to.
 //! * [`fields`]: every kernel struct member that a program reads, resolved from BTF before loading.
 #![no_std]
 
@@ -17,6 +18,7 @@ pub mod control;
 pub mod fields;
 pub mod file;
 pub mod held;
+pub mod kind;
 pub mod record;
 
 /// A number the kernel could not give: a count too long to take there, a field that is absent.

@@ -16,6 +16,8 @@ pub(crate) struct TaskContext {
 #[repr(C)]
 pub(crate) struct IteratorMeta {
     pub(crate) seq: *mut aya_ebpf::bindings::seq_file,
+    /// Another one each time that an iterator is started.
+    pub(crate) session_id: u64,
 }
 
 /// Writes a [`ThreadRecord`] for each thread that has a table.

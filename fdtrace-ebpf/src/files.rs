@@ -7,14 +7,17 @@ use aya_ebpf::{
 };
 use fdtrace_common::{
     change::{MarkRecord, OpenRecord},
-    file::{FileRecord, NAME_SIZE, PATH_SIZE, UNIX_SIZE},
+    file::{
+        FileRecord, KindsRecord, NAME_SIZE, PATH_SIZE, PLAIN_SIZE, SOCKET_SIZE, UNIX_SIZE,
+    },
+    kind::{Inode, KINDS, Kind, Prefix},
     record::{RECORD_MARK, RECORD_SEEN},
 };
 
 use crate::{
     census::IteratorMeta,
     identity,
-    kernel::{self, Address, Table, member, offset},
+    kernel::{self, Address, Pointer, Table, Typed, member, offset},
     ring, scope,
 };
 
@@ -32,7 +35,8 @@ struct TaskFileContext {
 #[repr(C)]
 struct Room {
     record: FileRecord,
-    path: [u8; PATH_SIZE],
+    /// Twice the room: the verifier is told of a length by a mask.
+    path: [u8; 2 * PATH_SIZE],
 }
 
 /// One iterator runs at a time: fdtrace reads it to its end.
@@ -66,12 +70,12 @@ extern "C" fn slots_seen(context: *mut TaskFileContext) -> i32 {
     let (meta, task, fd, file) = unsafe {
         (
             (*context).meta,
-            (*context).task as Address,
+            (*context).task,
             (*context).fd,
-            (*context).file as Address,
+            (*context).file,
         )
     };
-    if task == 0 || file == 0 {
+    if task.is_null() || file.is_null() {
         if let Some(mut entry) = ring::reserve::<MarkRecord>() {
             entry.write(MarkRecord {
                 kind: RECORD_MARK,
@@ -81,6 +85,7 @@ extern "C" fn slots_seen(context: *mut TaskFileContext) -> i32 {
         }
         return 0;
     }
+    let (task, file) = (Typed(task.cast()), Typed(file.cast()));
     let Some(record) = SLOT_ROOM.get_ptr_mut(0) else {
         return 0;
     };
@@ -90,11 +95,11 @@ extern "C" fn slots_seen(context: *mut TaskFileContext) -> i32 {
         (&raw mut (*record).kind).write(RECORD_SEEN);
         (&raw mut (*record).fd).write(fd);
         (&raw mut (*record).time_ns).write(0);
-        (&raw mut (*record).files).write(member(task, &offset::TASK_FILES));
-        (&raw mut (*record).file).write(file);
+        (&raw mut (*record).files).write(task.member(&offset::TASK_FILES));
+        (&raw mut (*record).file).write(file.address());
         (&raw mut (*record).replaced).write(0);
-        (&raw mut (*record).tgid).write(member(task, &offset::TASK_TGID));
-        (&raw mut (*record).tid).write(member(task, &offset::TASK_PID));
+        (&raw mut (*record).tgid).write(task.member(&offset::TASK_TGID));
+        (&raw mut (*record).tid).write(task.member(&offset::TASK_PID));
         (&raw mut (*record).uid).write(0);
         (&raw mut (*record).call).write(0);
         (&raw mut (*record).flags).write(0);
@@ -114,24 +119,22 @@ fn visit(context: *mut TaskFileContext, with_path: bool) -> i32 {
     let (meta, task, fd, file) = unsafe {
         (
             (*context).meta,
-            (*context).task as Address,
+            (*context).task,
             (*context).fd,
             (*context).file,
         )
     };
-    if task == 0 || file.is_null() {
+    if task.is_null() || file.is_null() {
         return 0;
     }
-    let tgid: u32 = member(task, &offset::TASK_TGID);
+    let task = Typed(task.cast());
+    let tgid: u32 = task.member(&offset::TASK_TGID);
     if !scope::lists(tgid) {
         return 0;
     }
     let Some(room) = FILE_ROOM.get_ptr_mut(0) else {
         return 0;
     };
-    // SAFETY: the map's one value, which nobody else uses while this iterator runs.
-    let record = unsafe { &raw mut (*room).record };
-    fill(record, task, tgid, fd, file as Address);
     let mut length = 0;
     if with_path {
         // SAFETY: `file` is a trusted pointer, and its path lies at that offset; the buffer has
@@ -149,75 +152,217 @@ fn visit(context: *mut TaskFileContext, with_path: bool) -> i32 {
             length = written;
         }
     }
-    // SAFETY: as above; `meta` and its `seq` are trusted pointers of the iterator, and the record
-    // lies directly before its path.
-    unsafe {
-        (&raw mut (*record).path_length).write(length);
-        bpf_seq_write(
-            (*meta).seq,
-            room.cast_const().cast(),
-            size_of::<FileRecord>() as u32 + length,
-        )
+    // SAFETY: the map's one value, which nobody else uses while this iterator runs.
+    let record = unsafe { &raw mut (*room).record };
+    // SAFETY: it is a whole record.
+    let size = unsafe {
+        (&raw mut (*record).path_length).write_volatile(length);
+        (&raw mut (*record).tgid).write(tgid);
+        (&raw mut (*record).fd).write(fd);
+        fill(record, task, Typed(file.cast()), length == 0)
     };
+    // SAFETY: as above; `meta` and its `seq` are trusted pointers of the iterator. The length is read back
+    // and masked because the verifier does not see that it was compared before.
+    unsafe {
+        let length = (&raw const (*record).path_length).read_volatile() & (2 * PATH_SIZE as u32 - 1);
+        bpf_seq_write((*meta).seq, record.cast_const().cast(), size);
+        bpf_seq_write((*meta).seq, (&raw const (*room).path).cast(), length);
+    }
     0
 }
 
+/// Writes all but the numbers of process and fd; how many bytes of the record there are.
+///
+/// # Safety
+///
+/// `record` must be a whole record.
 #[inline(always)]
-fn fill(record: *mut FileRecord, task: Address, tgid: u32, fd: u32, file: Address) {
-    let files: Address = member(task, &offset::TASK_FILES);
-    let inode: Address = member(file, &offset::FILE_INODE);
-    let super_block: Address = member(inode, &offset::INODE_SUPER);
-    let cred: Address = member(task, &offset::TASK_CRED);
-    let dentry: Address = member(file, &offset::FILE_DENTRY);
-    let mode: u16 = member(inode, &offset::INODE_MODE);
-    // SAFETY: `record` is a whole record; each member is written.
+unsafe fn fill(record: *mut FileRecord, task: Typed, file: Typed, is_nameless: bool) -> u32 {
+    let files = task.follow(&offset::TASK_FILES);
+    let inode = file.follow(&offset::FILE_INODE);
+    let super_block = inode.follow(&offset::INODE_SUPER);
+    let identity = identity_of(inode, super_block);
+    // SAFETY: the caller's promise.
+    let fd = unsafe { (&raw const (*record).fd).read() };
+    // SAFETY: the caller's promise; each member is written.
     unsafe {
-        (&raw mut (*record).files).write(files);
-        (&raw mut (*record).file).write(file);
-        (&raw mut (*record).inode).write(member(inode, &offset::INODE_NUMBER));
-        (&raw mut (*record).tgid).write(tgid);
-        (&raw mut (*record).tid).write(member(task, &offset::TASK_PID));
-        (&raw mut (*record).uid).write(member(cred, &offset::CRED_UID));
-        (&raw mut (*record).fd).write(fd);
-        (&raw mut (*record).device).write(member(super_block, &offset::SUPER_DEV));
-        (&raw mut (*record).rdev).write(member(inode, &offset::INODE_RDEV));
-        (&raw mut (*record).magic).write(member(super_block, &offset::SUPER_MAGIC));
-        (&raw mut (*record).mode).write(u32::from(mode));
-        (&raw mut (*record).links).write(member(inode, &offset::INODE_LINKS));
-        (&raw mut (*record).flags).write(member(file, &offset::FILE_FLAGS));
-        (&raw mut (*record).file_mode).write(member(file, &offset::FILE_MODE));
-        (&raw mut (*record).close_on_exec).write(Table::of(files).closes_on_exec(fd));
-        (&raw mut (*record).comm).write(member(task, &offset::TASK_COMM));
-        (&raw mut (*record).name).write([0; NAME_SIZE]);
-        (&raw mut (*record).padding).write(0);
-        bpf_probe_read_kernel_str(
-            (&raw mut (*record).name).cast(),
-            NAME_SIZE as u32,
-            member::<Address>(dentry, &offset::DENTRY_NAME) as *const _,
-        );
+        (&raw mut (*record).files).write(files.address());
+        (&raw mut (*record).file).write(file.address());
+        (&raw mut (*record).inode).write(inode.member(&offset::INODE_NUMBER));
+        (&raw mut (*record).tid).write(task.member(&offset::TASK_PID));
+        (&raw mut (*record).uid).write(task.follow(&offset::TASK_CRED).member(&offset::CRED_UID));
+        (&raw mut (*record).device).write(super_block.member(&offset::SUPER_DEV));
+        (&raw mut (*record).magic).write(identity.magic);
+        (&raw mut (*record).mode).write(identity.mode);
+        (&raw mut (*record).links).write(inode.member(&offset::INODE_LINKS));
+        (&raw mut (*record).flags).write(file.member(&offset::FILE_FLAGS));
+        (&raw mut (*record).close_on_exec).write(Table::of(files.address()).closes_on_exec(fd));
+        kernel::copy((&raw mut (*record).comm).cast(), 16, comm_of(task));
+        zero((&raw mut (*record).name).cast(), NAME_SIZE / 8);
+        if is_nameless || identity.needs_name() {
+            bpf_probe_read_kernel_str(
+                (&raw mut (*record).name).cast(),
+                NAME_SIZE as u32,
+                name_of(file) as *const _,
+            );
+        }
     }
-    fill_socket(record, if mode & S_IFMT == S_IFSOCK { file } else { 0 });
+    let mut size = PLAIN_SIZE as u32;
+    if identity.is_socket() {
+        let unix_length = fill_socket(record, file);
+        size = if unix_length == 0 {
+            SOCKET_SIZE as u32
+        } else {
+            size_of::<FileRecord>() as u32
+        };
+    }
+    // SAFETY: the caller's promise.
+    unsafe { (&raw mut (*record).size).write(size) };
+    size
 }
 
-/// `st_mode`'s type bits, and a socket's.
-const S_IFMT: u16 = 0o170_000;
-const S_IFSOCK: u16 = 0o140_000;
+/// All but what only sockets have.
+#[inline(always)]
+fn identity_of(inode: Typed, super_block: Typed) -> Inode {
+    Inode {
+        magic: super_block.member(&offset::SUPER_MAGIC),
+        mode: u32::from(inode.member::<u16>(&offset::INODE_MODE)),
+        family: 0,
+        socket_type: 0,
+    }
+}
+
+#[inline(always)]
+fn comm_of(task: Typed) -> Address {
+    task.address() + u64::from(offset::TASK_COMM.load())
+}
+
+/// The last component of its path.
+#[inline(always)]
+fn name_of(file: Typed) -> Address {
+    file.follow(&offset::FILE_DENTRY)
+        .member(&offset::DENTRY_NAME)
+}
+
+/// Zeroes words one by one: of plain stores in a row the compiler makes a call that goes byte by byte.
+///
+/// # Safety
+///
+/// There must be so many at `first`.
+#[inline(always)]
+unsafe fn zero(first: *mut u64, count: usize) {
+    for word in 0..count {
+        // SAFETY: the caller's promise.
+        unsafe { first.add(word).write_volatile(0) };
+    }
+}
+
+/// The table that is being summed up.
+#[repr(C)]
+struct Sum {
+    /// The iterator's run.
+    session: u64,
+    /// Whose table; 0: nobody's.
+    task: Address,
+    record: KindsRecord,
+}
+
+#[map]
+static SUM: Array<Sum> = Array::with_max_entries(1, 0);
+
+/// How many files of each kind every table has: a record a table.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "iter/task_file")]
+extern "C" fn files_counted(context: *mut TaskFileContext) -> i32 {
+    // SAFETY: as in `visit`.
+    let (meta, task, file) = unsafe { ((*context).meta, (*context).task, (*context).file) };
+    let Some(sum) = SUM.get_ptr_mut(0) else {
+        return 0;
+    };
+    // SAFETY: the map's one value, which nobody else uses while this iterator runs; `meta` and its `seq` are
+    // trusted pointers of the iterator.
+    unsafe {
+        // The one before may not have been read to its end.
+        if (*sum).session != (*meta).session_id {
+            (*sum).session = (*meta).session_id;
+            (*sum).task = 0;
+        }
+        if (*sum).task != task as Address {
+            if (*sum).task != 0 {
+                let record = (&raw const (*sum).record).cast();
+                if bpf_seq_write((*meta).seq, record, size_of::<KindsRecord>() as u32) != 0 {
+                    // There is no room: the kernel makes some, and shows the same file again.
+                    return 0;
+                }
+            }
+            (*sum).task = 0;
+        }
+    }
+    if task.is_null() || file.is_null() {
+        return 0;
+    }
+    let task = Typed(task.cast());
+    // SAFETY: as above.
+    unsafe {
+        if (*sum).task == 0 {
+            let tgid: u32 = task.member(&offset::TASK_TGID);
+            if !scope::lists(tgid) {
+                return 0;
+            }
+            let record = &raw mut (*sum).record;
+            (&raw mut (*record).tgid).write(tgid);
+            (&raw mut (*record).tid).write(task.member(&offset::TASK_PID));
+            (&raw mut (*record).uid)
+                .write(task.follow(&offset::TASK_CRED).member(&offset::CRED_UID));
+            (&raw mut (*record).padding).write(0);
+            kernel::copy((&raw mut (*record).comm).cast(), 16, comm_of(task));
+            zero((&raw mut (*record).kinds).cast(), KINDS / 2);
+            (*sum).task = task.address();
+        }
+        let kind = kind_of(Typed(file.cast())) as usize & (KINDS - 1);
+        let count = (&raw mut (*sum).record.kinds).cast::<u32>().add(kind);
+        *count += 1;
+    }
+    0
+}
+
+/// What a file is.
+#[inline(always)]
+fn kind_of(file: Typed) -> Kind {
+    let inode = file.follow(&offset::FILE_INODE);
+    let mut identity = identity_of(inode, inode.follow(&offset::INODE_SUPER));
+    let mut name = [0; Prefix::SIZE];
+    if identity.is_socket() {
+        // A pointer to anything: no verifier knows what.
+        let socket: Address = file.member(&offset::FILE_PRIVATE);
+        let sock: Address = member(socket, &offset::SOCKET_SOCK);
+        identity.family = u32::from(member::<u16>(sock, &offset::SOCK_FAMILY));
+        identity.socket_type = u32::from(member::<u16>(socket, &offset::SOCKET_TYPE));
+    } else if identity.needs_name() {
+        // SAFETY: it has so many bytes.
+        unsafe {
+            bpf_probe_read_kernel_str(
+                name.as_mut_ptr().cast(),
+                Prefix::SIZE as u32,
+                name_of(file) as *const _,
+            );
+        }
+    }
+    identity.kind(Prefix::new(name))
+}
+
 /// `AF_UNIX` and `AF_INET6`.
 const AF_UNIX: u16 = 1;
 const AF_INET6: u16 = 10;
 
-/// The socket behind a file; everything is 0 for `file` 0.
+/// The socket behind a file; bytes of its name.
 #[inline(always)]
-fn fill_socket(record: *mut FileRecord, file: Address) {
-    let socket: Address = if file == 0 {
-        0
-    } else {
-        member(file, &offset::FILE_PRIVATE)
-    };
+fn fill_socket(record: *mut FileRecord, file: Typed) -> u32 {
+    // A pointer to anything: no verifier knows what.
+    let socket: Address = file.member(&offset::FILE_PRIVATE);
     let sock: Address = member(socket, &offset::SOCKET_SOCK);
     let family: u16 = member(sock, &offset::SOCK_FAMILY);
     let kind: u16 = member(socket, &offset::SOCKET_TYPE);
-    let protocol: u16 = member(sock, &offset::SOCK_PROTOCOL);
     let state: u8 = member(sock, &offset::SOCK_STATE);
     let local_port: u16 = member(sock, &offset::SOCK_PORT);
     let remote_port: u16 = member(sock, &offset::SOCK_REMOTE_PORT);
@@ -231,26 +376,29 @@ fn fill_socket(record: *mut FileRecord, file: Address) {
         let address: [u8; 4] = member(sock, &offset::SOCK_REMOTE4);
         [remote[0], remote[1], remote[2], remote[3]] = address;
     }
-    let unix = if family == AF_UNIX { sock } else { 0 };
     // SAFETY: `record` is a whole record; each member is written.
     unsafe {
         (&raw mut (*record).family).write(u32::from(family));
         (&raw mut (*record).socket_type).write(u32::from(kind));
-        (&raw mut (*record).protocol).write(u32::from(protocol));
         (&raw mut (*record).state).write(u32::from(state));
         (&raw mut (*record).local_port).write(u32::from(local_port));
         (&raw mut (*record).remote_port).write(u32::from(u16::from_be(remote_port)));
         (&raw mut (*record).local).write(local);
         (&raw mut (*record).remote).write(remote);
+        (&raw mut (*record).peer_inode).write(0);
+        (&raw mut (*record).unix_length).write(0);
     }
-    fill_unix(record, unix);
+    if family == AF_UNIX {
+        fill_unix(record, sock)
+    } else {
+        0
+    }
 }
 
-/// The name and the other end of a unix socket.
+/// The name and the other end of a unix socket; bytes of its name.
 #[inline(always)]
-fn fill_unix(record: *mut FileRecord, sock: Address) {
+fn fill_unix(record: *mut FileRecord, sock: Address) -> u32 {
     let address: Address = member(sock, &offset::UNIX_ADDRESS);
-    let length: u32 = member(address, &offset::ADDRESS_LENGTH);
     let peer: Address = member(sock, &offset::UNIX_PEER);
     let socket: Address = member(peer, &offset::SOCK_SOCKET);
     let inode = socket + u64::from(offset::SOCKET_INODE.load());
@@ -259,12 +407,21 @@ fn fill_unix(record: *mut FileRecord, sock: Address) {
     } else {
         member(inode, &offset::INODE_NUMBER)
     };
-    // `sockaddr_un` starts with the family.
-    let path = address + u64::from(offset::ADDRESS_NAME.load()) + 2;
+    let mut length = 0;
+    if address != 0 {
+        length = member::<u32>(address, &offset::ADDRESS_LENGTH).saturating_sub(2);
+        // `sockaddr_un` starts with the family.
+        let path = address + u64::from(offset::ADDRESS_NAME.load()) + 2;
+        // SAFETY: `record` is a whole record.
+        unsafe {
+            (&raw mut (*record).padding).write(0);
+            kernel::copy((&raw mut (*record).unix).cast(), UNIX_SIZE as u32, path);
+        }
+    }
     // SAFETY: `record` is a whole record; each member is written.
     unsafe {
         (&raw mut (*record).peer_inode).write(number);
-        (&raw mut (*record).unix_length).write(length.saturating_sub(2));
-        kernel::copy((&raw mut (*record).unix).cast(), UNIX_SIZE as u32, path);
+        (&raw mut (*record).unix_length).write(length);
     }
+    length
 }

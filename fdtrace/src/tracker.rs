@@ -101,11 +101,11 @@ impl Tracker {
     ) -> Result<Option<Outcome>> {
         let mut pass = self.begin_pass(handler);
         let marks = self.marks;
-        for thread in iterators::threads(&mut session.ebpf, &session.btf)? {
+        for thread in iterators::threads(&mut session.ebpf, &session.targets)? {
             handler.tap(Event::Thread(&thread));
             pass.thread(thread);
         }
-        let mut slots = iterators::Slots::open(&mut session.ebpf, &session.btf)?;
+        let mut slots = iterators::Slots::open(&mut session.ebpf, &session.targets)?;
         while slots.next(|record| {
             handler.tap(Event::Slot(record));
             pass.slot(&mut self.model.tables, record);

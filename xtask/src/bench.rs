@@ -113,6 +113,12 @@ fn measure(options: &Options) -> Result<u8> {
         }
         eprintln!("xtask: {} s", start.elapsed().as_secs());
     }
+    let names = SECTIONS.iter().flat_map(|section| section.names);
+    let asked_for: Vec<_> = names.filter(wanted).copied().collect();
+    for name in without_row(&asked_for, &rows) {
+        failed = true;
+        eprintln!("xtask: {name} has no row");
+    }
     if rows.is_empty() {
         let names: Vec<_> = SECTIONS.iter().flat_map(|section| section.names).collect();
         bail!("no row has that name; there are: {names:?}");
@@ -126,9 +132,29 @@ fn measure(options: &Options) -> Result<u8> {
     Ok(u8::from(failed))
 }
 
+/// Names of which nothing was measured, and nobody said why.
+fn without_row<'a>(names: &[&'a str], rows: &[Row]) -> Vec<&'a str> {
+    let has_row = |name: &str| rows.iter().any(|row| row.name == name);
+    names
+        .iter()
+        .copied()
+        .filter(|name| !has_row(name))
+        .collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_row_that_is_missing_is_named() {
+        let rows = [Row::failed("emfile", "no guest")];
+        assert_eq!(without_row(&["emfile"], &rows), [""; 0]);
+        assert_eq!(
+            without_row(&["open", "emfile", "ls"], &rows),
+            ["open", "ls"]
+        );
+    }
 
     #[test]
     fn every_row_has_a_goal_and_every_goal_a_row() {

@@ -5,6 +5,7 @@ mod recorder;
 mod tally;
 
 use std::{
+    env,
     process::{Command, Stdio},
     time::Instant,
 };
@@ -12,7 +13,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 
 use self::{recorder::Recorder, tally::Tally};
-use crate::{build, command, kernel::Kernel, workspace};
+use crate::{bench, build, command, kernel::Kernel, workspace};
 
 /// Everything but the kernel programs, which no host can run.
 const USER_SIDE: [&str; 3] = ["--workspace", "--exclude", "fdtrace-ebpf"];
@@ -62,6 +63,9 @@ pub(crate) fn run(filter: Option<&str>, kernels: &[Kernel]) -> u8 {
         tests(&["--test", "*"], filter, recorder)
     });
     guests::stages(&mut total, filter, kernels);
+    if filter.is_none() && kernels.contains(&bench::KERNELS[0]) {
+        benchmark(&mut total, bench::KERNELS[0]);
+    }
     print!("{total}");
     u8::from(total.failed > 0)
 }
@@ -76,6 +80,18 @@ fn check(total: &mut Tally, name: &str, arguments: &[&str]) {
             cargo.env("CARGO_PROFILE_DEV_PANIC", "abort");
         }
         recorded(cargo.args(arguments), recorder)?;
+        recorder.tally.passed += 1;
+        Ok(())
+    });
+}
+
+/// The benchmark in short: every row must have its figure, whatever it is. After the guests, beside which
+/// nothing can be measured.
+fn benchmark(total: &mut Tally, kernel: Kernel) {
+    stage(total, "benchmark", |recorder| {
+        let mut bench = Command::new(env::current_exe().context("who am I?")?);
+        bench.args(["bench", "--quick", "--offline", "--kernel"]);
+        recorded(bench.arg(kernel.to_string()), recorder)?;
         recorder.tally.passed += 1;
         Ok(())
     });

@@ -102,7 +102,7 @@ async fn audit(args: &Audit, mut follow: Follow, wanted: &Wanted) -> Result<Verd
     let duration_s = start.elapsed().as_secs_f64();
     follow.settle(&mut auditor).await?;
     let outcome = follow.compare(&mut auditor).await?;
-    let tasks = census::read(&mut follow.session.ebpf, &follow.session.btf)?;
+    let tasks = census::read(&mut follow.session.ebpf, &follow.session.targets)?;
     let tasks = wanted.choose(tasks)?;
     let duration = Duration::from_secs_f64(duration_s);
     Ok(verdict(

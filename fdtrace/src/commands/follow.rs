@@ -351,7 +351,7 @@ impl Follow {
         }
         let start = Instant::now();
         // A process at its own limit may get no fd for the iterator; the next look comes.
-        if let Ok(tasks) = census::read(&mut self.session.ebpf, &self.session.btf) {
+        if let Ok(tasks) = census::read(&mut self.session.ebpf, &self.session.targets) {
             self.tracker.look_at_limits(tasks, handler);
         }
         self.limits_due = Instant::now() + start.elapsed() * LIMITS;
@@ -424,7 +424,7 @@ impl Follow {
 
     /// Chooses which tables are followed whatever else there is; how many.
     fn choose_watched(&mut self) -> Result<usize> {
-        let tasks = census::read(&mut self.session.ebpf, &self.session.btf)?;
+        let tasks = census::read(&mut self.session.ebpf, &self.session.targets)?;
         let mut full: Vec<(u64, u64)> = tasks
             .iter()
             .filter_map(|task| {

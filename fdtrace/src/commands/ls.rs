@@ -14,7 +14,7 @@ use crate::{
     cli::Ls,
     model::{
         file::OpenFile,
-        listing::{self, Usage},
+        listing::{self, Kinds, Usage},
     },
     probe::{
         census, cgroup, files, load, requirements,
@@ -22,6 +22,9 @@ use crate::{
     },
     report::listing::{json, text},
 };
+
+/// Bytes written at a time.
+const OUTPUT: usize = 64 * 1024;
 
 /// Looks, selects, prints; status 1 where there is nothing to show.
 pub(super) fn run(args: &Ls) -> Result<Ended> {
@@ -51,24 +54,31 @@ pub(super) fn run(args: &Ls) -> Result<Ended> {
         ring_bytes: load::SMALL_RING,
         without_hook: None,
     };
-    let (mut ebpf, btf) = load::load(&options, &scope)?.for_snapshot(&scope)?;
-    let mut found = files::read(&mut ebpf, &btf, !args.count || args.path.is_some())?;
-    found.retain(|file| is_member(file.tgid));
-    let peers = listing::peers(&found);
-    let mut output = BufWriter::new(io::stdout().lock());
+    let (mut ebpf, targets) = load::load(&options, &scope)?.for_snapshot(&scope)?;
+    let mut output = BufWriter::with_capacity(OUTPUT, io::stdout().lock());
     let shown = if args.count {
-        let mut tasks = census::read(&mut ebpf, &btf)?;
-        found.retain(|file| is_wanted(args, file));
-        let with_files: HashSet<u32> = found.iter().map(|file| file.tid).collect();
+        let mut tables = if args.path.is_some() {
+            let mut found = files::read(&mut ebpf, &targets)?;
+            found.retain(|file| is_wanted(args, file));
+            listing::kinds(&found)
+        } else {
+            files::count(&mut ebpf, &targets)?
+        };
+        tables.retain_mut(|table| is_member(table.tgid) && keep_wanted(args, table));
+        let mut tasks = census::read(&mut ebpf, &targets)?;
+        let with_files: HashSet<u32> = tables.iter().map(|table| table.tid).collect();
         tasks.retain(|task| {
             // A table may be empty; then its process must have been asked for as such.
             let is_asked_for = !filters_files(args) && is_in_scope(&scope, task.tgid);
             is_member(task.tgid) && (is_asked_for || with_files.contains(&task.tid))
         });
-        let usages = listing::usage(&tasks, &found);
+        let usages = listing::usage(&tasks, &tables);
         write_usages(&mut output, &usages, args.run.json)?;
         usages.len()
     } else {
+        let mut found = files::read(&mut ebpf, &targets)?;
+        found.retain(|file| is_member(file.tgid));
+        let peers = listing::peers(&found);
         let rows = found
             .iter()
             .zip(peers)
@@ -136,11 +146,22 @@ fn filters_files(args: &Ls) -> bool {
         || args.scope.uid.is_some()
 }
 
-fn is_wanted(args: &Ls, file: &OpenFile) -> bool {
+/// Leaves the kinds that were asked for; false if nothing was asked for of this table.
+fn keep_wanted(args: &Ls, table: &mut Kinds) -> bool {
+    if !args.kinds.is_empty() {
+        table.kinds.retain(|kind, _| args.kinds.contains(kind));
+    }
+    is_wanted_process(args, &table.comm, table.uid) && !table.kinds.is_empty()
+}
+
+fn is_wanted_process(args: &Ls, comm: &[u8], uid: u32) -> bool {
     let name = args.scope.comm.as_deref().unwrap_or_default().as_bytes();
-    let has_name = name.is_empty() || file.comm.windows(name.len()).any(|part| part == name);
-    has_name
-        && args.scope.uid.is_none_or(|uid| uid == file.uid)
+    let has_name = name.is_empty() || comm.windows(name.len()).any(|part| part == name);
+    has_name && args.scope.uid.is_none_or(|wanted| wanted == uid)
+}
+
+fn is_wanted(args: &Ls, file: &OpenFile) -> bool {
+    is_wanted_process(args, &file.comm, file.uid)
         && (args.kinds.is_empty() || args.kinds.contains(&file.kind))
         && args.path.as_deref().is_none_or(|path| is_at(path, file))
 }

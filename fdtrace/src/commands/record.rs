@@ -86,7 +86,7 @@ async fn record(
         // What the recording has followed is proven in it, for `audit --replay`.
         follow.settle(&mut recorder).await?;
         follow.compare(&mut recorder).await?;
-        for task in census::read(&mut follow.session.ebpf, &follow.session.btf)? {
+        for task in census::read(&mut follow.session.ebpf, &follow.session.targets)? {
             recorder.add(Event::Note(&Note::Task(task)));
         }
     }

@@ -4,7 +4,11 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use fdtrace_common::file::FileRecord;
 
-use super::kind::{AF_INET, AF_INET6, Kind};
+pub use self::{comm::Comm, flags::Flags};
+use super::kind::{AF_INET, AF_INET6, Inode, Kind, Prefix};
+
+mod comm;
+mod flags;
 
 /// One fd.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,7 +24,7 @@ pub struct OpenFile {
     /// The process's real user.
     pub uid: u32,
     /// The name of the thread.
-    pub comm: Vec<u8>,
+    pub comm: Comm,
     /// The number.
     pub fd: u32,
     /// What it is.
@@ -29,12 +33,8 @@ pub struct OpenFile {
     pub target: Vec<u8>,
     /// The file has been deleted.
     pub deleted: bool,
-    /// `r`, `w`, `rw` or `path`.
-    pub mode: &'static str,
-    /// Flags as open(2) spells them.
-    pub flags: Vec<&'static str>,
-    /// Closed by exec.
-    pub cloexec: bool,
+    /// How it is open.
+    pub flags: Flags,
     /// Inode number.
     pub inode: u64,
     /// Major and minor number of the file system's device.
@@ -54,7 +54,13 @@ impl OpenFile {
     #[must_use]
     pub fn new(record: &FileRecord, path: &[u8]) -> Self {
         let name = until_nul(&record.name);
-        let kind = Kind::of(record, name);
+        let inode = Inode {
+            magic: record.magic,
+            mode: record.mode,
+            family: record.family,
+            socket_type: record.socket_type,
+        };
+        let kind = inode.kind(Prefix::of(name));
         let has_links = !matches!(kind, Kind::File | Kind::Dir | Kind::Fifo);
         let (path, is_marked) = match path.strip_suffix(DELETED) {
             Some(stripped) if record.links == 0 => (stripped, true),
@@ -73,14 +79,15 @@ impl OpenFile {
             tgid: record.tgid,
             tid: record.tid,
             uid: record.uid,
-            comm: until_nul(&record.comm).to_vec(),
+            comm: Comm::new(record.comm),
             fd: record.fd,
             kind,
             target,
             deleted: is_marked || (record.links == 0 && !has_links),
-            mode: mode(record.flags),
-            flags: flags(record.flags, record.close_on_exec == 1),
-            cloexec: record.close_on_exec == 1,
+            flags: Flags {
+                bits: record.flags,
+                cloexec: record.close_on_exec == 1,
+            },
             inode: record.inode,
             device: (record.device >> 20, record.device & 0xf_ffff),
             peer_inode: Some(record.peer_inode).filter(|inode| *inode != 0),
@@ -94,62 +101,6 @@ impl OpenFile {
 
 fn until_nul(text: &[u8]) -> &[u8] {
     text.split(|byte| *byte == 0).next().unwrap_or_default()
-}
-
-/// `O_PATH` and the access modes (include/uapi/asm-generic/fcntl.h).
-const O_PATH: u32 = 0o10_000_000;
-
-fn mode(flags: u32) -> &'static str {
-    match flags & 3 {
-        _ if flags & O_PATH != 0 => "path",
-        0 => "r",
-        1 => "w",
-        _ => "rw",
-    }
-}
-
-/// Bits that several names share are told once: `O_SYNC` holds `O_DSYNC`, `O_TMPFILE` `O_DIRECTORY`.
-#[cfg(target_arch = "x86_64")]
-const FLAGS: [(u32, &str); 11] = [
-    (0o2_000, "O_APPEND"),
-    (0o4_000, "O_NONBLOCK"),
-    (0o4_010_000, "O_SYNC"),
-    (0o10_000, "O_DSYNC"),
-    (0o20_000, "O_ASYNC"),
-    (0o40_000, "O_DIRECT"),
-    (0o20_200_000, "O_TMPFILE"),
-    (0o200_000, "O_DIRECTORY"),
-    (0o400_000, "O_NOFOLLOW"),
-    (0o1_000_000, "O_NOATIME"),
-    (O_PATH, "O_PATH"),
-];
-#[cfg(target_arch = "aarch64")]
-const FLAGS: [(u32, &str); 11] = [
-    (0o2_000, "O_APPEND"),
-    (0o4_000, "O_NONBLOCK"),
-    (0o4_010_000, "O_SYNC"),
-    (0o10_000, "O_DSYNC"),
-    (0o20_000, "O_ASYNC"),
-    (0o200_000, "O_DIRECT"),
-    (0o20_040_000, "O_TMPFILE"),
-    (0o40_000, "O_DIRECTORY"),
-    (0o100_000, "O_NOFOLLOW"),
-    (0o1_000_000, "O_NOATIME"),
-    (O_PATH, "O_PATH"),
-];
-
-fn flags(mut bits: u32, cloexec: bool) -> Vec<&'static str> {
-    let mut names = Vec::new();
-    for (bit, name) in FLAGS {
-        if bits & bit == bit {
-            names.push(name);
-            bits &= !bit;
-        }
-    }
-    if cloexec {
-        names.push("O_CLOEXEC");
-    }
-    names
 }
 
 /// Both ends of an internet socket.

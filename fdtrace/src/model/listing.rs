@@ -1,8 +1,13 @@
 //! A snapshot of open files: other ends found, tables summed up.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
-use super::{file::OpenFile, kind::Kind};
+use rustc_hash::FxHashMap;
+
+use super::{
+    file::{Comm, OpenFile},
+    kind::Kind,
+};
 use crate::stream::decode::Task;
 
 /// Where the other end of a pipe or socket is open.
@@ -17,8 +22,8 @@ pub struct Peer {
 /// Finds the other end of each file, by its place in the list: the first fd that has it.
 #[must_use]
 pub fn peers(files: &[OpenFile]) -> Vec<Option<Peer>> {
-    let mut sockets = HashMap::new();
-    let mut pipes: HashMap<(u64, bool), Peer> = HashMap::new();
+    let mut sockets = FxHashMap::default();
+    let mut pipes: FxHashMap<(u64, bool), Peer> = FxHashMap::default();
     for file in files {
         let place = Peer {
             pid: file.tgid,
@@ -29,14 +34,16 @@ pub fn peers(files: &[OpenFile]) -> Vec<Option<Peer>> {
                 sockets.entry(file.inode).or_insert(place);
             }
             Kind::Pipe => {
-                pipes.entry((file.inode, file.mode == "r")).or_insert(place);
+                pipes
+                    .entry((file.inode, file.flags.mode() == "r"))
+                    .or_insert(place);
             }
             _ => {}
         }
     }
     let other_end = |file: &OpenFile| match file.kind {
         Kind::Unix => sockets.get(&file.peer_inode?).copied(),
-        Kind::Pipe => pipes.get(&(file.inode, file.mode != "r")).copied(),
+        Kind::Pipe => pipes.get(&(file.inode, file.flags.mode() != "r")).copied(),
         _ => None,
     };
     files.iter().map(other_end).collect()
@@ -71,21 +78,49 @@ impl Usage {
     }
 }
 
-/// Sums the files of each task's table up; the fullest first. Tables without files are shown too.
+/// How many files of each kind a table has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Kinds {
+    /// The thread whose table it is.
+    pub tid: u32,
+    /// Its process.
+    pub tgid: u32,
+    /// The process's real user.
+    pub uid: u32,
+    /// The name of the thread.
+    pub comm: Comm,
+    /// Those that there are.
+    pub kinds: BTreeMap<Kind, u32>,
+}
+
+/// Sums the files of each table up.
 #[must_use]
-pub fn usage(tasks: &[Task], files: &[OpenFile]) -> Vec<Usage> {
-    let mut kinds: HashMap<u32, BTreeMap<Kind, u32>> = HashMap::new();
+pub fn kinds(files: &[OpenFile]) -> Vec<Kinds> {
+    let mut tables: FxHashMap<u32, Kinds> = FxHashMap::default();
     for file in files {
-        *kinds
-            .entry(file.tid)
-            .or_default()
-            .entry(file.kind)
-            .or_default() += 1;
+        let table = tables.entry(file.tid).or_insert_with(|| Kinds {
+            tid: file.tid,
+            tgid: file.tgid,
+            uid: file.uid,
+            comm: file.comm,
+            kinds: BTreeMap::new(),
+        });
+        *table.kinds.entry(file.kind).or_default() += 1;
     }
+    tables.into_values().collect()
+}
+
+/// Each task's table in numbers; the fullest first. Tables without files are shown too.
+#[must_use]
+pub fn usage(tasks: &[Task], tables: &[Kinds]) -> Vec<Usage> {
+    let kinds: FxHashMap<u32, _> = tables
+        .iter()
+        .map(|table| (table.tid, &table.kinds))
+        .collect();
     let mut usages: Vec<_> = tasks
         .iter()
         .map(|task| {
-            let kinds = kinds.get(&task.tid).cloned().unwrap_or_default();
+            let kinds = kinds.get(&task.tid).copied().cloned().unwrap_or_default();
             Usage {
                 pid: task.tgid,
                 tid: task.tid,

@@ -2,19 +2,21 @@
 
 use anyhow::{Result, bail};
 use aya::{
-    Btf as AyaBtf, Ebpf,
+    Ebpf,
     maps::{MapData, RingBuf},
 };
 use log::debug;
 
 use super::{
     backend::{Backend, Coverage, Rejected},
+    heap,
     load::{Loaded, Options, load},
     maps, plan,
     refusal::one_line,
     scope::Scope,
     self_test,
     shared::{Changes, Shared},
+    targets::Targets,
 };
 use crate::stream::clock;
 
@@ -24,8 +26,8 @@ pub struct Session {
     pub ebpf: Ebpf,
     /// What running programs are told, and what they count.
     pub shared: Shared,
-    /// The kernel's types as aya wants them.
-    pub btf: AyaBtf,
+    /// What iterators are attached to.
+    pub targets: Targets,
     /// The backend that runs.
     pub backend: Backend,
     /// What it sees.
@@ -56,13 +58,17 @@ pub fn attach(options: &Options<'_>, scope: &Scope) -> Result<(Session, RingBuf<
                     ebpf,
                     ring,
                     shared,
-                    aya_btf,
+                    targets,
+                    btf,
+                    hook_types,
                     ..
                 } = loaded;
+                drop((btf, hook_types));
+                heap::give_back();
                 let session = Session {
                     ebpf,
                     shared,
-                    btf: aya_btf,
+                    targets,
                     backend,
                     coverage,
                     rejected,

@@ -3,20 +3,18 @@
 use std::{fs::File, io::Read};
 
 use anyhow::{Context, Result};
-use aya::{
-    Btf as AyaBtf, Ebpf,
-    programs::{Iter, ProgramError},
-};
+use aya::{Ebpf, programs::Iter};
 use rustix::io::Errno;
 
+use super::{heap, targets::Targets};
 use crate::stream::decode::Task;
 
 /// The iterator's program.
 const PROGRAM: &str = "census_task";
 
 /// Reads all tables. Tables too large for the program are counted through /proc.
-pub fn read(ebpf: &mut Ebpf, btf: &AyaBtf) -> Result<Vec<Task>> {
-    let mut tasks = Task::decode_all(&run(ebpf, btf, PROGRAM, "task")?)?;
+pub fn read(ebpf: &mut Ebpf, targets: &Targets) -> Result<Vec<Task>> {
+    let mut tasks = Task::decode_all(&run(ebpf, targets, PROGRAM, "task")?)?;
     for task in &mut tasks {
         task.used = task.used.or_else(|| count_in_proc(task.tgid, task.tid));
     }
@@ -24,22 +22,28 @@ pub fn read(ebpf: &mut Ebpf, btf: &AyaBtf) -> Result<Vec<Task>> {
 }
 
 /// Runs an iterator program over all there is of `iterated`; what it wrote.
-pub(super) fn run(ebpf: &mut Ebpf, btf: &AyaBtf, name: &str, iterated: &str) -> Result<Vec<u8>> {
-    let mut output = open(ebpf, btf, name, iterated)?;
+pub(super) fn run(
+    ebpf: &mut Ebpf,
+    targets: &Targets,
+    name: &str,
+    iterated: &str,
+) -> Result<Vec<u8>> {
+    let mut output = open(ebpf, targets, name, iterated)?;
     read_to_end(&mut output).with_context(|| format!("reading the {iterated} iterator"))
 }
 
 /// Starts an iterator program: it runs as its output is read.
-pub(super) fn open(ebpf: &mut Ebpf, btf: &AyaBtf, name: &str, iterated: &str) -> Result<File> {
+pub(super) fn open(ebpf: &mut Ebpf, targets: &Targets, name: &str, iterated: &str) -> Result<File> {
     let program: &mut Iter = ebpf
         .program_mut(name)
         .with_context(|| format!("no program {name} in the kernel object"))?
         .try_into()?;
-    match program.load(iterated, btf) {
-        Ok(()) | Err(ProgramError::AlreadyLoaded) => {}
-        Err(error) => {
-            return Err(error).with_context(|| format!("loading the {iterated} iterator"));
-        }
+    if program.fd().is_err() {
+        let types = targets.iterators()?;
+        let loaded = program.load(iterated, &types);
+        loaded.with_context(|| format!("loading the {iterated} iterator"))?;
+        drop(types);
+        heap::give_back();
     }
     let attached = program.attach();
     let link = attached.with_context(|| format!("attaching the {iterated} iterator"))?;
@@ -49,7 +53,8 @@ pub(super) fn open(ebpf: &mut Ebpf, btf: &AyaBtf, name: &str, iterated: &str) ->
 /// Reads on where the kernel stops after a million silent objects with EAGAIN
 /// (`kernel/bpf/bpf_iter.c`).
 fn read_to_end(output: &mut File) -> std::io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
+    // The kernel hands out a few pages at once.
+    let mut bytes = Vec::with_capacity(64 * 1024);
     loop {
         match output.read_to_end(&mut bytes) {
             Ok(_) => return Ok(bytes),

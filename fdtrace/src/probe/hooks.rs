@@ -112,15 +112,21 @@ impl Loaded {
     }
 
     fn attach_trampolines(&mut self, place: &Place) -> Result<(), ProgramError> {
+        if self.hook_types.is_none() {
+            self.hook_types = Some(self.targets.hooks()?);
+        }
+        let Some(types) = &self.hook_types else {
+            return Err(ProgramError::NotLoaded);
+        };
         for program in place.trampolines {
             match find(&mut self.ebpf, program)? {
                 Program::FEntry(program) => {
-                    program.load(place.function, &self.aya_btf)?;
+                    program.load(place.function, types)?;
                     program.attach()?;
                 }
                 program => {
                     let program: &mut FExit = program.try_into()?;
-                    program.load(place.function, &self.aya_btf)?;
+                    program.load(place.function, types)?;
                     program.attach()?;
                 }
             }

@@ -4,7 +4,7 @@ use std::{path::Path, time::Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
 use aya::{
-    Btf as AyaBtf, Ebpf, EbpfLoader, Endianness, include_bytes_aligned,
+    Btf as AyaBtf, Ebpf, EbpfLoader, include_bytes_aligned,
     maps::{MapData, RingBuf},
     programs::{Program, ProgramError},
 };
@@ -17,6 +17,7 @@ use super::{
     preemption,
     scope::Scope,
     shared::Shared,
+    targets::Targets,
 };
 
 /// The kernel programs, compiled and stripped by build.rs.
@@ -62,7 +63,9 @@ pub struct Loaded {
     pub(super) ebpf: Ebpf,
     pub(super) ring: RingBuf<MapData>,
     pub(super) shared: Shared,
-    pub(super) aya_btf: AyaBtf,
+    pub(super) targets: Targets,
+    /// Those of hooks on trampolines, while there are some to attach.
+    pub(super) hook_types: Option<AyaBtf>,
     pub(super) btf: Btf,
     /// See [`Options::alarms`].
     pub(super) alarms: bool,
@@ -91,17 +94,20 @@ pub fn load(options: &Options<'_>, scope: &Scope) -> Result<Loaded> {
     }
     let start = Instant::now();
     let btf = kernel_types(options.btf)?;
-    let aya_btf = match options.btf {
-        Some(path) => AyaBtf::parse_file(path, Endianness::default())
-            .with_context(|| format!("reading the BTF file {}", path.display()))?,
-        None => AyaBtf::from_sys_fs().context("reading the kernel's BTF")?,
-    };
     debug!("kernel types read in {:?}", start.elapsed());
     let globals = Globals::new(&btf, scope, options)?;
     let mut loader = EbpfLoader::new();
-    loader.btf(Some(&aya_btf));
+    // Nothing in the object is relocated by the kernel's types: that is what the globals are for.
+    loader.btf(None);
     loader.map_max_entries("RECORDS", options.ring_bytes);
     loader.map_max_entries("LOST", Shared::cpus()?);
+    if !options.alarms {
+        // Nobody counts failures; room for them takes the kernel 4 ms.
+        loader.map_max_entries("STORMS", 1);
+    }
+    if let Some(entries) = scope.most_pids() {
+        loader.map_max_entries("PIDS", entries);
+    }
     globals.write(&mut loader);
     if options.log_level == 0 {
         loader.map_max_entries("AYA_LOGS", u32::try_from(rustix::param::page_size())?);
@@ -127,7 +133,8 @@ pub fn load(options: &Options<'_>, scope: &Scope) -> Result<Loaded> {
         tables: options.tables.is_some(),
         without_hook: options.without_hook.clone(),
         preempts: preemption::preempts_programs(&btf)?,
-        aya_btf,
+        targets: Targets::new(&btf),
+        hook_types: None,
         btf,
     })
 }
@@ -138,12 +145,12 @@ fn explain_load(error: aya::EbpfError) -> anyhow::Error {
 
 impl Loaded {
     /// For a snapshot: the programs and maps, with the processes asked for in scope.
-    pub fn for_snapshot(self, scope: &Scope) -> Result<(Ebpf, AyaBtf)> {
+    pub fn for_snapshot(self, scope: &Scope) -> Result<(Ebpf, Targets)> {
         let Self {
-            mut ebpf, aya_btf, ..
+            mut ebpf, targets, ..
         } = self;
         scope.add_descendants(&mut ebpf)?;
-        Ok((ebpf, aya_btf))
+        Ok((ebpf, targets))
     }
 
     /// What the verifier has looked at for all programs loaded; kernels before 5.16 do not tell.

@@ -6,12 +6,14 @@
 //! * [`plan`]: which hooks a backend has, as data.
 //! * [`load`]: the object in the kernel, nothing attached.
 //! * `preemption`: whether hooks on trampolines can miss calls.
+//! * `heap`: what starting took, given back.
 //! * `hooks`, `refusal`: attaching a backend's programs, and what it means where the kernel refuses.
 //! * [`backend`], [`attach`]: the ways to watch, and choosing one by trying.
 //! * `self_test`: proof that what is to be seen is seen, in fdtrace's own process.
 //! * [`scope`]: which processes are watched.
 //! * [`census`]: every table on the host at this moment.
 //! * [`files`]: every open fd at this moment.
+//! * [`targets`]: what programs are attached to.
 //! * [`tables`]: every slot of every table, for the model.
 //! * [`host`]: the limits of the host.
 //! * [`requirements`]: what must be there before any of this can work.
@@ -23,6 +25,7 @@ pub mod census;
 pub mod cgroup;
 pub mod files;
 pub mod globals;
+mod heap;
 mod hooks;
 pub mod host;
 pub mod load;
@@ -36,3 +39,4 @@ pub mod scope;
 mod self_test;
 pub mod shared;
 pub mod tables;
+pub mod targets;

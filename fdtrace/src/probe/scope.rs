@@ -101,6 +101,13 @@ impl Scope {
         (words(bytes), words(mask))
     }
 
+    /// How many processes the filter can ever hold; `None`: as many as children come to be followed. The
+    /// kernel makes room for all of them at once, which takes it milliseconds.
+    #[must_use]
+    pub fn most_pids(&self) -> Option<u32> {
+        (!self.follow).then(|| u32::try_from(self.pids.len()).unwrap_or(u32::MAX).max(1))
+    }
+
     /// Fills the maps that the programs look into. Called before they are attached.
     pub fn fill(&self, ebpf: &mut Ebpf) -> Result<()> {
         let cgroups = ebpf

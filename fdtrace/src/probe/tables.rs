@@ -6,19 +6,19 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use aya::{Btf as AyaBtf, Ebpf};
+use aya::Ebpf;
 use fdtrace_common::change::{OpenRecord, ThreadRecord};
 use rustix::io::Errno;
 use zerocopy::{FromBytes, IntoBytes};
 
-use super::census;
+use super::{census, targets::Targets};
 
 /// Bytes read at a time: the kernel hands out a few pages at once.
 const CHUNK: usize = 64 * 1024;
 
 /// All threads that have a table.
-pub fn threads(ebpf: &mut Ebpf, btf: &AyaBtf) -> Result<Vec<ThreadRecord>> {
-    let bytes = census::run(ebpf, btf, "census_threads", "task")?;
+pub fn threads(ebpf: &mut Ebpf, targets: &Targets) -> Result<Vec<ThreadRecord>> {
+    let bytes = census::run(ebpf, targets, "census_threads", "task")?;
     let records = bytes.chunks_exact(size_of::<ThreadRecord>());
     Ok(records
         .filter_map(|bytes| ThreadRecord::read_from_bytes(bytes).ok())
@@ -35,9 +35,9 @@ pub struct Slots {
 
 impl Slots {
     /// Starts the iterator.
-    pub fn open(ebpf: &mut Ebpf, btf: &AyaBtf) -> Result<Self> {
+    pub fn open(ebpf: &mut Ebpf, targets: &Targets) -> Result<Self> {
         Ok(Self {
-            output: census::open(ebpf, btf, "slots_seen", "task_file")?,
+            output: census::open(ebpf, targets, "slots_seen", "task_file")?,
             room: vec![0; CHUNK / 8],
             filled: 0,
         })

@@ -6,6 +6,13 @@ use std::fmt::Write;
 /// overrides, line separators, invalid UTF-8.
 #[must_use]
 pub fn printable(bytes: &[u8]) -> String {
+    if let Ok(text) = str::from_utf8(bytes)
+        && bytes
+            .iter()
+            .all(|byte| matches!(byte, b' '..=b'~') && *byte != b'\\')
+    {
+        return text.to_owned();
+    }
     let mut text = String::with_capacity(bytes.len());
     for chunk in bytes.utf8_chunks() {
         for character in chunk.valid().chars() {

@@ -23,9 +23,11 @@ pub(crate) fn trials(setting: &Setting) -> Vec<Trial> {
             )
         })
     };
-    // kretprobes cost thousands of emulated instructions a hit.
+    // Long enough for several reports, a second apart. kretprobes cost thousands of emulated instructions a
+    // hit.
     let count: &[&str] = match (&*setting.backend, setting.is_guest) {
-        ("kprobe", _) => &["--count", "500000"],
+        ("kprobe", _) => &["--count", "200000"],
+        (_, true) => &["--count", "2000000"],
         _ => &["--count", "5000000"],
     };
     vec![

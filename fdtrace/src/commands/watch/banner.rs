@@ -41,7 +41,7 @@ pub(super) fn show(args: &Watch, session: &mut Session) -> Result<()> {
         say(&format!("not looked for here: {feature}"));
     }
     if stderr().is_terminal() {
-        let tasks = census::read(&mut session.ebpf, &session.btf)?;
+        let tasks = census::read(&mut session.ebpf, &session.targets)?;
         say("fullest tables now:");
         for table in fullest::fullest(&tasks, FULLEST) {
             say(&full_line(&table));

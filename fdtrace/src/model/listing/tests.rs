@@ -42,7 +42,7 @@ fn task(tgid: u32, used: u32, soft: u64) -> Task {
 fn tables_are_summed_up_the_fullest_first() {
     let tasks = [task(1, 2, 1024), task(2, 60, 64), task(3, 0, 64)];
     let files = [pipe(1, 3, 70, 0), pipe(1, 4, 70, 1), pipe(2, 5, 71, 1)];
-    let usages = usage(&tasks, &files);
+    let usages = usage(&tasks, &kinds(&files));
     let order: Vec<_> = usages.iter().map(|usage| usage.pid).collect();
     assert_eq!(order, [2, 1, 3]);
     assert_eq!(

@@ -3,7 +3,7 @@
 use fdtrace_common::change::{INHERITED, OpenRecord};
 
 use crate::model::{
-    kind::{Inode, Kind},
+    kind::{Inode, Kind, Prefix},
     names::{NameId, Names},
 };
 
@@ -59,7 +59,7 @@ impl Slot {
             tgid: record.tgid,
             tid: record.tid,
             kind: record.known_kind.checked_sub(1).map_or_else(
-                || inode.kind(name),
+                || inode.kind(Prefix::of(name)),
                 |known| Kind::from_repr(known).unwrap_or_default(),
             ),
             is_inherited: record.flags & INHERITED != 0,

@@ -12,7 +12,7 @@ use std::ops::Range;
 use super::error::BtfError;
 
 /// `BTF_MAGIC`, in the byte order of the machine that wrote it.
-const MAGIC: u16 = 0xeb9f;
+pub(super) const MAGIC: u16 = 0xeb9f;
 /// `struct btf_header` up to and including `str_len`; what follows is newer and optional.
 const HEADER_LEN: usize = 24;
 /// The same with `layout_off` and `layout_len`.

@@ -9,13 +9,14 @@
 //! checked, and every question ends after at most one walk over the table.
 //!
 //! `format` has the bytes, `table` the types by number and name, `field` and `function` the
-//! questions, `file` the sources.
+//! questions, `file` the sources; `only` writes one.
 
 mod error;
 mod field;
 mod file;
 mod format;
 mod function;
+mod only;
 mod path;
 mod table;
 #[cfg(test)]
@@ -25,6 +26,7 @@ use self::table::{Table, Type};
 pub use self::{
     error::{BtfError, Obstacle},
     function::{Function, Parameter},
+    only::only,
 };
 
 /// One kernel's BTF: header checked, types indexed by number and name.

@@ -1,6 +1,9 @@
 //! Columns for people; the last one may be long.
 
-use std::io::{self, Write};
+use std::{
+    fmt::Write as _,
+    io::{self, Write},
+};
 
 use crate::{
     model::{
@@ -23,21 +26,64 @@ pub fn files(output: &mut impl Write, rows: &[(&OpenFile, Option<Peer>)]) -> io:
         "{:>7} {:<15} {:>5} {:<8} {:<4} {:<8} TARGET",
         "PID", "COMM", "FD", "KIND", "MODE", "FLAGS"
     )?;
+    let mut line = String::new();
     for (file, peer) in rows {
-        let flags: String = file.flags.iter().map(|flag| letter(flag)).collect();
-        writeln!(
-            output,
-            "{:>7} {:<15} {:>5} {:<8} {:<4} {:<8} {}",
-            file.tgid,
-            printable(&file.comm),
-            file.fd,
-            file.kind.to_string(),
-            file.mode,
-            if flags.is_empty() { "-" } else { &flags },
-            target(file, *peer),
-        )?;
+        line.clear();
+        fd(&mut line, file, *peer);
+        line.push('\n');
+        output.write_all(line.as_bytes())?;
     }
     Ok(())
+}
+
+/// One fd. Written piece by piece: a format string would take as long as all the rest of `ls`.
+fn fd(line: &mut String, file: &OpenFile, peer: Option<Peer>) {
+    right(line, file.tgid, 7);
+    left(line, &printable(&file.comm), 15);
+    right(line, file.fd, 5);
+    left(line, file.kind.into(), 8);
+    left(line, file.flags.mode(), 4);
+    let start = line.len();
+    line.extend(file.flags.names().map(letter));
+    if line.len() == start {
+        line.push('-');
+    }
+    pad(line, start, 8);
+    line.push(' ');
+    target(line, file, peer);
+}
+
+/// A number, ending in its column.
+fn right(line: &mut String, number: u32, width: usize) {
+    let mut digits = [0; 10];
+    let mut at = digits.len();
+    let mut left = number;
+    loop {
+        at -= 1;
+        digits[at] = b'0' + u8::try_from(left % 10).unwrap_or_default();
+        left /= 10;
+        if left == 0 {
+            break;
+        }
+    }
+    let digits = &digits[at..];
+    line.extend(std::iter::repeat_n(' ', width.saturating_sub(digits.len())));
+    line.extend(digits.iter().map(|digit| char::from(*digit)));
+    line.push(' ');
+}
+
+/// Text, its column filled up.
+fn left(line: &mut String, text: &str, width: usize) {
+    let start = line.len();
+    line.push_str(text);
+    pad(line, start, width);
+    line.push(' ');
+}
+
+/// Fills the column up that begins at byte `start`.
+fn pad(line: &mut String, start: usize, width: usize) {
+    let length = line[start..].chars().count();
+    line.extend(std::iter::repeat_n(' ', width.saturating_sub(length)));
 }
 
 /// The flags in a narrow column: JSON spells them out.
@@ -55,16 +101,24 @@ fn letter(flag: &str) -> char {
     }
 }
 
-fn target(file: &OpenFile, peer: Option<Peer>) -> String {
-    let parts = [
-        Some(printable(&file.target)),
-        file.remote.map(|remote| format!("-> {remote}")),
-        file.state.map(|state| format!("({state})")),
-        peer.map(|peer| format!("<-> {}/{}", peer.pid, peer.fd)),
-        file.deleted.then(|| "(deleted)".to_owned()),
-        (file.tid != file.tgid).then(|| format!("[thread {}]", file.tid)),
-    ];
-    parts.into_iter().flatten().collect::<Vec<_>>().join(" ")
+fn target(line: &mut String, file: &OpenFile, peer: Option<Peer>) {
+    line.push_str(&printable(&file.target));
+    // Writing to a string does not fail.
+    if let Some(remote) = file.remote {
+        let _ = write!(line, " -> {remote}");
+    }
+    if let Some(state) = file.state {
+        let _ = write!(line, " ({state})");
+    }
+    if let Some(peer) = peer {
+        let _ = write!(line, " <-> {}/{}", peer.pid, peer.fd);
+    }
+    if file.deleted {
+        line.push_str(" (deleted)");
+    }
+    if file.tid != file.tgid {
+        let _ = write!(line, " [thread {}]", file.tid);
+    }
 }
 
 /// Writes tables in numbers, a line each.
