@@ -5,4 +5,5 @@ pub mod cause;
 pub mod diagnosis;
 pub mod holders;
 pub mod near_limit;
+pub mod remedy;
 pub mod verdict;

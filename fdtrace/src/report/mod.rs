@@ -6,6 +6,8 @@ pub mod event;
 pub mod fact;
 pub mod json;
 pub mod listing;
+mod place;
+mod remedy;
 pub mod sanitize;
 pub mod text;
 pub mod writer;
