@@ -2,5 +2,7 @@
 //! the loop that drains the ring.
 
 pub mod holders;
+pub mod names;
 pub mod path;
+pub mod place;
 pub mod process;
