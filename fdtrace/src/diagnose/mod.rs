@@ -6,4 +6,5 @@ pub mod diagnosis;
 pub mod holders;
 pub mod near_limit;
 pub mod outstanding;
+pub mod remedy;
 pub mod verdict;

@@ -10,10 +10,17 @@ use crate::{
         cause::{self, Cause, Host, Silent},
         diagnosis::Diagnosis,
         near_limit,
+        remedy::{self, Remedy, Situation},
+        verdict::Kind,
     },
-    enrich::{self, process::user_of},
+    enrich::{
+        self,
+        names::{Named, Names},
+        place::{self, Place as Belonging},
+        process::user_of,
+    },
     model::storms::Report,
-    probe::{backend::Backend, cgroup},
+    probe::{backend::Backend, cgroup, host},
     stream::{clock::Clock, decode::Task},
 };
 
@@ -42,12 +49,12 @@ pub enum Fact {
 
 impl Fact {
     /// Looks up what only /proc can tell. Not for the loop that reads records.
-    pub fn enrich(&mut self) {
+    pub fn enrich(&mut self, names: &mut Names) {
         match self {
             Self::Event(event) => event.enrich(),
             Self::NearLimit(near) => near.enrich(),
             Self::Outstanding(outstanding) => outstanding.enrich(),
-            Self::Exhausted(exhausted) => exhausted.enrich(),
+            Self::Exhausted(exhausted) => exhausted.enrich(names),
             _ => {}
         }
     }
@@ -92,6 +99,10 @@ pub struct Exhausted {
     pub diagnosis: Option<Diagnosis>,
     /// The diagnosis says something that the report before did not.
     pub is_news: bool,
+    /// The host's limits, as they were recorded; live, [`Exhausted::enrich`] looks them up.
+    pub host: Option<Host>,
+    /// What the container and the pod are called, where this host tells.
+    pub named: Named,
 }
 
 impl Exhausted {
@@ -122,16 +133,48 @@ impl Exhausted {
             open: alarm.open,
             diagnosis: None,
             is_news: false,
+            host: None,
+            named: Named::default(),
         }
     }
 }
 
 impl Exhausted {
-    /// Looks up what only /proc can tell. Not for the loop that reads records.
-    pub fn enrich(&mut self) {
+    /// Looks up what only this host can tell, at the time. Not for the loop that reads records, and not
+    /// for a recording, which says the same everywhere.
+    pub fn enrich(&mut self, names: &mut Names) {
         if let Some(diagnosis) = &mut self.diagnosis {
             enrich::holders::find_paths(&mut diagnosis.holders, self.pid);
         }
+        self.host = Some(host::all());
+        self.named = names.of(&self.place());
+    }
+
+    /// Where the process belongs.
+    #[must_use]
+    pub fn place(&self) -> Belonging {
+        place::parse(&self.cgroup)
+    }
+
+    /// What to type, now and for good.
+    #[must_use]
+    pub fn remedies(&self) -> Vec<Remedy> {
+        let diagnosis = self.diagnosis.as_ref();
+        let verdict = diagnosis.and_then(|diagnosis| diagnosis.verdict.as_ref());
+        remedy::remedies(&Situation {
+            cause: self.cause,
+            pid: self.pid,
+            uid: self.uid,
+            exe: self.exe.as_deref(),
+            soft: self.soft,
+            hard: self.hard,
+            used: self.used,
+            host: self.host.unwrap_or_default(),
+            place: &self.place(),
+            verdict: verdict.map_or(Kind::Unknown, |verdict| verdict.kind),
+            growth_per_min: verdict.and_then(|verdict| verdict.growth_per_min),
+            line: None,
+        })
     }
 }
 

@@ -13,6 +13,7 @@ use super::{
     outstanding,
     sanitize::is_hostile,
 };
+use crate::diagnose::remedy::Remedy;
 
 /// The version of the objects' shape; fields are only ever added to it.
 const VERSION: u32 = 1;
@@ -112,6 +113,10 @@ struct ExhaustedFields<'a> {
     unit: Option<String>,
     container: Option<String>,
     pod: Option<String>,
+    user_unit: Option<String>,
+    container_name: Option<&'a str>,
+    pod_name: Option<&'a str>,
+    pod_namespace: Option<&'a str>,
     call: &'a str,
     repeats: u64,
     limit: Limit,
@@ -119,13 +124,15 @@ struct ExhaustedFields<'a> {
     open: Option<u32>,
     holders: Vec<HolderFields>,
     verdict: Option<VerdictFields<'a>>,
-    remedy: [(); 0],
+    remedy: Vec<Remedy>,
 }
 
 impl<'a> ExhaustedFields<'a> {
     fn new(exhausted: &'a Exhausted) -> Self {
         let diagnosis = exhausted.diagnosis.as_ref();
         let verdict = diagnosis.and_then(|diagnosis| diagnosis.verdict.as_ref());
+        let place = exhausted.place();
+        let named = &exhausted.named;
         Self {
             errno: exhausted.errno,
             cause: exhausted.cause,
@@ -136,9 +143,13 @@ impl<'a> ExhaustedFields<'a> {
             exe: exhausted.exe.as_deref().map(text),
             uid: exhausted.uid,
             cgroup: text(&exhausted.cgroup),
-            unit: None,
-            container: None,
-            pod: None,
+            unit: place.unit,
+            container: place.container.map(|container| container.id),
+            pod: place.pod,
+            user_unit: place.user_unit,
+            container_name: named.container.as_deref(),
+            pod_name: named.pod.as_deref(),
+            pod_namespace: named.namespace.as_deref(),
             call: &exhausted.call,
             repeats: exhausted.repeats,
             limit: Limit {
@@ -149,7 +160,7 @@ impl<'a> ExhaustedFields<'a> {
             open: exhausted.open,
             holders: diagnosis.map(diagnosis::holders).unwrap_or_default(),
             verdict: verdict.map(VerdictFields::from),
-            remedy: [],
+            remedy: exhausted.remedies(),
         }
     }
 }

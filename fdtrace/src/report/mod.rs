@@ -7,6 +7,8 @@ pub mod fact;
 pub mod json;
 pub mod listing;
 pub mod outstanding;
+mod place;
+mod remedy;
 pub mod sanitize;
 pub mod text;
 pub mod writer;

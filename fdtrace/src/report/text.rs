@@ -8,10 +8,13 @@ use super::{
     diagnosis::{self, age_words},
     event,
     fact::{Exhausted, Fact, Loss, NearLimit, Place, Summary},
-    outstanding,
+    outstanding, place, remedy,
     sanitize::printable,
 };
-use crate::diagnose::cause::{Cause, Silent};
+use crate::{
+    diagnose::cause::{Cause, Silent},
+    enrich::names::Named,
+};
 
 /// Writes a fact; losses and the summary are for stderr.
 pub fn write(output: &mut impl Write, fact: &Fact) -> io::Result<()> {
@@ -61,14 +64,16 @@ fn write_exhausted(output: &mut impl Write, exhausted: &Exhausted) -> io::Result
     }
     details.push(format!("uid {}", exhausted.uid));
     details.extend(exhausted.exe.as_deref().map(printable));
-    if exhausted.cgroup != b"/" {
-        details.push(format!("cgroup {}", printable(&exhausted.cgroup)));
-    }
+    details.extend(place::words(&exhausted.cgroup, &exhausted.named));
     writeln!(output, "         {}", details.join(", "))?;
-    match exhausted.diagnosis.as_ref().filter(|_| exhausted.is_news) {
-        Some(diagnosis) => diagnosis::write_text(output, diagnosis),
-        None => Ok(()),
+    if let Some(diagnosis) = exhausted.diagnosis.as_ref().filter(|_| exhausted.is_news) {
+        diagnosis::write_text(output, diagnosis)?;
     }
+    // What to type is told once, and again where the diagnosis is another one.
+    if exhausted.repeats == 0 || exhausted.is_news {
+        remedy::write_text(output, &exhausted.remedies())?;
+    }
+    Ok(())
 }
 
 /// In the columns of the others: nothing has failed yet.
@@ -94,9 +99,8 @@ fn write_near_limit(output: &mut impl Write, near: &NearLimit) -> io::Result<()>
         details.push(format!("table of thread {}", near.tid));
     }
     details.extend(near.uid.map(|uid| format!("uid {uid}")));
-    if let Some(cgroup) = near.cgroup.as_deref().filter(|cgroup| *cgroup != b"/") {
-        details.push(format!("cgroup {}", printable(cgroup)));
-    }
+    let cgroup = near.cgroup.as_deref();
+    details.extend(cgroup.and_then(|cgroup| place::words(cgroup, &Named::default())));
     writeln!(output, "         {}", details.join(", "))?;
     match &near.diagnosis {
         Some(diagnosis) => diagnosis::write_text(output, diagnosis),

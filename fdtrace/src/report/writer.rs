@@ -7,6 +7,7 @@ use std::{
 };
 
 use super::{fact::Fact, json, text};
+use crate::enrich::names::Names;
 
 /// Facts that may wait for stdout; further ones are dropped and counted.
 const WAITING: usize = 4096;
@@ -128,9 +129,10 @@ fn write_all(
     facts: &Receiver<Fact>,
 ) -> io::Result<()> {
     let mut output = BufWriter::new(output);
+    let mut names = Names::default();
     while let Ok(mut fact) = facts.recv() {
         if is_live {
-            fact.enrich();
+            fact.enrich(&mut names);
         }
         match &fact {
             Fact::Loss(loss) => say(&text::loss(loss)),

@@ -246,7 +246,7 @@ fn start(backend: Backend, boot: Timestamp, now_ns: u64) -> Start {
         backend,
         boot,
         now_ns,
-        host: host::files(),
+        host: host::all(),
     }
 }
 
@@ -304,7 +304,7 @@ impl Listener for Recorder {
         self.add(Event::Note(&Note::Second {
             now_ns,
             boot: self.boot,
-            host: host::files(),
+            host: host::all(),
         }));
         self.hand_over();
         if std::mem::take(&mut self.has_hole) {

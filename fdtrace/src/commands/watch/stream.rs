@@ -99,6 +99,7 @@ impl Stream {
             used: report.alarm.used,
         };
         let mut exhausted = Exhausted::new(report, self.clock, || host.unwrap_or_else(host::files));
+        exhausted.host = host;
         patient.cause = Some(exhausted.cause);
         (exhausted.diagnosis, exhausted.is_news) = self.diagnoses.of(key, patient, model, now_ns);
         self.send(Fact::Exhausted(Box::new(exhausted)));

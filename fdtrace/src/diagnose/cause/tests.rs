@@ -8,6 +8,12 @@ const EBADF: u32 = 9;
 const IDLE: Host = Host {
     files: Some(5_000),
     file_max: Some(1_000_000),
+    settings: Settings {
+        nr_open: None,
+        inotify_instances: None,
+        fanotify_groups: None,
+        pipe_pages: None,
+    },
 };
 
 /// A failure of `call` in a table of 64 slots, at a soft limit of 64, every number taken.
@@ -403,7 +409,11 @@ fn census_enfile_is_the_host_or_a_pipe() {
         });
         cause(&alarm, || host)
     };
-    let host = |files, file_max| Host { files, file_max };
+    let host = |files, file_max| Host {
+        files,
+        file_max,
+        ..IDLE
+    };
     let out = host(Some(999_990), Some(1_000_000));
     let hidden_by_many_cpus = host(Some(950_000), Some(1_000_000));
     let small = host(Some(1_000), Some(1_060));

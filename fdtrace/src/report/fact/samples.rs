@@ -35,6 +35,17 @@ pub(crate) fn exhausted() -> Exhausted {
         open: Some(1024),
         diagnosis: None,
         is_news: false,
+        host: Some(Host {
+            files: Some(9_000),
+            file_max: Some(97_065),
+            settings: cause::Settings {
+                nr_open: Some(1 << 20),
+                inotify_instances: Some(128),
+                fanotify_groups: Some(128),
+                pipe_pages: Some(0),
+            },
+        }),
+        named: Named::default(),
     }
 }
 

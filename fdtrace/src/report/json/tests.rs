@@ -4,6 +4,7 @@ use serde_json::Value;
 use super::*;
 use crate::{
     diagnose::cause::{Cause, Silent},
+    enrich::names::Named,
     probe::backend::Backend,
     report::fact::samples,
 };
@@ -38,6 +39,17 @@ fn every_kind_of_fact() {
             exhausted.repeats = 48_211;
             exhausted.tid = 2240;
         }),
+        exhausted(|exhausted| {
+            let pod = "kubepods-pod0a1b2c3d_1111_2222_3333_444455556666.slice";
+            let id = "0123456789abcdef".repeat(4);
+            let path = format!("/kubepods.slice/{pod}/cri-containerd-{id}.scope");
+            exhausted.cgroup = path.into_bytes();
+            exhausted.named = Named {
+                container: Some("web".to_owned()),
+                pod: Some("web-5d9c".to_owned()),
+                namespace: Some("shop".to_owned()),
+            };
+        }),
         written(&Fact::Loss(samples::loss(Place::Ring))),
         written(&Fact::Summary(samples::summary())),
     ];
@@ -50,6 +62,7 @@ fn what_is_not_known_is_null() {
         exhausted.used = None;
         exhausted.open = None;
         exhausted.exe = None;
+        exhausted.cgroup = b"/".to_vec();
         exhausted.soft = u64::MAX;
         exhausted.hard = u64::MAX;
     }));
@@ -60,6 +73,12 @@ fn what_is_not_known_is_null() {
         "/limit/soft",
         "/limit/hard",
         "/unit",
+        "/user_unit",
+        "/container",
+        "/container_name",
+        "/pod",
+        "/pod_name",
+        "/pod_namespace",
         "/verdict",
     ] {
         assert_eq!(object.pointer(pointer), Some(&Value::Null), "{pointer}");
@@ -117,10 +136,11 @@ fn hostile_text_stays_on_its_line() {
             exhausted.comm = hostile.to_vec();
             exhausted.exe = Some(hostile.to_vec());
             exhausted.cgroup = hostile.to_vec();
+            exhausted.named.container = Some(String::from_utf8_lossy(hostile).into_owned());
         });
         let object = parsed(&line);
         let expected = String::from_utf8_lossy(hostile).into_owned();
-        for field in ["comm", "exe", "cgroup"] {
+        for field in ["comm", "exe", "cgroup", "container_name"] {
             assert_eq!(object[field], *expected, "{field}");
         }
         let line = line.trim_end_matches('\n');

@@ -1,7 +1,7 @@
 use insta::assert_snapshot;
 
 use super::*;
-use crate::report::fact::samples;
+use crate::{enrich::names::Named, report::fact::samples};
 
 /// The time of day stands in the zone of the machine.
 fn without_time(text: &str, exhausted: &Exhausted) -> String {
@@ -44,6 +44,42 @@ fn exhaustions() {
         }),
     ];
     assert_snapshot!(with_header(&lines));
+}
+
+#[test]
+fn where_it_belongs() {
+    const ID: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+    let pod = format!("/kubepods/burstable/pod0a1b2c3d-1111-2222-3333-444455556666/{ID}");
+    let named = Named {
+        container: Some("web\x1b[2J".to_owned()),
+        pod: Some("web-5d9c".to_owned()),
+        namespace: Some("shop".to_owned()),
+    };
+    let mut lines = String::new();
+    for (cgroup, named) in [
+        ("/", Named::default()),
+        ("/mine/own", Named::default()),
+        ("/user.slice/user-7.slice/session-3.scope", Named::default()),
+        (
+            "/user.slice/user-7.slice/user@7.service/app.slice/mail.service",
+            Named::default(),
+        ),
+        (
+            &format!("/system.slice/docker-{ID}.scope"),
+            Named::default(),
+        ),
+        ("/lxc.payload.a-name-that-is-longer", Named::default()),
+        (&pod, Named::default()),
+        (&pod, named),
+    ] {
+        let shown = shown(|exhausted| {
+            exhausted.cgroup = cgroup.as_bytes().to_vec();
+            exhausted.named = named;
+        });
+        lines += shown.lines().nth(1).unwrap();
+        lines.push('\n');
+    }
+    assert_snapshot!(lines);
 }
 
 #[test]
@@ -124,9 +160,10 @@ fn hostile_text_stays_on_its_line_and_steers_nothing() {
             exhausted.comm = hostile.to_vec();
             exhausted.exe = Some(hostile.to_vec());
             exhausted.cgroup = hostile.to_vec();
+            exhausted.host = None;
         });
         let lines: Vec<_> = shown.split('\n').collect();
-        assert_eq!(lines.len(), 3, "{shown:?}");
+        assert_eq!(lines.len(), 5, "{shown:?}");
         for line in lines {
             assert!(!line.chars().any(char::is_control), "{line:?}");
         }

@@ -1,0 +1,212 @@
+//! What to type against an exhaustion: now, for good, and in the code. Pure; nothing of it is ever run.
+//!
+//! A command is complete and correctly quoted, or it is not given: what cannot be typed as it stands is told
+//! in words. Neither holds a character that is not printable ASCII.
+
+mod lasting;
+mod limit;
+mod shell;
+mod sysctl;
+
+use serde::Serialize;
+
+use self::limit::Raise;
+use super::{
+    cause::{Cause, Host},
+    verdict::Kind,
+};
+use crate::enrich::place::Place;
+
+/// When a remedy works.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum When {
+    /// At once, for the process as it runs.
+    Now,
+    /// From the next start on.
+    Permanent,
+    /// When the program has been changed.
+    Code,
+}
+
+/// One thing to do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Remedy {
+    /// When it works.
+    pub when: When,
+    /// What to type as root, for sh; `None` where there is no command for it.
+    pub command: Option<String>,
+    /// What it does, or what to do.
+    #[serde(rename = "why")]
+    pub text: String,
+}
+
+impl Remedy {
+    fn command(when: When, command: String, text: impl Into<String>) -> Self {
+        Self {
+            when,
+            command: Some(command),
+            text: text.into(),
+        }
+    }
+
+    fn words(when: When, text: impl Into<String>) -> Self {
+        Self {
+            when,
+            command: None,
+            text: text.into(),
+        }
+    }
+}
+
+/// What is known of a failure.
+#[derive(Clone, Copy, Debug)]
+pub struct Situation<'a> {
+    /// The limit.
+    pub cause: Cause,
+    /// The process, as the host numbers it.
+    pub pid: u32,
+    /// Its user.
+    pub uid: u32,
+    /// Its program; hostile.
+    pub exe: Option<&'a [u8]>,
+    /// Soft `RLIMIT_NOFILE`.
+    pub soft: u64,
+    /// Hard `RLIMIT_NOFILE`.
+    pub hard: u64,
+    /// Numbers taken.
+    pub used: Option<u32>,
+    /// The host's limits.
+    pub host: Host,
+    /// Where it belongs.
+    pub place: &'a Place,
+    /// What has filled the table.
+    pub verdict: Kind,
+    /// Fds more a minute.
+    pub growth_per_min: Option<f64>,
+    /// Where in the program they come from; hostile.
+    pub line: Option<&'a str>,
+}
+
+impl Situation<'_> {
+    /// The program, where its name cannot do harm.
+    fn program(&self) -> String {
+        let exe = self.exe.and_then(|exe| std::str::from_utf8(exe).ok());
+        exe.and_then(harmless).unwrap_or("the program").to_owned()
+    }
+}
+
+/// Longest text from elsewhere that is put into words.
+const TEXT_MAX: usize = 200;
+
+/// Text from elsewhere, unless it holds anything but printable ASCII, or is endless.
+fn harmless(text: &str) -> Option<&str> {
+    let is_harmless = |byte: u8| byte.is_ascii_graphic() || byte == b' ';
+    (!text.is_empty() && text.len() <= TEXT_MAX && text.bytes().all(is_harmless)).then_some(text)
+}
+
+/// What there is to do, the most useful first.
+#[must_use]
+pub fn remedies(situation: &Situation) -> Vec<Remedy> {
+    let settings = situation.host.settings;
+    match situation.cause {
+        Cause::RlimitNofile => nofile(situation),
+        Cause::NrOpen => sysctl::nr_open(situation),
+        Cause::FileMax => sysctl::file_max(situation),
+        Cause::InotifyInstances => {
+            sysctl::of_user("fs.inotify.max_user_instances", settings.inotify_instances)
+        }
+        Cause::FanotifyGroups => {
+            sysctl::of_user("fs.fanotify.max_user_groups", settings.fanotify_groups)
+        }
+        Cause::PipePages => sysctl::of_user("fs.pipe-user-pages-hard", settings.pipe_pages),
+        Cause::MqueueBytes => mqueue(situation),
+        Cause::DupfdMinimum => vec![Remedy::words(
+            When::Code,
+            "look at the number that the program gives F_DUPFD: all from there up to the limit are taken",
+        )],
+        Cause::IoUringFiles => vec![Remedy::words(
+            When::Code,
+            "look at how many files the program registers with io_uring_register: more than its soft \
+             RLIMIT_NOFILE, or than a ring takes",
+        )],
+        Cause::FileServer => vec![Remedy::words(
+            When::Now,
+            "look at the server of the file system (the FUSE daemon, the CIFS server): it has run out of \
+             fds, not this process",
+        )],
+        Cause::Other => vec![Remedy::words(
+            When::Now,
+            "look at the call: it uses this errno for something that is no limit on fds",
+        )],
+    }
+}
+
+/// The process's own limit.
+fn nofile(situation: &Situation) -> Vec<Remedy> {
+    let raise = Raise::of(situation);
+    let mut remedies = in_code(situation);
+    match &raise {
+        Some(raise) => {
+            remedies.push(raise.now(situation));
+            remedies.extend(raise.settings_for_good());
+            let limit = lasting::Limit::files(raise.soft, raise.hard);
+            remedies.extend(lasting::remedies(&limit, situation));
+        }
+        None => remedies.push(Remedy::words(
+            When::Now,
+            "the limit is as high as any kernel takes: fewer fds must do",
+        )),
+    }
+    if situation.verdict == Kind::Unknown {
+        remedies.push(Remedy::command(
+            When::Now,
+            format!("fdtrace ls -p {}", situation.pid),
+            "says whether a higher limit is enough: run it twice; many of the same, more each time, is a leak",
+        ));
+    }
+    if situation.soft < situation.hard {
+        remedies.push(Remedy::words(
+            When::Code,
+            format!(
+                "the program may raise its soft limit itself, with setrlimit, up to the hard one of {}; not \
+                 if it uses select, which takes no fd above 1023",
+                limit::shown(situation.hard)
+            ),
+        ));
+    }
+    remedies
+}
+
+/// What comes before any limit.
+fn in_code(situation: &Situation) -> Vec<Remedy> {
+    let line = situation.line.and_then(harmless);
+    let at = line.map(|line| format!(", at {line}")).unwrap_or_default();
+    let text = match situation.verdict {
+        Kind::Leak => {
+            format!("close what is opened and not closed{at}: a higher limit only buys time")
+        }
+        Kind::Inherited => format!(
+            "whoever starts {} leaves it fds open{at}: open them with O_CLOEXEC there, or close them before \
+             exec (close_range)",
+            situation.program()
+        ),
+        Kind::Saturation | Kind::Burst | Kind::Unknown => return Vec::new(),
+    };
+    vec![Remedy::words(When::Code, text)]
+}
+
+/// `RLIMIT_MSGQUEUE`, of which no record tells the value: only no limit is surely above it.
+fn mqueue(situation: &Situation) -> Vec<Remedy> {
+    let mut remedies = vec![Remedy::command(
+        When::Now,
+        format!("prlimit --pid {} --msgqueue=unlimited", situation.pid),
+        "the bytes of all message queues of the user count: `ls -l /dev/mqueue` shows them, also those that \
+         nobody needs any more (where it is mounted)",
+    )];
+    remedies.extend(lasting::remedies(&lasting::Limit::MSGQUEUE, situation));
+    remedies
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,265 @@
+//! Limits that last, set where the process comes from.
+
+use super::{Remedy, Situation, When, limit::shown, shell};
+use crate::enrich::place::{Container, Runtime};
+
+/// A limit in the words of all who set it.
+pub(super) struct Limit {
+    /// Of systemd's setting, without `Limit`.
+    unit: &'static str,
+    /// Of limits.conf, of `docker --ulimit`, of LXC.
+    name: &'static str,
+    /// Of the shell's ulimit, which sets both limits.
+    flag: char,
+    soft: u64,
+    hard: u64,
+}
+
+impl Limit {
+    /// `RLIMIT_MSGQUEUE`, away with it.
+    pub(super) const MSGQUEUE: Self = Self {
+        unit: "MSGQUEUE",
+        name: "msgqueue",
+        flag: 'q',
+        soft: u64::MAX,
+        hard: u64::MAX,
+    };
+
+    /// `RLIMIT_NOFILE`.
+    pub(super) fn files(soft: u64, hard: u64) -> Self {
+        Self {
+            unit: "NOFILE",
+            name: "nofile",
+            flag: 'n',
+            soft,
+            hard,
+        }
+    }
+
+    /// `LimitNOFILE=SOFT:HARD`: one number would set both, and lower the hard limit.
+    fn line(&self) -> String {
+        let value = |limit| match limit {
+            u64::MAX => "infinity".to_owned(),
+            limit => limit.to_string(),
+        };
+        format!(
+            "Limit{}={}:{}",
+            self.unit,
+            value(self.soft),
+            value(self.hard)
+        )
+    }
+
+    /// `nofile=SOFT:HARD`; -1 is unlimited.
+    fn ulimit(&self) -> String {
+        let value = |limit| match limit {
+            u64::MAX => "-1".to_owned(),
+            limit => limit.to_string(),
+        };
+        format!(
+            "--ulimit {}={}:{}",
+            self.name,
+            value(self.soft),
+            value(self.hard)
+        )
+    }
+
+    fn in_shell(&self) -> String {
+        format!("`ulimit -S{} {}`", self.flag, shown(self.soft))
+    }
+}
+
+/// The limit of whatever is nearest to the process and can set one.
+pub(super) fn remedies(limit: &Limit, situation: &Situation) -> Vec<Remedy> {
+    let place = situation.place;
+    if place.pod.is_some() {
+        return of_pod(limit, place.container.as_ref());
+    }
+    if let Some(container) = &place.container {
+        return vec![of_container(limit, container)];
+    }
+    if let (Some(unit), Some(_)) = (&place.user_unit, place.login_uid)
+        && let Some(section) = section(unit)
+    {
+        return of_user_unit(limit, unit, section);
+    }
+    if let Some(uid) = place.login_uid
+        && (place.session.is_some()
+            || place
+                .user_unit
+                .as_deref()
+                .is_some_and(|unit| unit != "init.scope"))
+    {
+        return vec![of_login(limit, uid, situation.hard)];
+    }
+    if let Some(unit) = &place.unit
+        && let Some(section) = section(unit)
+    {
+        return of_unit(limit, unit, section);
+    }
+    vec![Remedy::words(
+        When::Permanent,
+        format!(
+            "whatever starts {} sets its limits: {} in the script that does, or setrlimit",
+            situation.program(),
+            limit.in_shell()
+        ),
+    )]
+}
+
+/// The section of a unit's file that takes limits; scopes and slices start nothing, and take none.
+fn section(unit: &str) -> Option<&'static str> {
+    match unit.rsplit_once('.')?.1 {
+        "service" => Some("Service"),
+        "socket" => Some("Socket"),
+        "mount" => Some("Mount"),
+        "swap" => Some("Swap"),
+        _ => None,
+    }
+}
+
+/// Writes a file beside the unit's own, which works for it alone, and is there after updates.
+fn drop_in(limit: &Limit, folder: &str, unit: &str, section: &str, reload: &str) -> String {
+    let file = format!("90-fdtrace-{}.conf", limit.name);
+    let below = shell::quote(unit).into_owned();
+    let header = format!("[{section}]");
+    let write = shell::write_file(
+        &[&header, &limit.line()],
+        &format!("{folder}/{below}.d/{file}"),
+    );
+    format!("mkdir -p {folder}/{below}.d && {write} && {reload}")
+}
+
+fn of_unit(limit: &Limit, unit: &str, section: &str) -> Vec<Remedy> {
+    let command = drop_in(
+        limit,
+        "/etc/systemd/system",
+        unit,
+        section,
+        "systemctl daemon-reload",
+    );
+    let mut text = format!("{} for {unit}, from its next start on", limit.line());
+    if let Some((stem, rest)) = unit.split_once('@')
+        && let Some((_, kind)) = rest.rsplit_once('.')
+    {
+        text = format!("{text}; in {stem}@.{kind}.d in place of {unit}.d it is for all instances");
+    }
+    vec![
+        Remedy::command(When::Permanent, command, text),
+        Remedy::command(
+            When::Permanent,
+            format!("systemctl restart -- {}", shell::quote(unit)),
+            "ends the process and starts it anew, with the new limit and without its fds",
+        ),
+    ]
+}
+
+fn of_user_unit(limit: &Limit, unit: &str, section: &str) -> Vec<Remedy> {
+    let folder = "~/.config/systemd/user";
+    let command = drop_in(
+        limit,
+        folder,
+        unit,
+        section,
+        "systemctl --user daemon-reload",
+    );
+    vec![
+        Remedy::command(
+            When::Permanent,
+            command,
+            format!(
+                "as the user, not as root: {} for {unit}, from its next start on; the hard limit of the user's \
+                 systemd cannot be exceeded",
+                limit.line()
+            ),
+        ),
+        Remedy::command(
+            When::Permanent,
+            format!("systemctl --user restart -- {}", shell::quote(unit)),
+            "as the user: ends the process and starts it anew, with the new limit and without its fds",
+        ),
+    ]
+}
+
+/// `pam_limits` takes `:UID` for exactly that user; root must be named.
+fn of_login(limit: &Limit, uid: u32, hard: u64) -> Remedy {
+    let user = if uid == 0 {
+        "root".to_owned()
+    } else {
+        format!(":{uid}")
+    };
+    let line = |kind: &str, value| format!("{user} {kind} {} {}", limit.name, shown(value));
+    let soft = line("soft", limit.soft);
+    let mut lines = vec![&*soft];
+    let above = line("hard", limit.hard);
+    if limit.hard > hard || limit.hard == u64::MAX {
+        lines.push(&above);
+    }
+    let path = format!(
+        "/etc/security/limits.d/90-fdtrace-{}-{uid}.conf",
+        limit.name
+    );
+    let text = format!("for all that user {uid} starts, from the next login on (pam_limits)");
+    Remedy::command(When::Permanent, shell::write_file(&lines, &path), text)
+}
+
+fn of_container(limit: &Limit, container: &Container) -> Remedy {
+    let id = &container.id;
+    let text = match container.runtime {
+        Some(Runtime::Docker) => format!(
+            "start the container anew with `{}`; for all containers: `default-ulimits` in \
+             /etc/docker/daemon.json",
+            limit.ulimit()
+        ),
+        Some(Runtime::Podman) => format!(
+            "start the container anew with `{}`; for all containers: `default_ulimits` in \
+             /etc/containers/containers.conf",
+            limit.ulimit()
+        ),
+        Some(Runtime::Lxc) => format!(
+            "`lxc.prlimit.{} = {}:{}` in the configuration of the container {id}, then start it anew",
+            limit.name,
+            shown(limit.soft),
+            shown(limit.hard)
+        ),
+        Some(Runtime::Nspawn) => format!(
+            "in the machine {id}: `{}` in the unit's file there; or below [Exec] in \
+             /etc/systemd/nspawn/{id}.nspawn, for all of it",
+            limit.line()
+        ),
+        Some(Runtime::Containerd | Runtime::CriO) | None => format!(
+            "start the container anew with `{}`, or {} first in its entry point",
+            limit.ulimit(),
+            limit.in_shell()
+        ),
+    };
+    Remedy::words(When::Permanent, text)
+}
+
+/// Containers of a pod begin with the limits of the runtime's own service.
+fn of_pod(limit: &Limit, container: Option<&Container>) -> Vec<Remedy> {
+    let entry = format!(
+        "no field of a pod sets it: {} first in the container's entry point, up to its hard limit; or the \
+         limits of the node's runtime",
+        limit.in_shell()
+    );
+    let mut remedies = vec![Remedy::words(When::Permanent, entry)];
+    let unit = match container.and_then(|container| container.runtime) {
+        Some(Runtime::Containerd) => "containerd.service",
+        Some(Runtime::CriO) => "crio.service",
+        _ => return remedies,
+    };
+    let command = drop_in(
+        limit,
+        "/etc/systemd/system",
+        unit,
+        "Service",
+        "systemctl daemon-reload",
+    );
+    let text = format!(
+        "on the node: for every container that is started once {unit} has been restarted, unless the \
+         runtime's own configuration sets limits"
+    );
+    remedies.push(Remedy::command(When::Permanent, command, text));
+    remedies
+}

@@ -1,0 +1,404 @@
+use std::{fmt::Write as _, process::Command};
+
+use insta::assert_snapshot;
+use proptest::prelude::*;
+
+use super::*;
+use crate::{diagnose::cause::Settings, enrich::place::parse};
+
+const ID: &str = "3f4c0e1b9a7d52f86e3b4c0e1b9a7d52f86e3b4c0e1b9a7d52f86e3b4c0e1b9a";
+
+const HOST: Host = Host {
+    files: Some(9_000),
+    file_max: Some(97_065),
+    settings: Settings {
+        nr_open: Some(1 << 20),
+        inotify_instances: Some(128),
+        fanotify_groups: Some(128),
+        pipe_pages: Some(16_384),
+    },
+};
+
+/// A service at its soft limit, changed.
+fn of(cgroup: &str, change: impl FnOnce(&mut Situation)) -> Vec<Remedy> {
+    let place = parse(cgroup.as_bytes());
+    let mut situation = Situation {
+        cause: Cause::RlimitNofile,
+        pid: 2231,
+        uid: 33,
+        exe: Some(b"/usr/bin/python3.11"),
+        soft: 1024,
+        hard: 524_288,
+        used: Some(1024),
+        host: HOST,
+        place: &place,
+        verdict: Kind::Saturation,
+        growth_per_min: None,
+        line: None,
+    };
+    change(&mut situation);
+    remedies(&situation)
+}
+
+fn now(remedies: &[Remedy]) -> &str {
+    let remedy = remedies.iter().find(|remedy| remedy.when == When::Now);
+    remedy.unwrap().command.as_deref().unwrap()
+}
+
+fn shown(remedies: &[Remedy]) -> String {
+    let lines = remedies.iter().map(|remedy| {
+        let when = serde_json::to_value(remedy.when).unwrap();
+        let command = remedy.command.as_deref().unwrap_or("-");
+        format!(
+            "{}: {command}\n    {}\n",
+            when.as_str().unwrap(),
+            remedy.text
+        )
+    });
+    lines.collect()
+}
+
+#[test]
+fn every_place_has_its_own_way() {
+    let pod = "kubepods-burstable-pod0a1b2c3d_1111_2222_3333_444455556666.slice";
+    let mut all = String::new();
+    for cgroup in [
+        "/system.slice/web.service",
+        "/system.slice/system-web.slice/web@a\\x2db.service",
+        "/user.slice/user-1000.slice/user@1000.service/app.slice/mail.service",
+        "/user.slice/user-1000.slice/user@1000.service/app.slice/app-mail-1.scope",
+        "/user.slice/user-1000.slice/user@1000.service/init.scope",
+        "/user.slice/user-1000.slice/session-3.scope",
+        "/user.slice/user-0.slice/session-1.scope",
+        &format!("/system.slice/docker-{ID}.scope"),
+        &format!("/machine.slice/libpod-{ID}.scope"),
+        "/lxc.payload.web",
+        "/machine.slice/systemd-nspawn@web.service/payload",
+        &format!("/kubepods.slice/{pod}/cri-containerd-{ID}.scope"),
+        &format!("/kubepods.slice/{pod}/docker-{ID}.scope"),
+        "/",
+        "/init.scope",
+    ] {
+        let _ = write!(all, "== {cgroup}\n{}", shown(&of(cgroup, |_| ())));
+    }
+    assert_snapshot!(all);
+}
+
+#[test]
+fn every_cause_has_its_own_way() {
+    let mut all = String::new();
+    for cause in [
+        Cause::NrOpen,
+        Cause::FileMax,
+        Cause::DupfdMinimum,
+        Cause::InotifyInstances,
+        Cause::FanotifyGroups,
+        Cause::MqueueBytes,
+        Cause::PipePages,
+        Cause::IoUringFiles,
+        Cause::FileServer,
+        Cause::Other,
+    ] {
+        let remedies = of("/system.slice/web.service", |it| it.cause = cause);
+        let _ = write!(all, "== {cause:?}\n{}", shown(&remedies));
+    }
+    assert_snapshot!(all);
+}
+
+#[test]
+fn every_verdict_has_its_own_way() {
+    let mut all = String::new();
+    for verdict in [
+        Kind::Leak,
+        Kind::Saturation,
+        Kind::Burst,
+        Kind::Inherited,
+        Kind::Unknown,
+    ] {
+        let remedies = of("/system.slice/web.service", |it| {
+            it.verdict = verdict;
+            it.growth_per_min = Some(0.866);
+            it.line = Some("pool.py:41");
+        });
+        let _ = write!(all, "== {verdict}\n{}", shown(&remedies));
+    }
+    assert_snapshot!(all);
+}
+
+#[test]
+fn prlimit_is_told_no_more_than_it_must() {
+    let command = |soft, hard, used: u32, nr_open| {
+        let remedies = of("/", |it| {
+            (it.soft, it.hard, it.used) = (soft, hard, Some(used));
+            it.host.settings.nr_open = nr_open;
+        });
+        now(&remedies).to_owned()
+    };
+    let usual = Some(1 << 20);
+    assert_eq!(
+        command(64, 4096, 64, usual),
+        "prlimit --pid 2231 --nofile=4096:"
+    );
+    assert_eq!(
+        command(1024, 1024, 1024, usual),
+        "prlimit --pid 2231 --nofile=4096:4096"
+    );
+    assert_eq!(
+        command(4096, 4096, 4096, usual),
+        "prlimit --pid 2231 --nofile=65536:65536"
+    );
+    // A limit that was lowered below what is open.
+    assert_eq!(
+        command(64, 524_288, 20_000, usual),
+        "prlimit --pid 2231 --nofile=524288:"
+    );
+    assert_eq!(
+        command(1024, 1024, 1024, Some(2048)),
+        "prlimit --pid 2231 --nofile=2048:2048"
+    );
+    assert_eq!(
+        command(1024, 1024, 1024, Some(1024)),
+        "sysctl -w fs.nr_open=4096 && prlimit --pid 2231 --nofile=4096:4096"
+    );
+    // The kernel refuses a hard limit above fs.nr_open, also one that stays as it is.
+    assert_eq!(
+        command(1024, 524_288, 1024, Some(65_536)),
+        "sysctl -w fs.nr_open=524288 && prlimit --pid 2231 --nofile=4096:"
+    );
+    assert_eq!(
+        command(1 << 20, 1 << 20, 1 << 20, usual),
+        "sysctl -w fs.nr_open=4194304 && prlimit --pid 2231 --nofile=4194304:4194304"
+    );
+}
+
+#[test]
+fn nothing_is_lowered_whose_value_is_not_known() {
+    for cause in [
+        Cause::NrOpen,
+        Cause::FileMax,
+        Cause::InotifyInstances,
+        Cause::FanotifyGroups,
+        Cause::PipePages,
+    ] {
+        let remedies = of("/", |it| (it.cause, it.host) = (cause, Host::default()));
+        let commands = remedies.iter().filter_map(|remedy| remedy.command.as_ref());
+        for command in commands {
+            assert!(!command.contains('='), "{command}");
+        }
+    }
+}
+
+#[test]
+fn the_line_of_code_comes_first() {
+    for verdict in [Kind::Leak, Kind::Inherited] {
+        let remedies = of("/", |it| {
+            (it.verdict, it.line, it.growth_per_min) = (verdict, Some("pool.py:41"), Some(0.866));
+        });
+        assert_eq!(remedies[0].when, When::Code);
+        assert!(
+            remedies[0].text.contains("pool.py:41"),
+            "{}",
+            remedies[0].text
+        );
+        let now = remedies.iter().find(|remedy| remedy.when == When::Now);
+        let is_leak = verdict == Kind::Leak;
+        let text = &now.unwrap().text;
+        assert_eq!(
+            text.contains("raising the limit to 4096 buys 2 d 11 h"),
+            is_leak,
+            "{text}"
+        );
+    }
+}
+
+fn cgroups() -> impl Strategy<Value = Vec<u8>> {
+    let name = prop_oneof![
+        "[a-z' \"\\\\$`\n;-]{0,12}",
+        Just("web".to_owned()),
+        Just("x@1".to_owned()),
+        Just("-".to_owned()),
+        Just("a\\x2db".to_owned()),
+    ];
+    let before = prop::sample::select(vec![
+        "/system.slice/",
+        "/user.slice/user-7.slice/user@7.service/app.slice/",
+        "/user.slice/user-7.slice/session-1.scope/",
+        "/machine.slice/systemd-nspawn@",
+        "/lxc.payload.",
+        "/",
+    ]);
+    let after = prop::sample::select(vec![".service", ".socket", ".mount", ".scope", ""]);
+    let made = (before, name, after).prop_map(|(a, b, c)| format!("{a}{b}{c}").into_bytes());
+    prop_oneof![made, prop::collection::vec(any::<u8>(), 0..80)]
+}
+
+fn numbers() -> impl Strategy<Value = u64> {
+    prop_oneof![
+        0_u64..100_000,
+        any::<u64>(),
+        prop::sample::select(vec![
+            0,
+            64,
+            4096,
+            1 << 20,
+            0x7fff_ffc0,
+            0x7fff_ffff,
+            u64::MAX
+        ]),
+    ]
+}
+
+const CAUSES: [Cause; 11] = [
+    Cause::RlimitNofile,
+    Cause::NrOpen,
+    Cause::FileMax,
+    Cause::DupfdMinimum,
+    Cause::InotifyInstances,
+    Cause::FanotifyGroups,
+    Cause::MqueueBytes,
+    Cause::PipePages,
+    Cause::IoUringFiles,
+    Cause::FileServer,
+    Cause::Other,
+];
+const KINDS: [Kind; 5] = [
+    Kind::Leak,
+    Kind::Saturation,
+    Kind::Burst,
+    Kind::Inherited,
+    Kind::Unknown,
+];
+
+prop_compose! {
+    fn anything()(
+        cause in prop::sample::select(CAUSES.to_vec()),
+        verdict in prop::sample::select(KINDS.to_vec()),
+        cgroup in cgroups(),
+        limits in (numbers(), numbers(), prop::option::of(any::<u32>())),
+        settings in prop::collection::vec(prop::option::of(numbers()), 5),
+        growth in prop::option::of(any::<f64>()),
+        exe in prop::collection::vec(any::<u8>(), 0..20),
+        line in any::<String>(),
+    ) -> (Vec<Remedy>, u64, u64, Option<u64>) {
+        let place = parse(&cgroup);
+        let (soft, hard) = (limits.0.min(limits.1), limits.0.max(limits.1));
+        let found = remedies(&Situation {
+            cause,
+            pid: 2231,
+            uid: 7,
+            exe: Some(&exe),
+            soft,
+            hard,
+            used: limits.2,
+            host: Host {
+                files: None,
+                file_max: settings[4],
+                settings: Settings {
+                    nr_open: settings[0],
+                    inotify_instances: settings[1],
+                    fanotify_groups: settings[2],
+                    pipe_pages: settings[3],
+                },
+            },
+            place: &place,
+            verdict,
+            growth_per_min: growth,
+            line: Some(&line),
+        });
+        (found, soft, hard, settings[0])
+    }
+}
+
+/// What a command gives prlimit as soft and hard limit, and sysctl as `fs.nr_open`.
+fn values(command: &str) -> (Option<u64>, Option<u64>, Option<u64>) {
+    let after = |mark: &str| {
+        let rest = command.split_once(mark)?.1;
+        Some(rest.split(' ').next().unwrap_or(rest))
+    };
+    let nofile = after("--nofile=").and_then(|value| value.split_once(':'));
+    let nr_open = after("sysctl -w fs.nr_open=").map(|value| value.parse().unwrap());
+    (
+        nofile.map(|(soft, _)| soft.parse().unwrap()),
+        nofile.and_then(|(_, hard)| (!hard.is_empty()).then(|| hard.parse().unwrap())),
+        nr_open,
+    )
+}
+
+proptest! {
+    #[test]
+    fn all_that_is_said_is_printable_and_limits_only_go_up((remedies, soft, hard, nr_open) in anything()) {
+        prop_assert!(!remedies.is_empty());
+        for remedy in &remedies {
+            let is_printable = |text: &str| text.bytes().all(|byte| (b' '..=b'~').contains(&byte));
+            prop_assert!(is_printable(&remedy.text) && !remedy.text.is_empty());
+            let Some(command) = &remedy.command else { continue };
+            prop_assert!(is_printable(command), "{}", command);
+            let (new_soft, new_hard, new_nr_open) = values(command);
+            if let Some(new_nr_open) = new_nr_open {
+                prop_assert!(nr_open.is_none_or(|nr_open| new_nr_open > nr_open), "{}", command);
+            }
+            if let Some(new_soft) = new_soft {
+                let set_hard = new_hard.unwrap_or(hard);
+                prop_assert!(new_soft > soft && set_hard >= hard && new_soft <= set_hard, "{}", command);
+                // Where it is not known, the kernel's own is taken.
+                let allowed = new_nr_open.or(nr_open).unwrap_or_else(|| set_hard.max(1 << 20));
+                prop_assert!(set_hard <= allowed, "{} {} {:?}", command, hard, nr_open);
+            }
+        }
+    }
+}
+
+proptest! {
+    // Each starts a shell.
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    #[test]
+    fn a_shell_takes_every_command((remedies, ..) in anything()) {
+        let commands: Vec<_> = remedies.into_iter().filter_map(|remedy| remedy.command).collect();
+        let script = commands.join("\n");
+        let shell = Command::new("sh").args(["-n", "-c", &script]).output().unwrap();
+        prop_assert!(shell.status.success() && shell.stderr.is_empty(), "{}: {:?}", script, shell);
+    }
+}
+
+/// The commands for units are run, in a folder that stands for the host's.
+#[test]
+fn a_drop_in_is_written_as_it_is_meant() {
+    let root = std::env::temp_dir().join(format!("fdtrace-drop-in-{}", std::process::id()));
+    std::fs::create_dir_all(&root).unwrap();
+    for unit in ["web.service", "a\\x2db@c\\x2dd.service", "-.mount"] {
+        let remedies = of(&format!("/system.slice/{unit}"), |_| ());
+        let command = remedies
+            .iter()
+            .find(|remedy| remedy.when == When::Permanent)
+            .and_then(|remedy| remedy.command.as_deref())
+            .unwrap();
+        let here = command
+            .replace("/etc/systemd/system", root.to_str().unwrap())
+            .replace("systemctl daemon-reload", "true");
+        assert_ne!(here, command);
+        let status = Command::new("sh").args(["-ec", &here]).status().unwrap();
+        assert!(status.success(), "{here}");
+        let file = root.join(format!("{unit}.d/90-fdtrace-nofile.conf"));
+        let section = if unit == "-.mount" {
+            "Mount"
+        } else {
+            "Service"
+        };
+        assert_eq!(
+            std::fs::read_to_string(file).unwrap(),
+            format!("[{section}]\nLimitNOFILE=4096:524288\n")
+        );
+    }
+    std::fs::remove_dir_all(root).unwrap();
+}
+
+#[test]
+fn words_are_quoted_for_a_shell() {
+    for word in [
+        "", "a b", "it's", "$(x)", "a\\x2db", "-n", "`x`", "*", "~", "#",
+    ] {
+        let script = format!("printf %s {}", shell::quote(word));
+        let output = Command::new("sh").args(["-c", &script]).output().unwrap();
+        assert_eq!(String::from_utf8(output.stdout).unwrap(), *word);
+    }
+}
