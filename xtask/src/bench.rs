@@ -9,7 +9,7 @@ mod goals;
 mod guest;
 mod listing;
 mod load;
-mod peers;
+pub(crate) mod peers;
 #[path = "meter/plan.rs"]
 mod plan;
 mod row;

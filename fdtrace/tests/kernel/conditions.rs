@@ -186,8 +186,9 @@ fn text_is_harmless(setting: &Setting) -> Result<(), String> {
     watch.wait().map_err(|error| error.to_string())?;
     let text = String::from_utf8(text).map_err(|error| error.to_string())?;
     let lines: Vec<_> = text.lines().collect();
-    // The header, the report, what it means, two kinds of holders and the verdict.
-    ensure(lines.len() == 6, || format!("{lines:#?}"))?;
+    // The header, the report, what it means, two kinds of holders and the verdict, what to type now and
+    // for good.
+    ensure(lines.len() == 8, || format!("{lines:#?}"))?;
     ensure(lines[1].contains("\\x1b]0;hostile\\x07\\x0a\\xff"), || {
         format!("{lines:#?}")
     })?;

@@ -14,6 +14,7 @@ mod gym;
 mod ls;
 mod programs;
 mod record;
+mod remedy;
 mod scope;
 mod storm;
 mod tables;
@@ -55,6 +56,7 @@ fn main() -> ExitCode {
     trials.extend(tables::trials(&setting));
     trials.extend(trace::trials(&setting));
     trials.extend(record::trials(&setting));
+    trials.extend(remedy::trials(&setting));
     trials.extend(programs::trials(&setting));
     trials.extend(conditions::trials(&setting));
     if !is_root {

@@ -8,6 +8,7 @@ mod full_table;
 mod kinds;
 mod passing;
 mod processes;
+mod retry;
 mod silent;
 mod slots;
 mod storms;
@@ -90,6 +91,7 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Scenario> {
         passing::ALL,
         kinds::ALL,
         cost::ALL,
+        retry::ALL,
     ];
     families.into_iter().flatten()
 }

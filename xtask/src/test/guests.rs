@@ -4,7 +4,7 @@ use std::{
     collections::VecDeque,
     env,
     fmt::Write as _,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
     thread,
     time::{Duration, Instant},
@@ -18,7 +18,7 @@ use super::{
     stage,
     tally::Tally,
 };
-use crate::{build, kernel::Kernel, vm};
+use crate::{bench::peers, build, kernel::Kernel, vm};
 
 /// As many as the usual machine has processors for, given that each guest keeps one busy.
 const AT_ONCE: usize = 2;
@@ -28,6 +28,9 @@ const BACKENDS: [&str; 2] = ["fentry", "kprobe"];
 /// The tests take a third of it on a machine that has nothing else to do.
 const LIMIT: Duration = Duration::from_mins(25);
 
+/// Of util-linux, which every Debian has.
+const PRLIMIT: &str = "/usr/bin/prlimit";
+
 /// The soak, on the newest kernel alone: it is long, and about fdtrace's memory.
 const SOAK: &str = "FDTRACE_SOAK_SECONDS";
 /// How long it goes on unless the variable says otherwise.
@@ -36,15 +39,24 @@ const SOAK_SECONDS: &str = "60";
 /// The stages with guests in them.
 pub(super) fn stages(total: &mut Tally, filter: Option<&str>, kernels: &[Kernel]) {
     let mut executables = Vec::new();
+    let mut is_complete = false;
     stage(total, "executables for guests", |_| {
         let tests = build::kernel_tests()?;
         executables.push((tests.fdtrace, "/bin/fdtrace".into()));
         executables.push((tests.kernel, "/kernel".into()));
         executables.push((build::gym()?, "/bin/gym".into()));
+        // What a report says to type, which busybox does not have.
+        let prlimit = peers::with_libraries(Path::new(PRLIMIT))?;
+        let place = |path: &Path| match path.to_str() {
+            Some(PRLIMIT) => PathBuf::from("/bin/prlimit"),
+            _ => path.to_owned(),
+        };
+        executables.extend(prlimit.into_iter().map(|path| (path.clone(), place(&path))));
+        is_complete = true;
         Ok(())
     });
     // A failure to build them has been counted, and there is nothing to boot.
-    if executables.len() == 3 {
+    if is_complete {
         all(total, &executables, filter, kernels);
     }
 }
