@@ -43,8 +43,13 @@ impl Raise {
             return None;
         }
         let (soft, nr_open) = if is_in_the_way {
-            let soft = wanted.min(situation.hard);
-            (soft, Some(situation.hard))
+            // Below the hard limit there is room, unless the soft one is as high.
+            let soft = if situation.soft < situation.hard {
+                wanted.min(situation.hard)
+            } else {
+                wanted
+            };
+            (soft, Some(soft.max(situation.hard)))
         } else if wanted <= allowed {
             (wanted, None)
         } else if allowed > needed {
