@@ -89,6 +89,10 @@ pub struct Watch {
     /// Warn when a table passes so many percent of its soft limit; 100: do not warn
     #[arg(long, value_name = "PERCENT", default_value_t = 80, value_parser = clap::value_parser!(u8).range(1..=100))]
     pub warn_at: u8,
+    /// Run this command (of sh) for each report and each warning, which it gets as JSON on its standard
+    /// input: four at a time, ten seconds each at most
+    #[arg(long, value_name = "COMMAND", value_parser = NonEmptyStringValueParser::new())]
+    pub exec: Option<String>,
     /// End after this time: seconds, or with units (10, 10s, 5m, 1h30m) [default: at Ctrl-C]
     #[arg(short, long, value_name = "TIME", value_parser = duration)]
     pub duration: Option<Duration>,

@@ -94,7 +94,7 @@ fn older(args: &Leaks) -> Duration {
 async fn leaks(args: &Leaks, mut follow: Follow) -> Result<Ended> {
     let ended = Arc::new(Notify::new());
     let writer_ended = Arc::clone(&ended);
-    let writer = Writer::start(stdout(), Format::of(args.run.json), move || {
+    let writer = Writer::start(stdout(), Format::of(args.run.json), None, move || {
         writer_ended.notify_one();
     })
     .context("starting the output thread")?;
@@ -183,7 +183,7 @@ fn replay(args: &Leaks, path: &Path) -> Result<Ended> {
     if !args.run.quiet {
         replay.banner();
     }
-    let writer = Writer::patient(stdout(), Format::of(args.run.json))
+    let writer = Writer::patient(stdout(), Format::of(args.run.json), None)
         .context("starting the output thread")?;
     let mut collector = Collector::new(args, older(args), writer, Wanted::recorded(&args.scope));
     let mut chosen = Chosen {

@@ -69,7 +69,7 @@ async fn trace(args: &Trace, mut follow: Follow, scope: &Scope) -> Result<Ended>
     let ended = Arc::new(Notify::new());
     let writer_ended = Arc::clone(&ended);
     let format = Format::of(args.run.json);
-    let writer = Writer::start(stdout(), format, move || writer_ended.notify_one())
+    let writer = Writer::start(stdout(), format, None, move || writer_ended.notify_one())
         .context("starting the output thread")?;
     let is_census = follow.session.backend == Backend::Census;
     if is_census && (scope.follow || scope.uid.is_some() || !scope.cgroups.is_empty()) {
@@ -119,7 +119,7 @@ fn replay(args: &Trace, path: &Path) -> Result<Ended> {
     if !args.run.quiet {
         replay.banner();
     }
-    let writer = Writer::patient(stdout(), Format::of(args.run.json))
+    let writer = Writer::patient(stdout(), Format::of(args.run.json), None)
         .context("starting the output thread")?;
     let is_census = replay.start.backend == Backend::Census;
     let mut tracer = Tracer::new(args, writer, is_census);

@@ -26,6 +26,7 @@ use crate::{
         scope::{Request, Scope},
     },
     report::{
+        exec::Exec,
         fact::Summary,
         text,
         writer::{Format, Writer},
@@ -69,8 +70,10 @@ async fn watch(args: &Watch, mut follow: Follow) -> Result<Ended> {
     let ended = Arc::new(Notify::new());
     let writer_ended = Arc::clone(&ended);
     let format = Format::of(args.run.json);
-    let writer = Writer::start(stdout(), format, move || writer_ended.notify_one())
-        .context("starting the output thread")?;
+    let writer = Writer::start(stdout(), format, exec(args)?, move || {
+        writer_ended.notify_one()
+    })
+    .context("starting the output thread")?;
     let mut stream = Stream::new(writer, args, Wanted::live(&args.scope));
     let started = Instant::now();
     follow.begin(&mut stream)?;
@@ -101,7 +104,7 @@ fn replay(args: &Watch, path: &Path) -> Result<Ended> {
     if !args.run.quiet {
         replay.banner();
     }
-    let writer = Writer::patient(stdout(), Format::of(args.run.json))
+    let writer = Writer::patient(stdout(), Format::of(args.run.json), exec(args)?)
         .context("starting the output thread")?;
     let mut stream = Stream::new(writer, args, Wanted::recorded(&args.scope));
     stream.start();
@@ -117,6 +120,13 @@ fn replay(args: &Watch, path: &Path) -> Result<Ended> {
     finish::replayed(writer, summary.clone())?;
     read?;
     Ok(outcome(args, &summary))
+}
+
+/// The command that is run for each fact, if there is one.
+fn exec(args: &Watch) -> Result<Option<Exec>> {
+    let start = |command: &String| Exec::start(command, None);
+    let exec = args.exec.as_ref().map(start).transpose();
+    exec.context("starting the threads for --exec")
 }
 
 fn outcome(args: &Watch, summary: &Summary) -> Ended {

@@ -3,6 +3,7 @@
 pub mod audit;
 mod diagnosis;
 pub mod event;
+pub mod exec;
 pub mod fact;
 pub mod json;
 pub mod listing;

@@ -6,7 +6,7 @@ use std::{
     thread::{self, JoinHandle},
 };
 
-use super::{fact::Fact, json, text};
+use super::{exec::Exec, fact::Fact, json, text};
 use crate::enrich::names::Names;
 
 /// Facts that may wait for stdout; further ones are dropped and counted.
@@ -41,19 +41,24 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// Starts the thread; `ended` is called when it ends, which is early where writing fails.
+    /// Starts the thread; `exec` is handed what has happened to tables, as it is written; `ended` is called when it ends, which is early where writing fails.
     pub fn start(
         output: impl Write + Send + 'static,
         format: Format,
+        exec: Option<Exec>,
         ended: impl FnOnce() + Send + 'static,
     ) -> io::Result<Self> {
-        Self::new(output, format, true, ended)
+        Self::new(output, format, true, exec, ended)
     }
 
     /// The same for facts from a recording: they wait for stdout, none is dropped, and nothing is looked
     /// up on a host that may be another one.
-    pub fn patient(output: impl Write + Send + 'static, format: Format) -> io::Result<Self> {
-        let mut writer = Self::new(output, format, false, || {})?;
+    pub fn patient(
+        output: impl Write + Send + 'static,
+        format: Format,
+        exec: Option<Exec>,
+    ) -> io::Result<Self> {
+        let mut writer = Self::new(output, format, false, exec, || {})?;
         writer.is_patient = true;
         Ok(writer)
     }
@@ -62,13 +67,17 @@ impl Writer {
         output: impl Write + Send + 'static,
         format: Format,
         is_live: bool,
+        mut exec: Option<Exec>,
         ended: impl FnOnce() + Send + 'static,
     ) -> io::Result<Self> {
         let (facts, waiting) = sync_channel(WAITING);
         let thread = thread::Builder::new()
             .name("fdtrace-output".to_owned())
             .spawn(move || {
-                let outcome = write_all(output, format, is_live, &waiting);
+                let outcome = write_all(output, format, is_live, exec.as_mut(), &waiting);
+                for failure in exec.map(Exec::finish).into_iter().flatten() {
+                    say(&failure);
+                }
                 ended();
                 outcome
             })?;
@@ -126,6 +135,7 @@ fn write_all(
     output: impl Write,
     format: Format,
     is_live: bool,
+    mut exec: Option<&mut Exec>,
     facts: &Receiver<Fact>,
 ) -> io::Result<()> {
     let mut output = BufWriter::new(output);
@@ -138,6 +148,13 @@ fn write_all(
             Fact::Loss(loss) => say(&text::loss(loss)),
             Fact::Notice(text) => say(text),
             _ => {}
+        }
+        if let Some(exec) = &mut exec
+            && matches!(fact, Fact::Exhausted(_) | Fact::NearLimit(_))
+        {
+            let mut line = Vec::new();
+            json::write(&mut line, &fact)?;
+            exec.run(line);
         }
         match format {
             Format::Text => text::write(&mut output, &fact)?,

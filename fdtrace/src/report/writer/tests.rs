@@ -63,7 +63,7 @@ impl Write for Failing {
 #[test]
 fn facts_are_written_in_order_and_the_last_one_too() {
     let kept = Kept::default();
-    let mut writer = Writer::start(kept.clone(), Format::Json, || ()).unwrap();
+    let mut writer = Writer::start(kept.clone(), Format::Json, None, || ()).unwrap();
     for number in 1..=3 {
         writer.send(fact(number));
     }
@@ -80,7 +80,7 @@ fn facts_are_written_in_order_and_the_last_one_too() {
 #[test]
 fn text_begins_with_one_header() {
     let kept = Kept::default();
-    let mut writer = Writer::start(kept.clone(), Format::Text, || ()).unwrap();
+    let mut writer = Writer::start(kept.clone(), Format::Text, None, || ()).unwrap();
     writer.send(Fact::Start);
     writer.send(fact(1));
     writer.finish(fact(2)).unwrap();
@@ -96,7 +96,7 @@ fn what_finds_no_room_is_dropped_and_counted() {
     let (reached, is_reached) = channel();
     let (release, released) = channel();
     let stuck = Stuck { reached, released };
-    let mut writer = Writer::start(stuck, Format::Text, || ()).unwrap();
+    let mut writer = Writer::start(stuck, Format::Text, None, || ()).unwrap();
     writer.send(Fact::Start);
     // From here on the thread hangs in its header and takes no fact.
     is_reached.recv().unwrap();
@@ -118,7 +118,7 @@ fn a_closed_pipe_is_an_ordinary_end() {
     let ended = Arc::clone(&has_ended);
     let failing = Failing(io::ErrorKind::BrokenPipe);
     let ended = move || ended.store(true, Ordering::SeqCst);
-    let mut writer = Writer::start(failing, Format::Json, ended).unwrap();
+    let mut writer = Writer::start(failing, Format::Json, None, ended).unwrap();
     writer.send(fact(1));
     while !has_ended.load(Ordering::SeqCst) {
         thread::yield_now();
@@ -132,7 +132,7 @@ fn a_closed_pipe_is_an_ordinary_end() {
 #[test]
 fn a_full_disk_is_an_error() {
     let failing = Failing(io::ErrorKind::StorageFull);
-    let writer = Writer::start(failing, Format::Text, || ()).unwrap();
+    let writer = Writer::start(failing, Format::Text, None, || ()).unwrap();
     let error = writer.finish(fact(1)).unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::StorageFull);
 }
