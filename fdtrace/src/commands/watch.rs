@@ -71,7 +71,7 @@ async fn watch(args: &Watch, mut follow: Follow) -> Result<Ended> {
     let writer_ended = Arc::clone(&ended);
     let format = Format::of(args.run.json);
     let writer = Writer::start(stdout(), format, exec(args)?, move || {
-        writer_ended.notify_one()
+        writer_ended.notify_one();
     })
     .context("starting the output thread")?;
     let mut stream = Stream::new(writer, args, Wanted::live(&args.scope));
