@@ -4,11 +4,14 @@
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
+use fdtrace_common::stack::StackRecord;
 
 use crate::{
     diagnose::call,
+    enrich::stacks::{Raw, Stacks},
     model::{
         Model,
+        openers::Sequence,
         tables::{
             Tables,
             change::Sink,
@@ -40,6 +43,10 @@ pub struct Tracker {
     pub records: u64,
     /// Differences put right since the start was over.
     pub repaired: u64,
+    /// The stacks of those who open fds, where they are taken.
+    pub stacks: Stacks,
+    /// Stacks taken.
+    sequence: Sequence,
     marks: u64,
 }
 
@@ -53,8 +60,24 @@ pub trait Handler: Sink {
         Clock::System
     }
 
+    /// Whoever opens the file of a record to come has left a stack, which `stacks` is asked about.
+    fn opener(&mut self, _: &Opener, _: &mut Stacks) {}
+
     /// Everything that the model is fed with, before it is: for whoever keeps it.
     fn tap(&mut self, _: Event<'_>) {}
+}
+
+/// A file that is about to come into a slot, and the stack of whoever puts it there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Opener {
+    /// The table.
+    pub files: u64,
+    /// The number.
+    pub fd: u32,
+    /// The file.
+    pub file: u64,
+    /// Which stack.
+    pub sequence: Sequence,
 }
 
 impl Default for Tracker {
@@ -66,6 +89,8 @@ impl Default for Tracker {
             },
             records: 0,
             repaired: 0,
+            stacks: Stacks::start(),
+            sequence: 0,
             marks: 0,
         }
     }
@@ -74,8 +99,12 @@ impl Default for Tracker {
 impl Tracker {
     /// Takes one record of the ring. Never blocks.
     pub fn take(&mut self, bytes: &[u8], handler: &mut impl Handler) {
-        handler.tap(Event::Record(bytes));
-        match Record::read(bytes) {
+        let record = Record::read(bytes);
+        // A stack means nothing without the process that it is of.
+        if !matches!(record, Ok(Record::Stack(..))) {
+            handler.tap(Event::Record(bytes));
+        }
+        match record {
             Ok(Record::Alarm(bytes)) => {
                 self.records += 1;
                 handler.alarm(bytes, &self.model);
@@ -86,8 +115,29 @@ impl Tracker {
             }
             Ok(Record::Held(held)) => self.model.hold(held),
             Ok(Record::Mark) => self.marks += 1,
+            Ok(Record::Stack(head, stack)) => self.take_stack(head, stack, handler),
             Err(error) => log::warn!("{error}"),
         }
+    }
+
+    fn take_stack(&mut self, head: &StackRecord, stack: &[u8], handler: &mut impl Handler) {
+        self.sequence += 1;
+        let opener = Opener {
+            files: head.files,
+            fd: head.fd,
+            file: head.file,
+            sequence: self.sequence,
+        };
+        let mut gone = Vec::new();
+        let slot = (opener.files, opener.fd, opener.file);
+        self.model.put_opener(slot, opener.sequence, &mut gone);
+        self.stacks.push(Raw {
+            sequence: opener.sequence,
+            head: *head,
+            bytes: stack.into(),
+        });
+        handler.opener(&opener, &mut self.stacks);
+        self.stacks.forget(gone);
     }
 
     /// Compares the model with the kernel's tables, for a purpose. `None`: the mark was lost, and with it

@@ -41,6 +41,7 @@ pub(super) fn run(args: &Record) -> Result<Ended> {
         log_level: kernel_log_level(&args.run),
         alarms: true,
         tables: Some(load::Tables { details: true }),
+        stacks: args.stacks.stacks.into(),
         ring_bytes: args.tracking.ring_bytes(),
         without_hook: args.tracking.without_hook.clone(),
     };

@@ -22,7 +22,7 @@ use super::{
 use crate::{
     diagnose::cause::Host,
     model::tables::reconcile::{Outcome, Pass, Purpose},
-    report::text::counted,
+    report::{fact::Place, text::counted},
     stream::{
         clock::Clock,
         decode::Task,
@@ -253,7 +253,8 @@ impl Replay {
                 now_ns,
             } => {
                 self.move_to(now_ns, handler);
-                self.lost += count;
+                // As live: nothing else is missing for want of stacks.
+                self.lost += if place == Place::Stacks { 0 } else { count };
                 handler.lost(Lost {
                     place,
                     count,
