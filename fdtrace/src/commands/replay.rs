@@ -121,7 +121,7 @@ impl Replay {
         Ok(Self {
             path: path.to_owned(),
             reader,
-            tracker: Tracker::default(),
+            tracker: Tracker::of_recording(),
             counts: Recorded::default(),
             lost: 0,
             duration_s: 0.0,
@@ -261,6 +261,7 @@ impl Replay {
                     repaired: self.tracker.repaired,
                 });
             }
+            Note::Stack { stack, opened } => self.tracker.take_resolved(stack, &opened),
             Note::Notice { text } => handler.notice(text),
             Note::Task(task) => self.tasks.push(task),
             Note::Tasks(tasks) => self.tracker.look_at_limits(tasks, handler),

@@ -53,7 +53,7 @@ impl Model {
     /// As [`Openers::put`].
     pub fn put_opener(
         &mut self,
-        slot: (u64, u32, u64),
+        slot: openers::Slot,
         sequence: Sequence,
         gone: &mut Vec<Sequence>,
     ) {

@@ -14,6 +14,9 @@ const FEW: usize = 4_096;
 /// Which of the stacks that were taken, in the order in which they came.
 pub type Sequence = u64;
 
+/// A file in a slot: table, number, file.
+pub type Slot = (u64, u32, u64);
+
 /// Who has put a file into a slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Opener {
@@ -46,7 +49,7 @@ impl Openers {
     /// go into `gone`.
     pub fn put(
         &mut self,
-        (files, fd, file): (u64, u32, u64),
+        (files, fd, file): Slot,
         sequence: Sequence,
         tables: &Tables,
         gone: &mut Vec<Sequence>,

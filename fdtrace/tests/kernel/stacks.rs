@@ -1,7 +1,7 @@
 //! Which line of code has opened an fd: programs as they are shipped, without frame pointers.
 
 use std::{
-    io::Write,
+    io::{Read, Write},
     process::{Child, Command, Stdio},
     thread::sleep,
     time::{Duration, Instant},
@@ -9,6 +9,8 @@ use std::{
 
 use libtest_mimic::Trial;
 use serde_json::Value;
+
+use fdtrace::stream::recording::{Item, Note, Reader};
 
 use super::{Setting, ensure, tracer, tracer::Tracer, trial};
 
@@ -30,6 +32,7 @@ pub(crate) fn trials(setting: &Setting) -> Vec<Trial> {
         test("without_debug_information", without_debug_information),
         test("of_static_rust_program", of_static_rust_program),
         test("of_process_that_is_gone", of_process_that_is_gone),
+        test("recorded", recorded),
     ]
 }
 
@@ -45,7 +48,10 @@ fn trace(setting: &Setting, arguments: &[&str]) -> Result<Tracer, String> {
 /// A victim that waits until its standard input ends.
 fn victim(name: &str, count: u32) -> Result<Child, String> {
     let mut command = Command::new(format!("{VICTIMS}/{name}"));
-    command.arg(count.to_string()).stdin(Stdio::piped());
+    command
+        .arg(count.to_string())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped());
     command.spawn().map_err(|error| format!("{name}: {error}"))
 }
 
@@ -177,4 +183,39 @@ fn of_process_that_is_gone(setting: &Setting) -> Result<(), String> {
         .rev()
         .take(3)
         .try_for_each(|event| has(event, &in_c()))
+}
+
+/// A recording has the stacks resolved: it is read where their programs are not.
+fn recorded(setting: &Setting) -> Result<(), String> {
+    let file = std::env::temp_dir().join(format!("fdtrace-stacks-{}", std::process::id()));
+    let mut command = tracer::command();
+    command
+        .args(["record", "--stacks", "always", "--backend"])
+        .args([&setting.backend, "--comm", "plain", "-o"])
+        .arg(&file);
+    let recorder = Tracer::start_command(command)?;
+    let mut victim = victim("plain", 5)?;
+    let mut output = victim.stdout.take().ok_or("no stdout")?;
+    output
+        .read_exact(&mut [0; 6])
+        .map_err(|error| error.to_string())?;
+    recorder.stop()?;
+    end(victim)?;
+    let bytes = std::fs::read(&file).map_err(|error| error.to_string())?;
+    let _ = std::fs::remove_file(&file);
+    let mut reader = Reader::new(&bytes[..]).map_err(|error| error.to_string())?;
+    let mut opened = 0;
+    while let Some(item) = reader.item().map_err(|error| error.to_string())? {
+        if let Item::Note(Note::Stack {
+            stack,
+            opened: slots,
+        }) = item
+            && stack
+                .caller()
+                .is_some_and(|caller| caller.to_string().starts_with("open_quietly ("))
+        {
+            opened += slots.len();
+        }
+    }
+    ensure(opened == 5, || format!("{opened} opened"))
 }

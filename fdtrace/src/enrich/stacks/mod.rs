@@ -11,12 +11,14 @@
 //! * `image`, `module`: what a process has mapped, and the ELF files behind it, held open: a process that
 //!   was known before it ended is as good as one that runs.
 //! * `unwind`: from a copied stack to return addresses, by `.eh_frame`.
+//! * `sigbus`: files that become shorter while they are read.
 //! * `symbols`: from addresses to functions and lines (feature `symbols`).
 //! * [`resolver`]: all of these together.
 
 mod image;
 mod module;
 pub mod resolver;
+mod sigbus;
 pub mod stack;
 #[cfg_attr(not(feature = "symbols"), path = "no_symbols.rs")]
 mod symbols;
@@ -26,9 +28,10 @@ use std::{
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
-        mpsc::{Receiver, Sender, channel},
+        mpsc::{Receiver, RecvTimeoutError, Sender, channel},
     },
     thread::{self, JoinHandle},
+    time::Duration,
 };
 
 use fdtrace_common::stack::StackRecord;
@@ -40,6 +43,9 @@ use crate::model::openers::Sequence;
 
 /// Bytes of stacks that may wait for the thread; further ones are dropped and counted.
 const WAITING: usize = 8 << 20;
+
+/// When nothing has been asked for so long, what can be read again is let go of.
+const IDLE: Duration = Duration::from_mins(1);
 
 /// A stack as the kernel has copied it.
 #[derive(Clone, Debug)]
@@ -67,6 +73,7 @@ pub struct Stacks {
     /// Bytes that wait.
     waiting: Arc<AtomicUsize>,
     dropped: u64,
+    is_elsewhere: bool,
 }
 
 /// A stack that is being resolved.
@@ -102,8 +109,23 @@ impl Stacks {
         Self::default()
     }
 
+    /// For the stacks of a recording, which come resolved: what processes there are here is none of its
+    /// business, whatever is in it.
+    #[must_use]
+    pub fn elsewhere() -> Self {
+        Self {
+            thread: None,
+            waiting: Arc::default(),
+            dropped: 0,
+            is_elsewhere: true,
+        }
+    }
+
     /// Hands a stack over. Never blocks; too many are dropped and counted.
     pub fn push(&mut self, raw: Raw) {
+        if self.is_elsewhere {
+            return;
+        }
         let size = size_of::<Raw>() + raw.bytes.len();
         if self.waiting.load(Ordering::Relaxed) + size > WAITING {
             self.dropped += 1;
@@ -115,7 +137,9 @@ impl Stacks {
 
     /// Has a process looked at, while it is there: it may be gone when its stacks come.
     pub fn know(&mut self, tgid: u32) {
-        self.send(Request::Known(tgid));
+        if !self.is_elsewhere {
+            self.send(Request::Known(tgid));
+        }
     }
 
     /// These stacks belong to nothing any more.
@@ -191,8 +215,17 @@ impl Running {
 }
 
 fn work(queue: &Receiver<Request>, waiting: &AtomicUsize) {
+    sigbus::survive();
     let mut resolver = Resolver::default();
-    while let Ok(request) = queue.recv() {
+    loop {
+        let request = match queue.recv_timeout(IDLE) {
+            Ok(request) => request,
+            Err(RecvTimeoutError::Timeout) => {
+                resolver.rest();
+                continue;
+            }
+            Err(RecvTimeoutError::Disconnected) => return,
+        };
         match request {
             Request::Stack(raw) => {
                 let size = size_of::<Raw>() + raw.bytes.len();

@@ -21,8 +21,8 @@ use rustix::fs::OFlags;
 
 /// Files that are held at most, an fd each.
 const MAX: usize = 1_024;
-/// Bytes of one file's unwind information that are read.
-const UNWIND_MAX: u64 = 64 << 20;
+/// Bytes of unwind information that are held, all files together.
+const UNWIND_MAX: u64 = 128 << 20;
 
 /// What makes it the same file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -57,6 +57,12 @@ pub(super) struct Module {
 }
 
 impl Module {
+    fn sections(&self) -> impl Iterator<Item = &Section> {
+        [&self.eh_frame, &self.eh_frame_hdr, &self.debug_frame]
+            .into_iter()
+            .flatten()
+    }
+
     /// What to add to the file's addresses, given that what is at `offset` in it has been mapped at `start`.
     pub(super) fn bias(&self, start: u64, offset: u64) -> Option<u64> {
         // Mappings begin at pages, segments anywhere in one.
@@ -119,7 +125,7 @@ impl Modules {
             }
         }
         self.made += 1;
-        let module = read(file, name, self.made).map(Rc::new);
+        let module = read(file, name, self.made, self.room()).map(Rc::new);
         if let Some(module) = &module {
             self.by_key.insert(key, Rc::clone(module));
         }
@@ -127,9 +133,18 @@ impl Modules {
     }
 }
 
+impl Modules {
+    /// Bytes of unwind information that there is room for.
+    fn room(&self) -> u64 {
+        let held = self.by_key.values().flat_map(|module| module.sections());
+        let held: u64 = held.map(|section| section.bytes.len() as u64).sum();
+        UNWIND_MAX.saturating_sub(held)
+    }
+}
+
 type Native = object::elf::FileHeader64<object::Endianness>;
 
-fn read(file: File, name: &str, id: u32) -> Option<Module> {
+fn read(file: File, name: &str, id: u32, mut room: u64) -> Option<Module> {
     let cache = ReadCache::new(io::BufReader::new(file.try_clone().ok()?));
     let elf = ElfFile::<Native, _>::parse(&cache).ok()?;
     let machine = elf.elf_header().e_machine(elf.endian());
@@ -151,10 +166,13 @@ fn read(file: File, name: &str, id: u32) -> Option<Module> {
         (offset..offset.saturating_add(size), header.p_vaddr(endian))
     });
     let segments = segments.collect();
-    let section = |name: &str| {
+    let mut section = |name: &str| {
         let section = elf.section_by_name(name)?;
-        let is_plain = section.size() > 0 && section.size() <= UNWIND_MAX;
-        let bytes = section.data().ok().filter(|_| is_plain)?;
+        if section.size() == 0 || section.size() > room {
+            return None;
+        }
+        room -= section.size();
+        let bytes = section.data().ok()?;
         let address = section.address();
         Some(Section {
             addresses: address..address.saturating_add(section.size()),

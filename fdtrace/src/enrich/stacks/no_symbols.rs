@@ -8,7 +8,7 @@ pub(super) struct Symbols;
 
 impl Symbols {
     /// The one frame at an address.
-    pub(super) fn frames(&self, module: &Module, address: u64) -> Vec<Frame> {
+    pub(super) fn frames(&mut self, module: &Module, address: u64) -> Vec<Frame> {
         vec![Frame {
             module: Some(module.path.to_string()),
             address,

@@ -87,8 +87,12 @@ impl Resolver {
     /// A stack that was pushed before; `None` where it was dropped, or is not needed any more.
     pub fn stack(&mut self, sequence: Sequence) -> Option<Arc<Stack>> {
         let trace = Rc::clone(self.by_sequence.get(&sequence)?);
-        let stack = trace.read.get_or_init(|| Arc::new(self.read(&trace)));
-        Some(Arc::clone(stack))
+        if let Some(stack) = trace.read.get() {
+            return Some(Arc::clone(stack));
+        }
+        let stack = Arc::new(self.read(&trace));
+        let _ = trace.read.set(Arc::clone(&stack));
+        Some(stack)
     }
 
     /// A stack that somebody else has resolved: from a recording.
@@ -134,6 +138,11 @@ impl Resolver {
         for sequence in gone {
             self.by_sequence.remove(sequence);
         }
+    }
+
+    /// Nobody has asked for anything for a while: frees what can be read again from the files that are held.
+    pub(super) fn rest(&mut self) {
+        self.symbols = Symbols::default();
     }
 
     fn make_room(&mut self) {
@@ -214,7 +223,7 @@ impl Resolver {
         image.map(|image| self.keep(image)).is_some()
     }
 
-    fn read(&self, trace: &Trace) -> Stack {
+    fn read(&mut self, trace: &Trace) -> Stack {
         let mut frames = Vec::new();
         for place in &trace.places {
             match &place.module {

@@ -7,6 +7,7 @@ use blazesym::symbolize::{
     source::{Elf, Source},
 };
 use log::debug;
+use rustc_hash::FxHashSet;
 
 use super::{module::Module, stack::Frame};
 
@@ -15,18 +16,23 @@ const NAME_MAX: usize = 512;
 /// Frames that one address can stand for.
 const INLINED_MAX: usize = 32;
 
-/// What has been read of the files' names so far.
-pub(super) struct Symbols(Symbolizer);
+/// Files whose names are kept in memory at once.
+const FILES_MAX: usize = 64;
 
-impl Default for Symbols {
-    fn default() -> Self {
-        Self(Symbolizer::new())
-    }
+/// What has been read of the files' names so far.
+#[derive(Default)]
+pub(super) struct Symbols {
+    symbolizer: Symbolizer,
+    read: FxHashSet<u32>,
 }
 
 impl Symbols {
     /// The functions at an address, the innermost first; at least one.
-    pub(super) fn frames(&self, module: &Module, address: u64) -> Vec<Frame> {
+    pub(super) fn frames(&mut self, module: &Module, address: u64) -> Vec<Frame> {
+        if self.read.len() >= FILES_MAX && !self.read.contains(&module.id) {
+            *self = Self::default();
+        }
+        self.read.insert(module.id);
         let bare = Frame {
             module: Some(module.path.to_string()),
             address,
@@ -35,7 +41,10 @@ impl Symbols {
         // Whatever the file was called, this is it.
         let path = PathBuf::from(format!("/proc/self/fd/{}", module.file.as_raw_fd()));
         let source = Source::Elf(Elf::new(path));
-        match self.0.symbolize_single(&source, Input::VirtOffset(address)) {
+        match self
+            .symbolizer
+            .symbolize_single(&source, Input::VirtOffset(address))
+        {
             Ok(Symbolized::Sym(symbol)) => frames(&symbol, &bare),
             Ok(Symbolized::Unknown(_)) => vec![bare],
             Err(error) => {

@@ -1,7 +1,7 @@
 /* Leaks files from one line of code, as programs do: without frame pointers, through libc.
  *
- * victim COUNT: opens COUNT files, then one for each byte of standard input, three more at its end, and
- * is gone at once. The tests look for the lines that end in a name in brackets.
+ * victim COUNT: opens COUNT files and says so, then one for each byte of standard input, three more at its
+ * end, and is gone at once. The tests look for the lines that end in a name in brackets.
  */
 #include <fcntl.h>
 #include <stdio.h>
@@ -41,6 +41,8 @@ int main(int argc, char **argv)
 	long more = 3;
 	for (long turn = 0; turn < count || more > 0; turn++) {
 		char byte;
+		if (turn == count && write(1, "ready\n", 6) != 6)
+			return 1;
 		if (turn >= count && read(0, &byte, 1) <= 0)
 			more--;
 		if (handle_request("/dev/null", turn, count, argc, total) < 0) /* [calls] */
