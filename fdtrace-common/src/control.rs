@@ -16,8 +16,9 @@ pub struct Control {
     pub tick: u64,
     /// One of the `PHASE_` constants.
     pub phase: u32,
-    /// Always 0.
-    pub padding: u32,
+    /// One of the `STACKS_` constants of [`crate::stack`]: [`crate::stack::STACKS_NAMED`] only while there
+    /// are tables that have been named.
+    pub stacks: u32,
 }
 
 /// Records that found the ring full.
@@ -30,8 +31,10 @@ pub const COUNTER_FOLLOW_FULL: u32 = 2;
 pub const COUNTER_PENDING_FULL: u32 = 3;
 /// Changes of tables that were not told because of [`PHASE_WATCHED`].
 pub const COUNTER_SHED: u32 = 4;
+/// Stacks that were not told: there were too many, or the ring was half full.
+pub const COUNTER_STACKS: u32 = 5;
 /// How many counters there are.
-pub const COUNTERS: usize = 5;
+pub const COUNTERS: usize = 6;
 
 /// What one CPU has counted. A cache line, so that CPUs do not take it from each other.
 #[repr(C)]

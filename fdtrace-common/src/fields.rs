@@ -40,9 +40,18 @@ macro_rules! kernel_fields {
             required REGS_ARG0: "pt_regs", "di" | "regs[0]";
             required REGS_ARG1: "pt_regs", "si" | "regs[1]";
             required REGS_ARG2: "pt_regs", "dx" | "regs[2]";
+            optional REGS_IP: "pt_regs", "ip" | "pc";
+            optional REGS_SP: "pt_regs", "sp";
+            optional REGS_BP: "pt_regs", "bp" | "regs[29]";
+            optional REGS_OTHER0: "pt_regs", "bx" | "regs[30]";
+            optional REGS_OTHER1: "pt_regs", "r12";
+            optional REGS_OTHER2: "pt_regs", "r13";
+            optional REGS_OTHER3: "pt_regs", "r14";
+            optional REGS_OTHER4: "pt_regs", "r15";
             optional REGS_COMPAT_ARG0: "pt_regs", "bx" | "regs[0]";
             optional REGS_COMPAT_ARG1: "pt_regs", "cx" | "regs[1]";
             optional MM_EXE_FILE: "mm_struct", "exe_file";
+            optional MM_START_STACK: "mm_struct", "start_stack";
             optional FILE_DENTRY: "file", "f_path.dentry" | "__f_path.dentry";
             optional FILE_MNT: "file", "f_path.mnt" | "__f_path.mnt";
             optional DENTRY_PARENT: "dentry", "d_parent";

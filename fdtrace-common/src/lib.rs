@@ -8,6 +8,7 @@
 //! * [`file`]: one open fd as the file iterator finds it.
 //! * [`held`]: what a table holds when it has run out.
 //! * [`kind`]: what kind of thing an fd leads to.
+//! * [`stack`]: the user stack behind an fd that is opened.
 //! * [`fields`]: every kernel struct member that a program reads, resolved from BTF before loading.
 #![no_std]
 
@@ -20,6 +21,7 @@ pub mod file;
 pub mod held;
 pub mod kind;
 pub mod record;
+pub mod stack;
 
 /// A number the kernel could not give: a count too long to take there, a field that is absent.
 pub const UNKNOWN: u32 = u32::MAX;

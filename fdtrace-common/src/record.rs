@@ -25,5 +25,7 @@ pub const RECORD_EXITED: u32 = 10;
 pub const RECORD_RENAMED: u32 = 11;
 /// [`crate::change::MarkRecord`]: the iterator has come to its end.
 pub const RECORD_MARK: u32 = 12;
+/// [`crate::stack::StackRecord`] and the stack behind it: who opens the file of the next record.
+pub const RECORD_STACK: u32 = 13;
 /// [`crate::held::HeldRecord`]: a slot of a table that has just run out.
 pub const RECORD_HELD: u32 = 14;

@@ -4,7 +4,10 @@ use aya_ebpf::{
     bindings::BPF_F_MMAPABLE, helpers::generated::bpf_get_smp_processor_id, macros::map,
     maps::Array,
 };
-use fdtrace_common::control::{Control, Counters, PHASE_SELF_TEST};
+use fdtrace_common::{
+    control::{Control, Counters, PHASE_SELF_TEST},
+    stack::STACKS_NEVER,
+};
 
 /// Phase and tick, written by the user side into its own memory, which this is.
 #[map]
@@ -22,6 +25,16 @@ pub(crate) fn phase() -> u32 {
         // word at a time.
         Some(control) => unsafe { (&raw const (*control).phase).read_volatile() },
         None => PHASE_SELF_TEST,
+    }
+}
+
+/// Whose stacks are wanted, see [`Control::stacks`].
+#[inline(always)]
+pub(crate) fn stacks() -> u32 {
+    match CONTROL.get_ptr(0) {
+        // SAFETY: as in `phase`.
+        Some(control) => unsafe { (&raw const (*control).stacks).read_volatile() },
+        None => STACKS_NEVER,
     }
 }
 

@@ -15,6 +15,7 @@ mod repeat;
 mod ring;
 mod scope;
 mod slots;
+mod stacks;
 mod tables;
 
 #[cfg(not(test))]

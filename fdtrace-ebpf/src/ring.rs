@@ -45,3 +45,27 @@ pub(crate) fn submit<T: 'static>(entry: RingBufEntry<T>) {
 pub(crate) fn submit_now<T: 'static>(entry: RingBufEntry<T>) {
     entry.submit(u64::from(BPF_RB_FORCE_WAKEUP));
 }
+
+/// Is there less room left than there was? What is not as important as changes waits for better times.
+#[inline(always)]
+pub(crate) fn is_half_full() -> bool {
+    RECORDS.query(u64::from(BPF_RB_AVAIL_DATA)) / 2 > RING_PATIENCE.load()
+}
+
+/// Copies a record of any length; false where there is no room for it. With `now`, somebody is waiting.
+///
+/// # Safety
+///
+/// `size` bytes of `record` must have been written.
+#[inline(always)]
+pub(crate) unsafe fn output(record: *const u8, size: u64, now: bool) -> bool {
+    let waiting = RECORDS.query(u64::from(BPF_RB_AVAIL_DATA));
+    let flags = if now || waiting > RING_PATIENCE.load() {
+        BPF_RB_FORCE_WAKEUP
+    } else {
+        BPF_RB_NO_WAKEUP
+    };
+    // SAFETY: the caller's promise.
+    let bytes = unsafe { core::slice::from_raw_parts(record, size as usize) };
+    RECORDS.output::<[u8]>(bytes, u64::from(flags)).is_ok()
+}

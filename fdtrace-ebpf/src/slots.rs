@@ -20,7 +20,7 @@ use crate::{
     actor::Actor,
     control, identity,
     kernel::{self, Address, Pointer, Table, Typed, read},
-    ring, scope,
+    ring, scope, stacks,
 };
 
 /// 1 where a file is installed by `__fd_install(files, fd, file)` (before 5.11).
@@ -140,6 +140,7 @@ fn replaced(result: i32) {
 
 #[inline(always)]
 fn opened(kind: u32, files: Address, fd: u32, file: impl Pointer, replaced: Address) {
+    stacks::tell(files, fd, file.address());
     let Some(mut entry) = ring::reserve::<OpenRecord>() else {
         return;
     };

@@ -102,6 +102,9 @@ pub struct Watch {
     /// How to follow.
     #[command(flatten)]
     pub tracking: TrackingArgs,
+    /// Who has opened what.
+    #[command(flatten)]
+    pub stacks: StacksArgs,
     /// How to run.
     #[command(flatten)]
     pub run: RunArgs,
@@ -152,6 +155,14 @@ pub struct Trace {
     /// How to follow.
     #[command(flatten)]
     pub tracking: TrackingArgs,
+    /// Show the functions, files and lines that have led to each open, below it
+    #[arg(
+        long,
+        value_name = "WHEN",
+        default_value = "never",
+        hide_possible_values = false
+    )]
+    pub stacks: StacksChoice,
     /// How to run.
     #[command(flatten)]
     pub run: RunArgs,
@@ -249,6 +260,41 @@ impl TrackingArgs {
     }
 }
 
+/// Flags of the commands that say who has opened an fd.
+#[derive(Args, Clone, Copy, Debug, Default)]
+pub struct StacksArgs {
+    /// Of which opens to take the stack: the functions, files and lines that have led to them
+    #[arg(
+        long,
+        value_name = "WHEN",
+        default_value = "auto",
+        hide_possible_values = false
+    )]
+    pub stacks: StacksChoice,
+}
+
+/// `--stacks`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum StacksChoice {
+    /// Of those in tables that are a quarter full, or grow
+    #[default]
+    Auto,
+    /// Of all in scope: each costs a copy of up to 12 KiB
+    Always,
+    /// Of none
+    Never,
+}
+
+impl From<StacksChoice> for load::Stacks {
+    fn from(choice: StacksChoice) -> Self {
+        match choice {
+            StacksChoice::Auto => Self::Named,
+            StacksChoice::Always => Self::Always,
+            StacksChoice::Never => Self::Never,
+        }
+    }
+}
+
 /// `fdtrace record`.
 #[derive(Args, Clone, Debug)]
 pub struct Record {
@@ -268,6 +314,9 @@ pub struct Record {
     /// How to follow.
     #[command(flatten)]
     pub tracking: TrackingArgs,
+    /// Who has opened what.
+    #[command(flatten)]
+    pub stacks: StacksArgs,
     /// How to run.
     #[command(flatten)]
     pub run: RunArgs,

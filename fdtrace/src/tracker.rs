@@ -1,14 +1,20 @@
 //! The model of all tables, kept alive: the ring's records go in, and passes join it with the kernel's
 //! iterators, at the start and whenever something may have been lost.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use anyhow::Result;
+use fdtrace_common::stack::StackRecord;
 
 use crate::{
     diagnose::call,
+    enrich::stacks::{Raw, Stack, Stacks},
     model::{
         Model,
+        openers::Sequence,
         tables::{
             Tables,
             change::Sink,
@@ -40,6 +46,10 @@ pub struct Tracker {
     pub records: u64,
     /// Differences put right since the start was over.
     pub repaired: u64,
+    /// The stacks of those who open fds, where they are taken.
+    pub stacks: Stacks,
+    /// Stacks taken.
+    sequence: Sequence,
     marks: u64,
 }
 
@@ -53,8 +63,24 @@ pub trait Handler: Sink {
         Clock::System
     }
 
+    /// Whoever opens the file of a record to come has left a stack, which `stacks` is asked about.
+    fn opener(&mut self, _: &Opener, _: &mut Stacks) {}
+
     /// Everything that the model is fed with, before it is: for whoever keeps it.
     fn tap(&mut self, _: Event<'_>) {}
+}
+
+/// A file that is about to come into a slot, and the stack of whoever puts it there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Opener {
+    /// The table.
+    pub files: u64,
+    /// The number.
+    pub fd: u32,
+    /// The file.
+    pub file: u64,
+    /// Which stack.
+    pub sequence: Sequence,
 }
 
 impl Default for Tracker {
@@ -66,16 +92,31 @@ impl Default for Tracker {
             },
             records: 0,
             repaired: 0,
+            stacks: Stacks::start(),
+            sequence: 0,
             marks: 0,
         }
     }
 }
 
 impl Tracker {
+    /// One that is fed from a recording.
+    #[must_use]
+    pub fn of_recording() -> Self {
+        Self {
+            stacks: Stacks::elsewhere(),
+            ..Self::default()
+        }
+    }
+
     /// Takes one record of the ring. Never blocks.
     pub fn take(&mut self, bytes: &[u8], handler: &mut impl Handler) {
-        handler.tap(Event::Record(bytes));
-        match Record::read(bytes) {
+        let record = Record::read(bytes);
+        // A stack means nothing without the process that it is of.
+        if !matches!(record, Ok(Record::Stack(..))) {
+            handler.tap(Event::Record(bytes));
+        }
+        match record {
             Ok(Record::Alarm(bytes)) => {
                 self.records += 1;
                 handler.alarm(bytes, &self.model);
@@ -86,8 +127,46 @@ impl Tracker {
             }
             Ok(Record::Held(held)) => self.model.hold(held),
             Ok(Record::Mark) => self.marks += 1,
+            Ok(Record::Stack(head, stack)) => self.take_stack(head, stack, handler),
             Err(error) => log::warn!("{error}"),
         }
+    }
+
+    fn take_stack(&mut self, head: &StackRecord, stack: &[u8], handler: &mut impl Handler) {
+        self.sequence += 1;
+        let opener = Opener {
+            files: head.files,
+            fd: head.fd,
+            file: head.file,
+            sequence: self.sequence,
+        };
+        let mut gone = Vec::new();
+        let slot = (opener.files, opener.fd, opener.file);
+        self.model.put_opener(slot, opener.sequence, &mut gone);
+        self.stacks.push(Raw {
+            sequence: opener.sequence,
+            head: *head,
+            bytes: stack.into(),
+        });
+        handler.opener(&opener, &mut self.stacks);
+        self.stacks.forget(gone);
+    }
+
+    /// The same from a recording, in which stacks are resolved.
+    pub fn take_resolved(&mut self, stack: Stack, opened: &[(u64, u32, u64)]) {
+        let stack = Arc::new(stack);
+        let (mut gone, mut sequences) = (Vec::new(), Vec::new());
+        for slot in opened {
+            self.sequence += 1;
+            self.model.put_opener(*slot, self.sequence, &mut gone);
+            sequences.push(self.sequence);
+        }
+        self.stacks.ask(move |resolver| {
+            for sequence in sequences {
+                resolver.insert(sequence, Arc::clone(&stack));
+            }
+        });
+        self.stacks.forget(gone);
     }
 
     /// Compares the model with the kernel's tables, for a purpose. `None`: the mark was lost, and with it
@@ -156,5 +235,73 @@ impl Tracker {
     pub fn abandon_pass(&mut self, pass: Pass, handler: &mut impl Handler) {
         handler.tap(Event::Note(&Note::PassAbandoned));
         self.model.tables.abandon_pass(pass);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use fdtrace_common::record::RECORD_STACK;
+    use zerocopy::{FromZeros, IntoBytes};
+
+    use super::*;
+    use crate::{
+        enrich::stacks::Frame,
+        model::{
+            names::Names,
+            tables::change::{Change, Sink},
+        },
+    };
+
+    struct Nobody;
+
+    impl Sink for Nobody {
+        const WANTS_ALL: bool = false;
+
+        fn change(&mut self, _: Change, _: &Names) {}
+    }
+
+    impl Handler for Nobody {
+        fn alarm(&mut self, _: &[u8], _: &Model) {}
+    }
+
+    fn stack_of_own() -> Vec<u64> {
+        let record = StackRecord {
+            kind: RECORD_STACK,
+            fd: 3,
+            files: 1,
+            file: 7,
+            tgid: std::process::id(),
+            ..StackRecord::new_zeroed()
+        };
+        let mut words = vec![0; size_of::<StackRecord>() / 8];
+        words.as_mut_bytes().copy_from_slice(record.as_bytes());
+        words
+    }
+
+    #[test]
+    fn a_stack_is_that_of_the_file_to_come() {
+        let mut tracker = Tracker::default();
+        tracker.take(stack_of_own().as_bytes(), &mut Nobody);
+        let sequence = tracker.model.openers.get(1, 3, 7).unwrap();
+        assert!(tracker.stacks.later(sequence).wait().is_some());
+        assert_eq!(tracker.records, 0);
+    }
+
+    #[test]
+    fn recorded_stacks_come_resolved_and_no_other_way() {
+        let mut tracker = Tracker::of_recording();
+        tracker.take(stack_of_own().as_bytes(), &mut Nobody);
+        let sequence = tracker.model.openers.get(1, 3, 7).unwrap();
+        assert_eq!(tracker.stacks.later(sequence).wait(), None);
+        let stack = Stack {
+            frames: vec![Frame::default()],
+            ..Stack::default()
+        };
+        tracker.take_resolved(stack.clone(), &[(1, 3, 7), (1, 4, 8)]);
+        for (fd, file) in [(3, 7), (4, 8)] {
+            let sequence = tracker.model.openers.get(1, fd, file).unwrap();
+            let known = tracker.stacks.later(sequence).wait().unwrap();
+            assert_eq!(*known, stack);
+        }
     }
 }

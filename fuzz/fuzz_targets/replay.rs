@@ -34,7 +34,7 @@ fn read(bytes: &[u8]) {
     let Ok(mut reader) = Reader::new(bytes) else {
         return;
     };
-    let mut tracker = Tracker::default();
+    let mut tracker = Tracker::of_recording();
     let mut pass: Option<Pass> = None;
     while let Ok(Some(item)) = reader.item() {
         match (item, &mut pass) {
@@ -47,6 +47,7 @@ fn read(bytes: &[u8]) {
                     tracker.end_pass(pass, purpose, &mut Listener);
                 }
             }
+            (Item::Note(Note::Stack { stack, opened }), _) => tracker.take_resolved(stack, &opened),
             _ => {}
         }
     }

@@ -1,6 +1,10 @@
 //! Executables, those for guests static: a guest has no libraries.
 
-use std::{path::PathBuf, process::Command};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use anyhow::{Context as _, Result};
 use serde_json::Value;
@@ -101,6 +105,33 @@ pub(crate) fn kernel_tests() -> Result<KernelTests> {
         kernel,
         fdtrace: fdtrace()?,
     })
+}
+
+/// Programs as they are shipped, for guests: what opens fds in them is to be found. Where each is and where
+/// it goes; they want a C library there.
+pub(crate) fn victims() -> Result<Vec<(PathBuf, PathBuf)>> {
+    let folder = workspace::target().join("victims");
+    fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
+    let source = workspace::root().join("fdtrace/tests/kernel/stacks");
+    let mut files = Vec::new();
+    let compiled: [(&str, &str, &str, &[&str]); 3] = [
+        ("plain", "cc", "victim.c", &["-O2", "-g"]),
+        ("bare", "cc", "victim.c", &["-O2"]),
+        (
+            "rust",
+            "rustc",
+            "victim.rs",
+            &["-O", "-g", "--edition=2024", "-Ctarget-feature=+crt-static"],
+        ),
+    ];
+    for (name, compiler, file, arguments) in compiled {
+        let to = folder.join(name);
+        let mut command = Command::new(compiler);
+        command.arg(source.join(file)).args(arguments);
+        command::run(command.arg("-o").arg(&to))?;
+        files.push((to, Path::new("/victims").join(name)));
+    }
+    Ok(files)
 }
 
 fn static_binary(package: &str, name: &str) -> Result<PathBuf> {

@@ -65,6 +65,7 @@ pub(super) fn run(args: &Audit) -> Result<Ended> {
         log_level: kernel_log_level(&args.run),
         alarms: false,
         tables: Some(load::Tables { details: false }),
+        stacks: load::Stacks::Never,
         ring_bytes: args.tracking.ring_bytes(),
         without_hook: args.tracking.without_hook.clone(),
     };

@@ -128,6 +128,7 @@ fn survey(args: &Doctor, problems: &mut Vec<String>) -> Vec<BackendFinding> {
         log_level: kernel_log_level(&args.run),
         alarms: true,
         tables: Some(load::Tables { details: false }),
+        stacks: load::Stacks::Never,
         ring_bytes: load::SMALL_RING,
         without_hook: None,
     };

@@ -1,5 +1,6 @@
 //! Following every table: what `watch`, `audit` and `trace` have in common.
 
+mod arming;
 mod losses;
 mod shedding;
 
@@ -19,6 +20,7 @@ use tokio::{
 
 pub(super) use self::losses::Lost;
 use self::{
+    arming::Arming,
     losses::Losses,
     shedding::{Order, Second, Shedding},
 };
@@ -68,6 +70,7 @@ pub(super) struct Follow {
     tick: u64,
     losses: Losses,
     shedding: Shedding,
+    arming: Arming,
     /// Records read up to the last second.
     read: u64,
     /// Records waited for a second ago.
@@ -170,13 +173,14 @@ impl Follow {
     pub(super) fn new(session: Session, ring: RingBuf<MapData>) -> Result<Self> {
         Ok(Self {
             losses: Losses::of(&session),
-            session,
             tracker: Tracker::default(),
             ring: Ring::new(ring)?,
             interrupt: signal(SignalKind::interrupt()).context("waiting for signals")?,
             terminate: signal(SignalKind::terminate()).context("waiting for signals")?,
             tick: attach::FIRST_TICK,
             shedding: Shedding::default(),
+            arming: Arming::new(session.stacks),
+            session,
             read: 0,
             awaited: 0,
             settling: None,
@@ -311,6 +315,7 @@ impl Follow {
         self.tick += 1;
         self.arm();
         self.look_at_limits(handler);
+        self.choose_openers(handler);
         self.tracker.model.second(clock::since_boot_ns());
         handler.second(&mut self.session, &self.tracker.model)?;
         if self.session.backend == Backend::Census {
@@ -357,6 +362,27 @@ impl Follow {
         self.limits_due = Instant::now() + start.elapsed() * LIMITS;
     }
 
+    /// Has stacks taken where somebody may soon want to know who opens so much. Whose they are is looked up
+    /// now: a process may be gone when its table has run out.
+    fn choose_openers(&mut self, handler: &mut impl Listener) {
+        let model = &self.tracker.model;
+        let now_ns = clock::since_boot_ns();
+        let chosen = self.arming.choose(model, now_ns);
+        let Some(new) = chosen else {
+            return;
+        };
+        for files in new {
+            if let Some(table) = model.tables.table(files) {
+                self.tracker.stacks.know(table.tgid);
+            }
+        }
+        let set = maps::take_stacks(&mut self.session.ebpf, self.arming.tables());
+        if let Err(error) = set {
+            handler.notice(format!("no stacks are taken in some tables: {error:#}"));
+        }
+        self.arm();
+    }
+
     /// Tells the kernel what is wanted, and that the reader is there.
     fn arm(&mut self) {
         let changes = if self.shedding.is_on() {
@@ -364,7 +390,9 @@ impl Follow {
         } else {
             Changes::All
         };
-        self.session.shared.arm(self.tick, changes);
+        self.session
+            .shared
+            .arm(self.tick, changes, self.arming.openers());
     }
 
     /// Looks for losses, and tells them.
@@ -375,6 +403,9 @@ impl Follow {
             // Of tables that are not known, changes come that do not fit.
             news.lost.retain(|(place, _)| *place != Place::Model);
         }
+        let dropped = self.tracker.stacks.dropped() + self.tracker.model.openers.refused();
+        let stacks = self.losses.stacks(news.stacks, dropped);
+        news.lost.extend(stacks.map(|count| (Place::Stacks, count)));
         for (place, count) in &news.lost {
             handler.lost(Lost {
                 place: *place,

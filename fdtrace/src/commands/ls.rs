@@ -51,6 +51,7 @@ pub(super) fn run(args: &Ls) -> Result<Ended> {
         log_level: kernel_log_level(&args.run),
         alarms: false,
         tables: None,
+        stacks: load::Stacks::Never,
         ring_bytes: load::SMALL_RING,
         without_hook: None,
     };

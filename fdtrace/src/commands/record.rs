@@ -2,6 +2,7 @@
 
 mod file;
 mod flight;
+mod openers;
 mod recorder;
 
 use std::{path::Path, sync::Arc, time::Instant};
@@ -9,7 +10,7 @@ use std::{path::Path, sync::Arc, time::Instant};
 use anyhow::{Context, Result};
 use tokio::{runtime, sync::Notify};
 
-use self::{file::FileOutput, flight::Flight, recorder::Recorder};
+use self::{file::FileOutput, flight::Flight, openers::Openers, recorder::Recorder};
 use super::{
     Ended,
     follow::{Follow, say_what_runs},
@@ -41,6 +42,7 @@ pub(super) fn run(args: &Record) -> Result<Ended> {
         log_level: kernel_log_level(&args.run),
         alarms: true,
         tables: Some(load::Tables { details: true }),
+        stacks: args.stacks.stacks.into(),
         ring_bytes: args.tracking.ring_bytes(),
         without_hook: args.tracking.without_hook.clone(),
     };
@@ -90,6 +92,8 @@ async fn record(
             recorder.add(Event::Note(&Note::Task(task)));
         }
     }
+    // What is being resolved belongs into it.
+    follow.tracker.stacks.finish();
     recorder.end(&follow.session, duration)?;
     let records = follow.tracker.records;
     drop(follow);

@@ -22,7 +22,7 @@ use super::{
 use crate::{
     diagnose::cause::Host,
     model::tables::reconcile::{Outcome, Pass, Purpose},
-    report::text::counted,
+    report::{fact::Place, text::counted},
     stream::{
         clock::Clock,
         decode::Task,
@@ -121,7 +121,7 @@ impl Replay {
         Ok(Self {
             path: path.to_owned(),
             reader,
-            tracker: Tracker::default(),
+            tracker: Tracker::of_recording(),
             counts: Recorded::default(),
             lost: 0,
             duration_s: 0.0,
@@ -253,13 +253,15 @@ impl Replay {
                 now_ns,
             } => {
                 self.move_to(now_ns, handler);
-                self.lost += count;
+                // As live: nothing else is missing for want of stacks.
+                self.lost += if place == Place::Stacks { 0 } else { count };
                 handler.lost(Lost {
                     place,
                     count,
                     repaired: self.tracker.repaired,
                 });
             }
+            Note::Stack { stack, opened } => self.tracker.take_resolved(stack, &opened),
             Note::Notice { text } => handler.notice(text),
             Note::Task(task) => self.tasks.push(task),
             Note::Tasks(tasks) => self.tracker.look_at_limits(tasks, handler),

@@ -1,6 +1,12 @@
 //! `fdtrace trace`: every change of every slot, a line each.
 
-use std::{collections::HashSet, io::stdout, path::Path, sync::Arc, time::Instant};
+use std::{
+    collections::{HashMap, HashSet},
+    io::stdout,
+    path::Path,
+    sync::Arc,
+    time::Instant,
+};
 
 use anyhow::{Context, Result, bail};
 use tokio::{runtime, sync::Notify};
@@ -15,6 +21,7 @@ use super::{
 use crate::{
     cli::Trace,
     diagnose::cause::Host,
+    enrich::stacks::{Awaited, Stacks},
     model::{
         Model,
         kind::Kind,
@@ -33,7 +40,7 @@ use crate::{
         writer::{Format, Writer},
     },
     stream::{clock::Clock, decode::Alarm},
-    tracker::Handler,
+    tracker::{Handler, Opener},
 };
 
 /// Checks, attaches, shows changes until it is time to end.
@@ -53,6 +60,7 @@ pub(super) fn run(args: &Trace) -> Result<Ended> {
         log_level: kernel_log_level(&args.run),
         alarms: true,
         tables: Some(load::Tables { details: true }),
+        stacks: args.stacks.into(),
         ring_bytes: args.tracking.ring_bytes(),
         without_hook: args.tracking.without_hook.clone(),
     };
@@ -151,6 +159,9 @@ fn say_sum(args: &Trace, events: u64, dropped: u64, summary: &Summary) {
     ));
 }
 
+/// Stacks that wait for the change that they belong to: it comes right behind them.
+const OPENERS: usize = 4_096;
+
 /// Hands on what is wanted.
 struct Tracer {
     kinds: Vec<Kind>,
@@ -163,6 +174,8 @@ struct Tracer {
     is_census: bool,
     /// Part of the name, which no kernel program looks at on census.
     comm: Vec<u8>,
+    /// Stacks of changes to come, by table, number and file.
+    openers: HashMap<(u64, u32, u64), Awaited>,
     /// Tables from before the start are no changes.
     is_armed: bool,
     writer: Writer,
@@ -180,6 +193,7 @@ impl Tracer {
             own: None,
             is_census,
             comm: Vec::new(),
+            openers: HashMap::new(),
             is_armed: false,
             writer,
             events: 0,
@@ -225,13 +239,11 @@ impl Sink for Tracer {
                 .as_ref()
                 .is_none_or(|only| only.contains(&change.tgid))
             && (!self.is_census || has_name(&change.comm, &self.comm));
+        let slot = (change.files, change.fd, change.slot.file);
+        let awaited = self.openers.remove(&slot);
         if is_wanted {
-            self.send(FdEvent::changed(
-                &change,
-                names,
-                !self.is_census,
-                self.clock,
-            ));
+            let event = FdEvent::changed(&change, names, !self.is_census, self.clock);
+            self.send(FdEvent { awaited, ..event });
         }
     }
 }
@@ -249,6 +261,15 @@ impl Handler for Tracer {
             Ok(_) => {}
             Err(error) => log::warn!("{error}"),
         }
+    }
+
+    fn opener(&mut self, opener: &Opener, stacks: &mut Stacks) {
+        if self.openers.len() >= OPENERS {
+            // Their changes have been lost.
+            self.openers.clear();
+        }
+        let slot = (opener.files, opener.fd, opener.file);
+        self.openers.insert(slot, stacks.later(opener.sequence));
     }
 
     fn clock(&self) -> Clock {

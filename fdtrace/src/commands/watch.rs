@@ -50,6 +50,7 @@ pub(super) fn run(args: &Watch) -> Result<Ended> {
         log_level: kernel_log_level(&args.run),
         alarms: true,
         tables: Some(load::Tables { details: false }),
+        stacks: args.stacks.stacks.into(),
         ring_bytes: args.tracking.ring_bytes(),
         without_hook: args.tracking.without_hook.clone(),
     };

@@ -6,3 +6,4 @@ pub mod names;
 pub mod path;
 pub mod place;
 pub mod process;
+pub mod stacks;

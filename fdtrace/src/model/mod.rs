@@ -8,13 +8,20 @@ pub mod kind;
 pub mod limits;
 pub mod listing;
 pub mod names;
+pub mod openers;
 pub mod storms;
 pub mod tables;
 pub mod trend;
 
 use fdtrace_common::held::HeldRecord;
 
-use self::{held::Held, limits::Limits, tables::Tables, trend::Trends};
+use self::{
+    held::Held,
+    limits::Limits,
+    openers::{Openers, Sequence},
+    tables::Tables,
+    trend::Trends,
+};
 
 /// Everything that is known.
 #[derive(Debug, Default)]
@@ -27,6 +34,8 @@ pub struct Model {
     pub limits: Limits,
     /// What they held when they ran out.
     pub held: Held,
+    /// Which stack has opened what.
+    pub openers: Openers,
 }
 
 impl Model {
@@ -39,5 +48,15 @@ impl Model {
     pub fn second(&mut self, now_ns: u64) {
         self.trends.look(&mut self.tables, now_ns);
         self.held.forget_before(now_ns, self.tables.names_mut());
+    }
+
+    /// As [`Openers::put`].
+    pub fn put_opener(
+        &mut self,
+        slot: openers::Slot,
+        sequence: Sequence,
+        gone: &mut Vec<Sequence>,
+    ) {
+        self.openers.put(slot, sequence, &self.tables, gone);
     }
 }

@@ -176,7 +176,7 @@ impl Tables {
             new.take(count).count() == count
         };
         self.all()
-            .filter(move |(_, table)| is_growing(table))
+            .filter(move |(_, table)| table.open as usize >= count && is_growing(table))
             .map(|(files, _)| files)
     }
 

@@ -10,12 +10,12 @@ use log::debug;
 use super::{
     backend::{Backend, Coverage, Rejected},
     heap,
-    load::{Loaded, Options, load},
+    load::{Loaded, Options, Stacks, load},
     maps, plan,
     refusal::one_line,
     scope::Scope,
     self_test,
-    shared::{Changes, Shared},
+    shared::{Changes, Openers, Shared},
     targets::Targets,
 };
 use crate::stream::clock;
@@ -34,6 +34,8 @@ pub struct Session {
     pub coverage: Coverage,
     /// Better backends, and why they are not used.
     pub rejected: Vec<Rejected>,
+    /// Of which opens the stack is taken.
+    pub stacks: Stacks,
 }
 
 /// The tick that a session begins with, see `Control::tick`.
@@ -53,7 +55,11 @@ pub fn attach(options: &Options<'_>, scope: &Scope) -> Result<(Session, RingBuf<
             Ok(coverage) => {
                 loaded.follow(scope)?;
                 maps::clear_storms(&mut loaded.ebpf)?;
-                loaded.shared.arm(FIRST_TICK, Changes::All);
+                let openers = match options.stacks {
+                    Stacks::Always => Openers::All,
+                    Stacks::Named | Stacks::Never => Openers::Nobody,
+                };
+                loaded.shared.arm(FIRST_TICK, Changes::All, openers);
                 let Loaded {
                     ebpf,
                     ring,
@@ -72,6 +78,7 @@ pub fn attach(options: &Options<'_>, scope: &Scope) -> Result<(Session, RingBuf<
                     backend,
                     coverage,
                     rejected,
+                    stacks: options.stacks,
                 };
                 return Ok((session, ring));
             }

@@ -7,7 +7,12 @@ use anyhow::{Context, Result, bail};
 use aya::EbpfLoader;
 use fdtrace_common::{alarm::OWN_LIMITS, fields::ABSENT};
 
-use super::{btf::Btf, load::Options, plan, scope::Scope};
+use super::{
+    btf::Btf,
+    load::{Options, Stacks},
+    plan,
+    scope::Scope,
+};
 use crate::diagnose::call;
 
 /// One struct member that a program reads.
@@ -136,6 +141,7 @@ impl Globals {
                 "DETAILS",
                 u32::from(options.tables.is_some_and(|tables| tables.details)),
             ),
+            ("STACKS", u32::from(options.stacks != Stacks::Never)),
             ("SELF_TGID", std::process::id()),
             ("FILTER_PIDS", u32::from(!scope.pids.is_empty())),
             ("FOLLOW", u32::from(scope.follow)),

@@ -38,6 +38,8 @@ pub struct Options<'a> {
     pub alarms: bool,
     /// Follow every fd table of the host, and how.
     pub tables: Option<Tables>,
+    /// Take stacks of those who open fds.
+    pub stacks: Stacks,
     /// Bytes of the ring buffer: a power of two, at least a page.
     pub ring_bytes: u32,
     /// A kernel function whose hook is left out, for trying what the self-test says.
@@ -50,6 +52,18 @@ pub struct Tables {
     /// Each change is shown: records tell the user and the call behind it, and whether the filters let
     /// it through.
     pub details: bool,
+}
+
+/// Of which opens the stack is taken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Stacks {
+    /// Of none.
+    #[default]
+    Never,
+    /// Of those in the tables given to `maps::take_stacks`.
+    Named,
+    /// Of all in scope.
+    Always,
 }
 
 /// Room for the records of 50 ms in which two CPUs do nothing but open and close: the reader looks
@@ -109,6 +123,11 @@ pub fn load(options: &Options<'_>, scope: &Scope) -> Result<Loaded> {
         loader.map_max_entries("PIDS", entries);
     }
     globals.write(&mut loader);
+    if options.stacks == Stacks::Never {
+        for map in ["STACK_TABLES", "STACK_IMAGES"] {
+            loader.map_max_entries(map, 1);
+        }
+    }
     if options.log_level == 0 {
         loader.map_max_entries("AYA_LOGS", u32::try_from(rustix::param::page_size())?);
     }

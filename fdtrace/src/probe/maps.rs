@@ -5,28 +5,37 @@ use std::collections::BTreeSet;
 
 use anyhow::{Context, Result};
 use aya::{
-    Ebpf,
+    Ebpf, Pod,
     maps::{HashMap, MapData, MapError, PerCpuHashMap},
 };
 use fdtrace_common::alarm::{StormCell, StormKey};
 
 /// Sets which tables are watched, by the addresses of their `files_struct`.
 pub fn watch_only(ebpf: &mut Ebpf, tables: &BTreeSet<u64>) -> Result<()> {
+    set_tables(ebpf, "WATCHED", tables, 1_u8)
+}
+
+/// Sets in which tables the stack of whoever opens an fd is taken.
+pub fn take_stacks(ebpf: &mut Ebpf, tables: &BTreeSet<u64>) -> Result<()> {
+    set_tables(ebpf, "STACK_TABLES", tables, 0_u64)
+}
+
+fn set_tables<V: Pod>(ebpf: &mut Ebpf, name: &str, tables: &BTreeSet<u64>, value: V) -> Result<()> {
     let map = ebpf
-        .map_mut("WATCHED")
-        .context("no map WATCHED in the kernel object")?;
-    let mut watched: HashMap<&mut MapData, u64, u8> = HashMap::try_from(map)?;
-    let before = watched.keys().collect::<Result<BTreeSet<u64>, _>>();
-    let before = before.context("reading the set of watched tables")?;
+        .map_mut(name)
+        .with_context(|| format!("no map {name} in the kernel object"))?;
+    let mut map: HashMap<&mut MapData, u64, V> = HashMap::try_from(map)?;
+    let before = map.keys().collect::<Result<BTreeSet<u64>, _>>();
+    let before = before.with_context(|| format!("reading the map {name}"))?;
     for gone in before.difference(tables) {
-        match watched.remove(gone) {
+        match map.remove(gone) {
             Ok(()) | Err(MapError::KeyNotFound) => {}
-            Err(error) => return Err(error).context("removing from the set of watched tables"),
+            Err(error) => return Err(error).context(format!("removing from the map {name}")),
         }
     }
     for new in tables.difference(&before) {
-        let added = watched.insert(new, 1, 0);
-        added.context("adding to the set of watched tables")?;
+        let added = map.insert(new, value, 0);
+        added.with_context(|| format!("adding to the map {name}"))?;
     }
     Ok(())
 }

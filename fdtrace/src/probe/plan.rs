@@ -326,6 +326,7 @@ pub const CENSUS_MISSES: &[&str] = &[
     "files lost from SCM_RIGHTS messages (MSG_CTRUNC)",
     "io_uring completions with EMFILE or ENFILE",
     "binder transactions that fail for want of an fd",
+    "which line of code opens an fd (--stacks)",
 ];
 
 /// Programs that keep the set of followed processes, with the tracepoint each sits on.

@@ -13,8 +13,9 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use aya::{Ebpf, maps::Map};
-use fdtrace_common::control::{
-    COUNTERS, Control, Counters, PHASE_ARMED, PHASE_SELF_TEST, PHASE_WATCHED,
+use fdtrace_common::{
+    control::{COUNTERS, Control, Counters, PHASE_ARMED, PHASE_SELF_TEST, PHASE_WATCHED},
+    stack::{STACKS_ALL, STACKS_NAMED, STACKS_NEVER},
 };
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 
@@ -30,6 +31,18 @@ pub enum Changes {
     All,
     /// Those of the tables given to `maps::watch_only`.
     Watched,
+}
+
+/// Whose stacks are taken, as far as the programs were loaded for it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Openers {
+    /// Nobody's.
+    #[default]
+    Nobody,
+    /// Those of the tables given to `maps::take_stacks`.
+    Named,
+    /// Everybody's in scope.
+    All,
 }
 
 /// What is shared.
@@ -58,22 +71,27 @@ impl Shared {
 
     /// Only this process's changes and failures are told from here on.
     pub(super) fn start_self_test(&self) {
-        self.set(1, PHASE_SELF_TEST);
+        self.set(1, PHASE_SELF_TEST, STACKS_NEVER);
     }
 
     /// What is told from here on; `tick` as in [`Control::tick`].
-    pub fn arm(&self, tick: u64, changes: Changes) {
+    pub fn arm(&self, tick: u64, changes: Changes, openers: Openers) {
         let phase = match changes {
             Changes::All => PHASE_ARMED,
             Changes::Watched => PHASE_WATCHED,
         };
-        self.set(tick, phase);
+        let stacks = match openers {
+            Openers::Nobody => STACKS_NEVER,
+            Openers::Named => STACKS_NAMED,
+            Openers::All => STACKS_ALL,
+        };
+        self.set(tick, phase, stacks);
     }
 
-    fn set(&self, tick: u64, phase: u32) {
+    fn set(&self, tick: u64, phase: u32, stacks: u32) {
         self.control.store(TICK, tick);
-        // The phase and the padding behind it are one word, whichever end comes first.
-        let word = [phase.to_ne_bytes(), [0; 4]].concat();
+        // The phase and what is behind it are one word, whichever end comes first.
+        let word = [phase.to_ne_bytes(), stacks.to_ne_bytes()].concat();
         let word = word
             .first_chunk()
             .map_or(0, |word| u64::from_ne_bytes(*word));

@@ -1,6 +1,9 @@
 //! One change of one slot, a line each: what `trace` shows.
 
-use std::io::{self, Write};
+use std::{
+    io::{self, Write},
+    sync::Arc,
+};
 
 use jiff::{Timestamp, tz::TimeZone};
 use serde::Serialize;
@@ -8,10 +11,14 @@ use serde::Serialize;
 use super::{
     json::{self, text},
     sanitize::printable,
+    stack,
 };
 use crate::{
     diagnose::call,
-    enrich,
+    enrich::{
+        self,
+        stacks::{Awaited, Stack},
+    },
     model::{
         kind::Kind,
         names::Names,
@@ -49,6 +56,10 @@ pub struct FdEvent {
     pub call: Option<String>,
     /// Why it failed.
     pub errno: Option<&'static str>,
+    /// The stack of whoever has put it there, while it is being resolved.
+    pub awaited: Option<Awaited>,
+    /// The same, resolved.
+    pub stack: Option<Arc<Stack>>,
 }
 
 impl FdEvent {
@@ -80,6 +91,8 @@ impl FdEvent {
             inode: change.slot.inode,
             call: (has_details && is_by_call).then(|| call::name(change.call).into_owned()),
             errno: None,
+            awaited: None,
+            stack: None,
         }
     }
 
@@ -104,11 +117,14 @@ impl FdEvent {
                 23 => "ENFILE",
                 _ => "EMFILE",
             }),
+            awaited: None,
+            stack: None,
         }
     }
 
-    /// Looks up what only /proc can tell. Not for the loop that reads records.
+    /// Looks up what only /proc can tell, and waits for the stack. Not for the loop that reads records.
     pub fn enrich(&mut self) {
+        self.stack = self.awaited.take().and_then(|awaited| awaited.wait());
         let stays = matches!(
             self.op,
             Op::Open | Op::Dup | Op::Replace | Op::Receive | Op::Inherit
@@ -166,7 +182,11 @@ pub fn write_text(output: &mut impl Write, event: &FdEvent) -> io::Result<()> {
         or_dash(event.fd.map(|fd| fd.to_string())),
         event.op.to_string(),
         or_dash(event.kind.map(|kind| kind.to_string())),
-    )
+    )?;
+    match &event.stack {
+        Some(stack) => stack::write_text(output, stack),
+        None => Ok(()),
+    }
 }
 
 #[derive(Serialize)]
@@ -183,6 +203,8 @@ struct EventFields<'a> {
     inode: Option<u64>,
     call: Option<&'a str>,
     errno: Option<&'a str>,
+    stack: Option<Vec<String>>,
+    stack_is_cut: Option<bool>,
 }
 
 /// One object for scripts.
@@ -200,6 +222,8 @@ pub fn write_json(output: &mut impl Write, event: &FdEvent) -> io::Result<()> {
         inode: (event.inode != 0).then_some(event.inode),
         call: event.call.as_deref(),
         errno: event.errno,
+        stack: event.stack.as_deref().map(stack::lines),
+        stack_is_cut: event.stack.as_deref().map(|stack| stack.is_cut),
     };
     json::line(output, "fd_event", event.time, &fields)
 }

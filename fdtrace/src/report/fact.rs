@@ -254,6 +254,8 @@ pub enum Place {
     Model,
     /// Changes of tables that were not asked for, because there were more than could be read.
     Shed,
+    /// Stacks of those who open fds, because there were more than are taken.
+    Stacks,
     /// Lines that stdout did not take in time.
     Output,
 }

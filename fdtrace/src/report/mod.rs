@@ -11,5 +11,6 @@ pub mod outstanding;
 mod place;
 mod remedy;
 pub mod sanitize;
+pub mod stack;
 pub mod text;
 pub mod writer;

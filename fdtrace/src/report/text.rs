@@ -172,6 +172,7 @@ pub fn loss(loss: &Loss) -> String {
         Place::Skipped => "calls: a program was interrupted and the kernel did not enter it anew",
         Place::Model => "records: they do not fit the ones before, of which some must be missing",
         Place::Shed => "changes: there are more than can be read, and some tables are not followed",
+        Place::Stacks => "stacks: more fds are opened than stacks are taken",
         Place::Output => "lines: stdout is not being read fast enough",
     };
     format!("lost {} {what}", loss.count)

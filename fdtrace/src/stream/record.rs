@@ -6,8 +6,9 @@ use fdtrace_common::{
     record::{
         RECORD_ALARM, RECORD_BOUND, RECORD_CLOSED, RECORD_COPIED, RECORD_COPIED_SLOTS,
         RECORD_EXECUTED, RECORD_EXITED, RECORD_HELD, RECORD_MARK, RECORD_OPENED, RECORD_RENAMED,
-        RECORD_REPLACED, RECORD_SEEN,
+        RECORD_REPLACED, RECORD_SEEN, RECORD_STACK,
     },
+    stack::StackRecord,
 };
 use zerocopy::{FromBytes, Immutable, KnownLayout};
 
@@ -22,6 +23,8 @@ pub enum Record<'a> {
     Held(&'a HeldRecord),
     /// The iterator has come to its end.
     Mark,
+    /// Whoever opens the file of the next record, and as much of the stack as could be copied.
+    Stack(&'a StackRecord, &'a [u8]),
 }
 
 /// One change of a table, for the model.
@@ -65,6 +68,7 @@ impl<'a> Record<'a> {
             RECORD_ALARM => return Ok(Self::Alarm(bytes)),
             RECORD_MARK => return Ok(Self::Mark),
             RECORD_HELD => return Ok(Self::Held(whole(bytes, kind)?)),
+            RECORD_STACK => return stack(bytes, kind),
             RECORD_OPENED | RECORD_REPLACED | RECORD_SEEN => Changed::Opened(whole(bytes, kind)?),
             RECORD_CLOSED => Changed::Closed(whole(bytes, kind)?),
             RECORD_COPIED => Changed::Copied(whole(bytes, kind)?),
@@ -82,6 +86,16 @@ impl<'a> Record<'a> {
         };
         Ok(Self::Change(change))
     }
+}
+
+fn stack(bytes: &[u8], kind: u32) -> Result<Record<'_>, NoRecord> {
+    let parts = StackRecord::ref_from_prefix(bytes).ok();
+    let parts = parts.and_then(|(head, rest)| Some((head, rest.get(..head.length as usize)?)));
+    let (head, stack) = parts.ok_or(NoRecord {
+        kind,
+        length: bytes.len(),
+    })?;
+    Ok(Record::Stack(head, stack))
 }
 
 fn whole<T: FromBytes + KnownLayout + Immutable>(bytes: &[u8], kind: u32) -> Result<&T, NoRecord> {
@@ -110,6 +124,22 @@ mod tests {
         assert!(matches!(read, Record::Change(Changed::Closed(record)) if record.fd == 7));
         let error = Record::read(&bytes[..48]).unwrap_err();
         assert_eq!((error.kind, error.length), (RECORD_CLOSED, 48));
+    }
+
+    #[test]
+    fn a_stack_is_as_long_as_its_head_says() {
+        let record = StackRecord {
+            kind: RECORD_STACK,
+            length: 16,
+            ..StackRecord::new_zeroed()
+        };
+        // The ring hands out records of whole words.
+        let bytes = [record.as_bytes(), &[7; 16], &[0; 8]].concat();
+        let mut words = vec![0_u64; bytes.len() / 8];
+        words.as_mut_bytes().copy_from_slice(&bytes);
+        let read = Record::read(words.as_bytes()).unwrap();
+        assert!(matches!(read, Record::Stack(_, stack) if stack == [7; 16]));
+        assert!(Record::read(&words.as_bytes()[..120]).is_err());
     }
 
     proptest! {

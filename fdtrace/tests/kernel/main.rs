@@ -16,6 +16,7 @@ mod programs;
 mod record;
 mod remedy;
 mod scope;
+mod stacks;
 mod storm;
 mod tables;
 mod trace;
@@ -55,6 +56,7 @@ fn main() -> ExitCode {
     trials.extend(ls::trials(&setting));
     trials.extend(tables::trials(&setting));
     trials.extend(trace::trials(&setting));
+    trials.extend(stacks::trials(&setting));
     trials.extend(record::trials(&setting));
     trials.extend(remedy::trials(&setting));
     trials.extend(programs::trials(&setting));

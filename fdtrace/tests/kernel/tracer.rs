@@ -150,6 +150,11 @@ impl Tracer {
         }
     }
 
+    /// Has there been such an object?
+    pub(crate) fn has_seen(&self, wanted: impl Fn(&Value) -> bool) -> bool {
+        self.seen.objects().iter().any(wanted)
+    }
+
     /// Waits until stderr says this.
     pub(crate) fn wait_until_said(&self, words: &str) -> Result<(), String> {
         let said = self.seen.said();

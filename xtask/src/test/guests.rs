@@ -45,7 +45,8 @@ pub(super) fn stages(total: &mut Tally, filter: Option<&str>, kernels: &[Kernel]
         executables.push((tests.fdtrace, "/bin/fdtrace".into()));
         executables.push((tests.kernel, "/kernel".into()));
         executables.push((build::gym()?, "/bin/gym".into()));
-        // What a report says to type, which busybox does not have.
+        executables.extend(build::victims()?);
+        // What a report says to type, which busybox does not have; its C library is the victims' as well.
         let prlimit = peers::with_libraries(Path::new(PRLIMIT))?;
         let place = |path: &Path| match path.to_str() {
             Some(PRLIMIT) => PathBuf::from("/bin/prlimit"),

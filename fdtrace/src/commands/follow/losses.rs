@@ -1,5 +1,7 @@
 //! What was not seen, by the place where it was lost.
 
+use std::time::{Duration, Instant};
+
 use crate::{
     probe::{attach::Session, misses::Misses},
     report::fact::Place,
@@ -35,12 +37,21 @@ struct Counts {
     others_skipped: u64,
     model: u64,
     shed: u64,
+    stacks: u64,
 }
+
+/// Stacks that were not taken are told of at once, and then at most this often: under load they are many,
+/// and those that were taken say what the others would have.
+const STACKS_TOLD: Duration = Duration::from_mins(1);
 
 /// What the counters have said last.
 pub(super) struct Losses {
     misses: Misses,
     counted: Counts,
+    /// Stacks taken in the kernel and dropped here, as far as they have been counted.
+    dropped_stacks: u64,
+    untold_stacks: u64,
+    stacks_told: Option<Instant>,
     /// All places together.
     pub(super) total: u64,
 }
@@ -53,6 +64,8 @@ pub(super) struct News {
     pub(super) is_suspect: bool,
     pub(super) ring: u64,
     pub(super) shed: u64,
+    /// Stacks that the kernel did not take: there were too many.
+    pub(super) stacks: u64,
 }
 
 impl Losses {
@@ -60,12 +73,15 @@ impl Losses {
         Self {
             misses: Misses::of(&session.ebpf),
             counted: Counts::default(),
+            dropped_stacks: 0,
+            untold_stacks: 0,
+            stacks_told: None,
             total: 0,
         }
     }
 
     fn read(&self, session: &Session, model: u64) -> Counts {
-        let [ring, storms, follow, pending, shed] = session.shared.counters();
+        let [ring, storms, follow, pending, shed, stacks] = session.shared.counters();
         let skipped = self.misses.count();
         Counts {
             ring,
@@ -75,6 +91,7 @@ impl Losses {
             others_skipped: skipped.others,
             model,
             shed,
+            stacks,
         }
     }
 
@@ -90,6 +107,7 @@ impl Losses {
             others_skipped: now.others_skipped.saturating_sub(before.others_skipped),
             model: now.model.saturating_sub(before.model),
             shed: now.shed.saturating_sub(before.shed),
+            stacks: now.stacks.saturating_sub(before.stacks),
         };
         let counts = [
             new.ring,
@@ -107,7 +125,23 @@ impl Losses {
             is_suspect: new.ring + new.skipped + new.model > 0,
             ring: new.ring,
             shed: new.shed,
+            stacks: new.stacks,
         }
+    }
+
+    /// Stacks to be told of now, if any: `new` ones were not taken in the kernel, and so many were dropped
+    /// here since the start. They are no part of the total: nothing else is missing for want of them.
+    pub(super) fn stacks(&mut self, new: u64, dropped: u64) -> Option<u64> {
+        self.untold_stacks += new + dropped.saturating_sub(self.dropped_stacks);
+        self.dropped_stacks = dropped;
+        let is_due = self
+            .stacks_told
+            .is_none_or(|told| told.elapsed() >= STACKS_TOLD);
+        if self.untold_stacks == 0 || !is_due {
+            return None;
+        }
+        self.stacks_told = Some(Instant::now());
+        Some(std::mem::take(&mut self.untold_stacks))
     }
 
     /// What has come in the model's way until now has been found by passes; the same with skipped calls.

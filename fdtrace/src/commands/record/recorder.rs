@@ -7,13 +7,14 @@ use fdtrace_common::alarm::StormKey;
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::Notify;
 
-use super::{FileOutput, Flight};
+use super::{FileOutput, Flight, Openers};
 use crate::{
     cli::Record,
     commands::{
         follow::{Counts, Listener, Lost},
         say,
     },
+    enrich::stacks::Stacks,
     model::{
         Model,
         names::Names,
@@ -34,7 +35,7 @@ use crate::{
         decode::Alarm,
         recording::{Encoder, Event, Note, Start, key_to_words},
     },
-    tracker::Handler,
+    tracker::{Handler, Opener},
 };
 
 /// A clock that differs by so much from what it was has been set.
@@ -78,6 +79,7 @@ pub(super) struct Recorder {
     backend: Backend,
     output: Output,
     encoder: Encoder,
+    openers: Openers,
     /// Which kinds of failures the kernel may still be counting.
     storms: Storms,
     armed_ns: Option<u64>,
@@ -91,8 +93,10 @@ pub(super) struct Recorder {
 
 impl Recorder {
     pub(super) fn new(backend: Backend, output: Output) -> Self {
+        let openers = Openers::new(matches!(output, Output::Flight(_)));
         let mut recorder = Self {
             backend,
+            openers,
             output,
             encoder: Encoder::default(),
             storms: Storms::default(),
@@ -152,6 +156,9 @@ impl Recorder {
             flight.begin_part(now_ns);
         }
         self.snapshot(now_ns, tables);
+        for note in self.openers.all(tables) {
+            self.add(Event::Note(&note));
+        }
         self.add(Event::Note(&Note::Armed { now_ns }));
     }
 
@@ -177,9 +184,16 @@ impl Recorder {
         Ok(())
     }
 
+    fn note_openers(&mut self) {
+        for note in self.openers.notes() {
+            self.add(Event::Note(&note));
+        }
+    }
+
     /// Takes down the end.
     pub(super) fn end(&mut self, session: &Session, duration: Duration) -> Result<()> {
         self.note_counts(session, &self.storms.all())?;
+        self.note_openers();
         let now_ns = clock::since_boot_ns();
         if let Output::Flight(_) = self.output {
             return self.write_flight(now_ns);
@@ -267,6 +281,10 @@ impl Handler for Recorder {
     fn tap(&mut self, event: Event<'_>) {
         self.add(event);
     }
+
+    fn opener(&mut self, opener: &Opener, stacks: &mut Stacks) {
+        self.openers.ask(opener, stacks);
+    }
 }
 
 impl Listener for Recorder {
@@ -293,6 +311,7 @@ impl Listener for Recorder {
         let now_ns = clock::since_boot_ns();
         self.set_clock();
         self.note_counts(counts, &self.storms.active(now_ns))?;
+        self.note_openers();
         for key in self.storms.stale(now_ns) {
             if counts.has_ended(key.tgid) {
                 self.note_counts(counts, &[key])?;

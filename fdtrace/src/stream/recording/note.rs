@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 use zerocopy::{FromBytes, IntoBytes};
 
 use crate::{
-    diagnose::cause::Host, model::tables::reconcile::Purpose, probe::backend::Backend,
-    report::fact::Place, stream::decode::Task,
+    diagnose::cause::Host, enrich::stacks::Stack, model::tables::reconcile::Purpose,
+    probe::backend::Backend, report::fact::Place, stream::decode::Task,
 };
 
 /// One note. Times are nanoseconds since the boot of the machine that recorded.
@@ -71,6 +71,13 @@ pub enum Note {
     Task(Task),
     /// All tables that are half full or fuller, as the kernel counts them now.
     Tasks(Vec<Task>),
+    /// Who has opened what, resolved: slots that are there, or have been a moment ago.
+    Stack {
+        /// The functions.
+        stack: Stack,
+        /// What they have opened: table, number, file.
+        opened: Vec<(u64, u32, u64)>,
+    },
     /// The last item of a recording that was not cut off.
     End {
         /// When.

@@ -1,0 +1,184 @@
+//! Who opens an fd: the registers that the thread entered the kernel with, and a copy of its stack.
+//!
+//! Only of tables that the user side has named, or of everybody where it wants that; otherwise one load and
+//! one comparison are all that an open pays.
+
+use aya_ebpf::{
+    Global,
+    helpers::{bpf_get_current_pid_tgid, generated::bpf_probe_read_user},
+    macros::map,
+    maps::{HashMap, LruHashMap, PerCpuArray},
+};
+use fdtrace_common::{
+    control::COUNTER_STACKS,
+    record::RECORD_STACK,
+    stack::{
+        REGISTERS, STACK_PAGE, STACK_PAGES, STACK_TABLES_MAX, STACKS_ALL, STACKS_NEVER,
+        STACKS_OF_CPU, STACKS_OF_TABLE, StackRecord, StackRoom,
+    },
+};
+
+use crate::{
+    control,
+    kernel::{self, Address, member, offset},
+    ring, scope,
+};
+
+/// 0: nobody will ever want a stack, and all of this is dead code.
+#[unsafe(no_mangle)]
+static STACKS: Global<u32> = Global::new(STACKS_NEVER);
+
+/// The tables whose stacks are wanted, with the tick in which one was told last and how many were in it.
+#[map]
+static STACK_TABLES: HashMap<u64, u64> = HashMap::with_max_entries(STACK_TABLES_MAX, 0);
+
+/// The same for each CPU, all tables together.
+#[map]
+static STACK_BUDGET: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
+
+/// Programs of which a stack has been told, by process and where their stacks begin.
+#[map]
+static STACK_IMAGES: LruHashMap<[u64; 2], u8> = LruHashMap::with_max_entries(1_024, 0);
+
+/// Where records are put together: a ring's reservation has a fixed size, and stacks have not.
+///
+/// One for each CPU is enough. A program that could lose its CPU here runs with the table's lock held, or
+/// sits on a kprobe (`fdtrace::probe::preemption`), and keeps it.
+#[map]
+static STACK_ROOM: PerCpuArray<StackRoom> = PerCpuArray::with_max_entries(1, 0);
+
+/// Tells the current thread's stack if it is wanted. Comes before the record of the file that it opens.
+#[inline(always)]
+pub(crate) fn tell(files: Address, fd: u32, file: Address) {
+    if STACKS.load() == STACKS_NEVER {
+        return;
+    }
+    let wanted = control::stacks();
+    if wanted != STACKS_NEVER {
+        copy(files, fd, file, wanted);
+    }
+}
+
+/// A function of its own, so that each program holds its code once.
+#[inline(never)]
+fn copy(files: Address, fd: u32, file: Address, wanted: u32) {
+    let table = STACK_TABLES.get_ptr_mut(files);
+    if table.is_none() && wanted != STACKS_ALL {
+        return;
+    }
+    let task = kernel::current_task();
+    if is_kernels(task) || !scope::is_asked_for() {
+        return;
+    }
+    if let Some(spent) = table
+        && !is_within(spent, STACKS_OF_TABLE)
+    {
+        return control::count(COUNTER_STACKS);
+    }
+    let is_affordable = match STACK_BUDGET.get_ptr_mut(0) {
+        Some(spent) => is_within(spent, STACKS_OF_CPU),
+        None => false,
+    };
+    if !is_affordable || ring::is_half_full() {
+        return control::count(COUNTER_STACKS);
+    }
+    if let Some(room) = STACK_ROOM.get_ptr_mut(0) {
+        write(room, task, [files, u64::from(fd), file]);
+    }
+}
+
+/// Has this second's number not been reached? If so, this is one more. CPUs that count the same table at
+/// the same time may let one more through.
+#[inline(always)]
+fn is_within(spent: *mut u64, most: u32) -> bool {
+    let tick = control::tick() << 32;
+    // SAFETY: a map's value, of whole words.
+    let before = unsafe { spent.read_volatile() };
+    let now = if before & !0xffff_ffff == tick {
+        before + 1
+    } else {
+        tick + 1
+    };
+    // SAFETY: as above.
+    unsafe { spent.write_volatile(now) };
+    now as u32 <= most
+}
+
+/// `PF_KTHREAD` and `PF_IO_WORKER` (include/linux/sched.h, 5.8 to 7.2): threads without a user stack.
+#[inline(always)]
+fn is_kernels(task: Address) -> bool {
+    member::<u32>(task, &offset::TASK_FLAGS) & 0x0020_0010 != 0
+}
+
+#[inline(always)]
+fn write(room: *mut StackRoom, task: Address, slot: [u64; 3]) {
+    let [files, fd, file] = slot;
+    let thread = bpf_get_current_pid_tgid();
+    let mm: Address = member(task, &offset::TASK_MM);
+    let image: u64 = member(mm, &offset::MM_START_STACK);
+    let registers = kernel::entry_registers(task);
+    let stack: u64 = member(registers, &offset::REGS_SP);
+    // SAFETY: `room` is this CPU's own, whole; each member is written once.
+    let length = unsafe {
+        let head = &raw mut (*room).head;
+        (&raw mut (*head).kind).write(RECORD_STACK);
+        (&raw mut (*head).fd).write(fd as u32);
+        (&raw mut (*head).files).write(files);
+        (&raw mut (*head).file).write(file);
+        (&raw mut (*head).image).write(image);
+        (&raw mut (*head).tgid).write((thread >> 32) as u32);
+        (&raw mut (*head).tid).write(thread as u32);
+        (&raw mut (*head).padding).write(0);
+        let to = (&raw mut (*head).registers).cast::<[u64; REGISTERS]>();
+        to.write([
+            member(registers, &offset::REGS_IP),
+            stack,
+            member(registers, &offset::REGS_BP),
+            member(registers, &offset::REGS_OTHER0),
+            member(registers, &offset::REGS_OTHER1),
+            member(registers, &offset::REGS_OTHER2),
+            member(registers, &offset::REGS_OTHER3),
+            member(registers, &offset::REGS_OTHER4),
+        ]);
+        let length = copy_pages((&raw mut (*room).bytes).cast(), stack);
+        (&raw mut (*head).length).write(length as u32);
+        length
+    };
+    let size = size_of::<StackRecord>() as u64 + length;
+    let key = [thread >> 32, image];
+    let is_known = STACK_IMAGES.get_ptr(key).is_some();
+    if !is_known {
+        // Full or not, the map's answer changes nothing here: at worst the reader is woken up again.
+        let _ = STACK_IMAGES.insert(key, 1, 0);
+    }
+    // What a process has mapped is to be read while it is there.
+    // SAFETY: so many bytes of the room have been written.
+    if !unsafe { ring::output(room.cast(), size, !is_known) } {
+        control::count(COUNTER_STACKS);
+    }
+}
+
+/// Copies page by page, up to where the stack ends; how many bytes.
+#[inline(always)]
+unsafe fn copy_pages(to: *mut u8, from: u64) -> u64 {
+    let page = u64::from(STACK_PAGE);
+    let mut length = 0_u64;
+    for _ in 0..STACK_PAGES {
+        let at = from + length;
+        let part = page - (at & (page - 1));
+        // SAFETY: each part is a page at most, and there is room for as many as there are turns. Nothing
+        // is written where the source cannot be read, or zeroes.
+        let outcome = unsafe {
+            bpf_probe_read_user(
+                to.add(length as usize).cast(),
+                part as u32,
+                at as *const core::ffi::c_void,
+            )
+        };
+        if outcome < 0 {
+            break;
+        }
+        length += part;
+    }
+    length
+}

@@ -1,0 +1,196 @@
+//! What a process has mapped: one run of a program, from exec to exec.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    rc::Rc,
+    time::{Duration, Instant},
+};
+
+use super::{
+    module::{Module, Modules},
+    unwind::Unwinder,
+};
+
+/// Code that a process had not mapped when it was looked at is looked for again after so long.
+const STALE: Duration = Duration::from_millis(100);
+/// The first few times at once: a program that starts maps its libraries one after the other.
+const AT_ONCE: u32 = 8;
+/// Mappings of code that are looked at, of those that a process has.
+const MAPPINGS: usize = 4_096;
+/// Bytes of a name that are kept.
+const NAME_MAX: usize = 1_024;
+
+/// Interpreters whose script says more than their own functions do.
+const INTERPRETERS: [&str; 8] = [
+    "python", "node", "ruby", "perl", "php", "java", "bash", "dash",
+];
+
+/// Part of a process that can be executed.
+pub(super) struct Mapping {
+    pub(super) start: u64,
+    pub(super) end: u64,
+    /// The file, where it is one that could be opened.
+    pub(super) module: Option<Rc<Module>>,
+    /// What its addresses differ by from the file's.
+    pub(super) bias: u64,
+}
+
+/// One process from exec to exec.
+pub(super) struct Image {
+    /// Whose.
+    pub(super) tgid: u32,
+    /// See `StackRecord::image`.
+    pub(super) id: u64,
+    /// By address.
+    pub(super) mappings: Vec<Mapping>,
+    pub(super) unwinder: Unwinder,
+    /// What an interpreter runs.
+    pub(super) script: Option<Rc<str>>,
+    read_at: Instant,
+    /// How often it has been looked at again.
+    looks: u32,
+}
+
+impl Image {
+    /// Looks at a process; `None` where it is gone, or may not be looked at. With an id, it must be the one
+    /// that has it.
+    pub(super) fn read(tgid: u32, wanted: Option<u64>, modules: &mut Modules) -> Option<Self> {
+        let folder = PathBuf::from(format!("/proc/{tgid}"));
+        let id = start_stack(&folder)?;
+        if wanted.is_some_and(|wanted| wanted != id) {
+            return None;
+        }
+        let mappings = mappings(&folder, modules)?;
+        Some(Self {
+            tgid,
+            id,
+            unwinder: Unwinder::new(&mappings),
+            mappings,
+            script: script(&folder),
+            read_at: Instant::now(),
+            looks: 0,
+        })
+    }
+
+    /// The mapping that an address is in.
+    pub(super) fn mapping(&self, address: u64) -> Option<&Mapping> {
+        let after = self
+            .mappings
+            .partition_point(|mapping| mapping.start <= address);
+        let mapping = self.mappings.get(after.checked_sub(1)?)?;
+        (address < mapping.end).then_some(mapping)
+    }
+
+    /// May it have mapped more since it was looked at?
+    pub(super) fn is_stale(&self) -> bool {
+        self.looks < AT_ONCE || self.read_at.elapsed() >= STALE
+    }
+
+    /// Takes the place of an earlier look.
+    pub(super) fn replaces(&mut self, before: &Self) {
+        self.looks = before.looks.saturating_add(1);
+    }
+}
+
+/// `start_stack`, the 28th field of /proc/PID/stat; 0 for whom it does not concern.
+fn start_stack(folder: &Path) -> Option<u64> {
+    let stat = fs::read(folder.join("stat")).ok()?;
+    // The name may contain anything, the fields behind it are numbers.
+    let end = stat.iter().rposition(|byte| *byte == b')')?;
+    let rest = std::str::from_utf8(&stat[end + 1..]).ok()?;
+    let field = rest.split_ascii_whitespace().nth(28 - 3)?;
+    field.parse().ok().filter(|id| *id != 0)
+}
+
+fn mappings(folder: &Path, modules: &mut Modules) -> Option<Vec<Mapping>> {
+    let maps = fs::read(folder.join("maps")).ok()?;
+    let lines = maps.split(|byte| *byte == b'\n');
+    let lines = lines.filter_map(Line::parse).take(MAPPINGS);
+    let mapping = |line: Line<'_>| {
+        let module = line
+            .is_file()
+            .then(|| line.module(folder, modules))
+            .flatten();
+        let bias = module
+            .as_ref()
+            .and_then(|module| module.bias(line.start, line.offset));
+        Mapping {
+            start: line.start,
+            end: line.end,
+            module: module.filter(|_| bias.is_some()),
+            bias: bias.unwrap_or(0),
+        }
+    };
+    Some(lines.map(mapping).collect())
+}
+
+/// A line of /proc/PID/maps that tells of code.
+struct Line<'a> {
+    start: u64,
+    end: u64,
+    offset: u64,
+    inode: u64,
+    path: &'a [u8],
+}
+
+impl<'a> Line<'a> {
+    /// `start-end perms offset device inode path`
+    fn parse(line: &'a [u8]) -> Option<Self> {
+        let mut fields = line.splitn(6, |byte| *byte == b' ');
+        let mut text = || std::str::from_utf8(fields.next()?).ok();
+        let (start, end) = text()?.split_once('-')?;
+        if text()?.as_bytes().get(2) != Some(&b'x') {
+            return None;
+        }
+        let hex = |text: &str| u64::from_str_radix(text, 16).ok();
+        let (offset, _, inode) = (hex(text()?)?, text()?, text()?.parse().ok()?);
+        let path = fields.next().unwrap_or_default();
+        Some(Self {
+            start: hex(start)?,
+            end: hex(end)?,
+            offset,
+            inode,
+            path: path.trim_ascii_start(),
+        })
+    }
+
+    fn is_file(&self) -> bool {
+        self.inode != 0 && self.path.starts_with(b"/")
+    }
+
+    fn module(&self, folder: &Path, modules: &mut Modules) -> Option<Rc<Module>> {
+        let name = String::from_utf8_lossy(&self.path[..self.path.len().min(NAME_MAX)]);
+        // What is mapped itself, whatever its name leads to by now; for those who may.
+        let mapped = format!("map_files/{:x}-{:x}", self.start, self.end);
+        if let Some(module) = modules.open(&folder.join(mapped), &name, None) {
+            return Some(module);
+        }
+        // By name, as the process sees files; as fdtrace does, where the process has just ended.
+        let path = std::str::from_utf8(self.path).ok()?;
+        let theirs = folder.join("root").join(path.trim_start_matches('/'));
+        let ours = Path::new(path);
+        let mut by_name = |at: &Path| modules.open(at, &name, Some(self.inode));
+        by_name(&theirs).or_else(|| by_name(ours))
+    }
+}
+
+/// The script of an interpreter: the first argument that is no option.
+fn script(folder: &Path) -> Option<Rc<str>> {
+    let program = fs::read_link(folder.join("exe")).ok()?;
+    let name = program.file_name()?.to_str()?;
+    if !INTERPRETERS
+        .iter()
+        .any(|interpreter| name.starts_with(interpreter))
+    {
+        return None;
+    }
+    let arguments = fs::read(folder.join("cmdline")).ok()?;
+    let mut arguments = arguments.split(|byte| *byte == 0).skip(1);
+    let script = arguments.find(|argument| !argument.starts_with(b"-"))?;
+    let script = String::from_utf8_lossy(&script[..script.len().min(NAME_MAX)]);
+    (!script.is_empty()).then(|| script.into())
+}
+
+#[cfg(test)]
+mod tests;

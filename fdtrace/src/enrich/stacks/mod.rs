@@ -1,0 +1,243 @@
+//! Which line of code has opened an fd: from registers and a copy of the stack to functions, files, lines.
+//!
+//! All of it happens on a thread of its own, which is started when there is something to do:
+//!
+//! ```text
+//! StackRecord → Stacks::push ┬→ image (what the process has mapped) → unwind → trace, interned
+//!               Stacks::ask ─┘→ Resolver::stack → symbols, where somebody wants to read them
+//! ```
+//!
+//! * [`stack`]: the result.
+//! * `image`, `module`: what a process has mapped, and the ELF files behind it, held open: a process that
+//!   was known before it ended is as good as one that runs.
+//! * `unwind`: from a copied stack to return addresses, by `.eh_frame`.
+//! * `sigbus`: files that become shorter while they are read.
+//! * `symbols`: from addresses to functions and lines (feature `symbols`).
+//! * [`resolver`]: all of these together.
+
+mod image;
+mod module;
+pub mod resolver;
+mod sigbus;
+pub mod stack;
+#[cfg_attr(not(feature = "symbols"), path = "no_symbols.rs")]
+mod symbols;
+mod unwind;
+
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+        mpsc::{Receiver, RecvTimeoutError, Sender, channel},
+    },
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use fdtrace_common::stack::StackRecord;
+use log::warn;
+
+use self::resolver::Resolver;
+pub use self::stack::{Frame, Stack};
+use crate::model::openers::Sequence;
+
+/// Bytes of stacks that may wait for the thread; further ones are dropped and counted.
+const WAITING: usize = 8 << 20;
+
+/// When nothing has been asked for so long, what can be read again is let go of.
+const IDLE: Duration = Duration::from_mins(1);
+
+/// A stack as the kernel has copied it.
+#[derive(Clone, Debug)]
+pub struct Raw {
+    /// Which one.
+    pub sequence: Sequence,
+    /// Whose, with its registers.
+    pub head: StackRecord,
+    /// The stack, from the stack pointer upwards.
+    pub bytes: Box<[u8]>,
+}
+
+/// What the thread is asked for, in this order.
+enum Request {
+    Stack(Raw),
+    Known(u32),
+    Gone(Vec<Sequence>),
+    Ask(Box<dyn FnOnce(&mut Resolver) + Send>),
+}
+
+/// The near end of the thread that resolves stacks.
+#[derive(Default)]
+pub struct Stacks {
+    thread: Option<Running>,
+    /// Bytes that wait.
+    waiting: Arc<AtomicUsize>,
+    dropped: u64,
+    is_elsewhere: bool,
+}
+
+/// A stack that is being resolved.
+#[derive(Clone, Debug)]
+pub struct Awaited(Arc<Mutex<Receiver<Option<Arc<Stack>>>>>);
+
+impl Awaited {
+    /// Waits for it; the first who does gets it.
+    #[must_use]
+    pub fn wait(&self) -> Option<Arc<Stack>> {
+        let receiver = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        receiver.recv().ok().flatten()
+    }
+}
+
+impl PartialEq for Awaited {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for Awaited {}
+
+struct Running {
+    requests: Sender<Request>,
+    thread: JoinHandle<()>,
+}
+
+impl Stacks {
+    /// Nothing is started before there is something to do.
+    #[must_use]
+    pub fn start() -> Self {
+        Self::default()
+    }
+
+    /// For the stacks of a recording, which come resolved: what processes there are here is none of its
+    /// business, whatever is in it.
+    #[must_use]
+    pub fn elsewhere() -> Self {
+        Self {
+            thread: None,
+            waiting: Arc::default(),
+            dropped: 0,
+            is_elsewhere: true,
+        }
+    }
+
+    /// Hands a stack over. Never blocks; too many are dropped and counted.
+    pub fn push(&mut self, raw: Raw) {
+        if self.is_elsewhere {
+            return;
+        }
+        let size = size_of::<Raw>() + raw.bytes.len();
+        if self.waiting.load(Ordering::Relaxed) + size > WAITING {
+            self.dropped += 1;
+            return;
+        }
+        self.waiting.fetch_add(size, Ordering::Relaxed);
+        self.send(Request::Stack(raw));
+    }
+
+    /// Has a process looked at, while it is there: it may be gone when its stacks come.
+    pub fn know(&mut self, tgid: u32) {
+        if !self.is_elsewhere {
+            self.send(Request::Known(tgid));
+        }
+    }
+
+    /// These stacks belong to nothing any more.
+    pub fn forget(&mut self, gone: Vec<Sequence>) {
+        if !gone.is_empty() && self.thread.is_some() {
+            self.send(Request::Gone(gone));
+        }
+    }
+
+    /// Does something with all stacks that were handed over before.
+    pub fn ask(&mut self, question: impl FnOnce(&mut Resolver) + Send + 'static) {
+        self.send(Request::Ask(Box::new(question)));
+    }
+
+    /// A stack that was pushed before, when it has been resolved.
+    pub fn later(&mut self, sequence: Sequence) -> Awaited {
+        let (sender, receiver) = channel();
+        self.ask(move |resolver| {
+            // Nobody may be waiting any more.
+            let _ = sender.send(resolver.stack(sequence));
+        });
+        Awaited(Arc::new(Mutex::new(receiver)))
+    }
+
+    /// Stacks dropped so far.
+    #[must_use]
+    pub fn dropped(&self) -> u64 {
+        self.dropped
+    }
+
+    /// Waits until everything that was asked for is done.
+    pub fn finish(&mut self) {
+        if let Some(running) = self.thread.take() {
+            drop(running.requests);
+            if running.thread.join().is_err() {
+                warn!("the thread that resolves stacks has failed");
+            }
+        }
+    }
+
+    fn send(&mut self, request: Request) {
+        if self.thread.is_none() {
+            self.thread = Running::start(&self.waiting);
+        }
+        // A thread that cannot be started is told of there; one that has failed, in `finish`.
+        if let Some(running) = &self.thread {
+            let _ = running.requests.send(request);
+        }
+    }
+}
+
+impl Drop for Stacks {
+    fn drop(&mut self) {
+        self.finish();
+    }
+}
+
+impl Running {
+    fn start(waiting: &Arc<AtomicUsize>) -> Option<Self> {
+        let (requests, queue) = channel();
+        let waiting = Arc::clone(waiting);
+        let thread = thread::Builder::new()
+            .name("fdtrace-stacks".to_owned())
+            .spawn(move || work(&queue, &waiting));
+        match thread {
+            Ok(thread) => Some(Self { requests, thread }),
+            Err(error) => {
+                warn!("no stacks are resolved: starting a thread: {error}");
+                None
+            }
+        }
+    }
+}
+
+fn work(queue: &Receiver<Request>, waiting: &AtomicUsize) {
+    sigbus::survive();
+    let mut resolver = Resolver::default();
+    loop {
+        let request = match queue.recv_timeout(IDLE) {
+            Ok(request) => request,
+            Err(RecvTimeoutError::Timeout) => {
+                resolver.rest();
+                continue;
+            }
+            Err(RecvTimeoutError::Disconnected) => return,
+        };
+        match request {
+            Request::Stack(raw) => {
+                let size = size_of::<Raw>() + raw.bytes.len();
+                resolver.take(&raw);
+                waiting.fetch_sub(size, Ordering::Relaxed);
+            }
+            Request::Known(tgid) => resolver.know(tgid),
+            Request::Gone(gone) => resolver.forget(&gone),
+            Request::Ask(question) => question(&mut resolver),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,197 @@
+//! An ELF file that processes have mapped, held open for as long as anything refers to it.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io,
+    ops::Range,
+    os::unix::fs::{MetadataExt, OpenOptionsExt},
+    path::Path,
+    rc::Rc,
+    sync::Arc,
+};
+
+use log::debug;
+use object::{
+    Object, ObjectSection, ReadCache,
+    elf::{PF_X, PT_LOAD},
+    read::elf::{ElfFile, FileHeader, ProgramHeader},
+};
+use rustc_hash::FxHashMap;
+use rustix::fs::OFlags;
+
+/// Files that are held at most, an fd each.
+const MAX: usize = 1_024;
+/// Bytes of unwind information that are held, all files together.
+const UNWIND_MAX: u64 = 128 << 20;
+
+/// What makes it the same file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Key {
+    device: u64,
+    inode: u64,
+    size: u64,
+    modified: (i64, i64),
+}
+
+/// A section with its place in the file's own addresses.
+#[derive(Clone)]
+pub(super) struct Section {
+    pub(super) addresses: Range<u64>,
+    pub(super) bytes: Arc<[u8]>,
+}
+
+/// One file.
+pub(super) struct Module {
+    /// Which of all that there were.
+    pub(super) id: u32,
+    /// What it is read from.
+    pub(super) file: File,
+    /// As the first process called it that had it mapped. Hostile.
+    pub(super) path: Rc<str>,
+    /// Its segments of code: place in the file, and the address that it wants to be at.
+    segments: Vec<(Range<u64>, u64)>,
+    pub(super) eh_frame: Option<Section>,
+    pub(super) eh_frame_hdr: Option<Section>,
+    /// What Go has in place of the others.
+    pub(super) debug_frame: Option<Section>,
+}
+
+impl Module {
+    fn sections(&self) -> impl Iterator<Item = &Section> {
+        [&self.eh_frame, &self.eh_frame_hdr, &self.debug_frame]
+            .into_iter()
+            .flatten()
+    }
+
+    /// What to add to the file's addresses, given that what is at `offset` in it has been mapped at `start`.
+    pub(super) fn bias(&self, start: u64, offset: u64) -> Option<u64> {
+        // Mappings begin at pages, segments anywhere in one.
+        let is_in = |range: &Range<u64>| range.start & !0xfff <= offset && offset < range.end;
+        let mut segments = self.segments.iter();
+        let (range, address) = segments.find(|(range, _)| is_in(range))?;
+        let wanted = address.wrapping_sub(range.start).wrapping_add(offset);
+        Some(start.wrapping_sub(wanted))
+    }
+}
+
+/// All files that are held.
+#[derive(Default)]
+pub(super) struct Modules {
+    by_key: FxHashMap<Key, Rc<Module>>,
+    made: u32,
+}
+
+impl Modules {
+    /// The file that can be opened there, if it is an ELF file of this machine's, and the one with this
+    /// inode number.
+    pub(super) fn open(&mut self, at: &Path, name: &str, inode: Option<u64>) -> Option<Rc<Module>> {
+        self.try_open(at, name, inode).unwrap_or_else(|error| {
+            debug!("{}: {error}", at.display());
+            None
+        })
+    }
+
+    fn try_open(
+        &mut self,
+        at: &Path,
+        name: &str,
+        inode: Option<u64>,
+    ) -> io::Result<Option<Rc<Module>>> {
+        // Opening anything but a file can have consequences, even where it is only looked at.
+        if !fs::metadata(at)?.is_file() {
+            return Ok(None);
+        }
+        let file = OpenOptions::new()
+            .read(true)
+            .custom_flags(OFlags::NONBLOCK.bits().cast_signed())
+            .open(at)?;
+        let metadata = file.metadata()?;
+        if !metadata.is_file() || inode.is_some_and(|inode| inode != metadata.ino()) {
+            return Ok(None);
+        }
+        let key = Key {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            size: metadata.size(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+        };
+        if let Some(module) = self.by_key.get(&key) {
+            return Ok(Some(Rc::clone(module)));
+        }
+        if self.by_key.len() >= MAX {
+            self.by_key.retain(|_, module| Rc::strong_count(module) > 1);
+            if self.by_key.len() >= MAX {
+                return Ok(None);
+            }
+        }
+        self.made += 1;
+        let module = read(file, name, self.made, self.room()).map(Rc::new);
+        if let Some(module) = &module {
+            self.by_key.insert(key, Rc::clone(module));
+        }
+        Ok(module)
+    }
+}
+
+impl Modules {
+    /// Bytes of unwind information that there is room for.
+    fn room(&self) -> u64 {
+        let held = self.by_key.values().flat_map(|module| module.sections());
+        let held: u64 = held.map(|section| section.bytes.len() as u64).sum();
+        UNWIND_MAX.saturating_sub(held)
+    }
+}
+
+type Native = object::elf::FileHeader64<object::Endianness>;
+
+fn read(file: File, name: &str, id: u32, mut room: u64) -> Option<Module> {
+    let cache = ReadCache::new(io::BufReader::new(file.try_clone().ok()?));
+    let elf = ElfFile::<Native, _>::parse(&cache).ok()?;
+    let machine = elf.elf_header().e_machine(elf.endian());
+    let native = if cfg!(target_arch = "aarch64") {
+        object::elf::EM_AARCH64
+    } else {
+        object::elf::EM_X86_64
+    };
+    if machine != native {
+        return None;
+    }
+    // Only those that are mapped to be executed: neighbours share a page of the file, not of memory.
+    let endian = elf.endian();
+    let headers = elf.elf_program_headers().iter();
+    let code = headers
+        .filter(|header| header.p_type(endian) == PT_LOAD && header.p_flags(endian) & PF_X != 0);
+    let segments = code.map(|header| {
+        let (offset, size) = header.file_range(endian);
+        (offset..offset.saturating_add(size), header.p_vaddr(endian))
+    });
+    let segments = segments.collect();
+    let mut section = |name: &str| {
+        let section = elf.section_by_name(name)?;
+        if section.size() == 0 || section.size() > room {
+            return None;
+        }
+        room -= section.size();
+        let bytes = section.data().ok()?;
+        let address = section.address();
+        Some(Section {
+            addresses: address..address.saturating_add(section.size()),
+            bytes: bytes.into(),
+        })
+    };
+    let eh_frame = section(".eh_frame");
+    let debug_frame = eh_frame
+        .is_none()
+        .then(|| section(".debug_frame"))
+        .flatten();
+    let eh_frame_hdr = section(".eh_frame_hdr");
+    Some(Module {
+        id,
+        path: name.into(),
+        segments,
+        eh_frame,
+        eh_frame_hdr,
+        debug_frame,
+        file,
+    })
+}

@@ -1,0 +1,270 @@
+//! All that is known of stacks: which ones there were, and what they say.
+
+use std::{
+    cell::OnceCell,
+    hash::{Hash, Hasher},
+    panic::{AssertUnwindSafe, catch_unwind},
+    rc::Rc,
+    sync::Arc,
+};
+
+use log::warn;
+use rustc_hash::{FxHashMap, FxHashSet};
+
+use super::{
+    Raw, Stack,
+    image::Image,
+    module::{Module, Modules},
+    stack::Frame,
+    symbols::Symbols,
+    unwind::Unwound,
+};
+use crate::model::openers::Sequence;
+
+/// Processes whose mappings are held at most.
+const IMAGES: usize = 512;
+/// Different stacks below which nobody looks for those that are not needed any more.
+const FEW: usize = 1_024;
+
+/// An address in a file; in the process, where it is in none.
+#[derive(Clone)]
+struct Place {
+    module: Option<Rc<Module>>,
+    address: u64,
+}
+
+impl Place {
+    fn key(&self) -> (u32, u64) {
+        let id = self.module.as_ref().map_or(0, |module| module.id);
+        (id, self.address)
+    }
+}
+
+/// A stack before anybody reads it: each is there once, however many fds it has opened.
+#[derive(Default)]
+struct Trace {
+    places: Vec<Place>,
+    is_cut: bool,
+    script: Option<Rc<str>>,
+    read: OnceCell<Arc<Stack>>,
+}
+
+impl PartialEq for Trace {
+    fn eq(&self, other: &Self) -> bool {
+        self.is_cut == other.is_cut
+            && self.script == other.script
+            && self
+                .places
+                .iter()
+                .map(Place::key)
+                .eq(other.places.iter().map(Place::key))
+    }
+}
+
+impl Eq for Trace {}
+
+impl Hash for Trace {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        for place in &self.places {
+            place.key().hash(state);
+        }
+    }
+}
+
+/// From sequences to stacks. It lives on the thread of [`super::Stacks`].
+#[derive(Default)]
+pub struct Resolver {
+    modules: Modules,
+    /// The one that was needed last is the last.
+    images: Vec<Image>,
+    by_sequence: FxHashMap<Sequence, Rc<Trace>>,
+    traces: FxHashSet<Rc<Trace>>,
+    symbols: Symbols,
+    is_full_at: usize,
+}
+
+impl Resolver {
+    /// A stack that was pushed before; `None` where it was dropped, or is not needed any more.
+    pub fn stack(&mut self, sequence: Sequence) -> Option<Arc<Stack>> {
+        let trace = Rc::clone(self.by_sequence.get(&sequence)?);
+        if let Some(stack) = trace.read.get() {
+            return Some(Arc::clone(stack));
+        }
+        let stack = Arc::new(self.read(&trace));
+        let _ = trace.read.set(Arc::clone(&stack));
+        Some(stack)
+    }
+
+    /// A stack that somebody else has resolved: from a recording.
+    pub fn insert(&mut self, sequence: Sequence, stack: Arc<Stack>) {
+        let trace = Trace {
+            read: OnceCell::from(stack),
+            ..Trace::default()
+        };
+        self.by_sequence.insert(sequence, Rc::new(trace));
+    }
+
+    /// How many stacks differ from each other, of those that are needed.
+    #[must_use]
+    pub fn different(&self) -> usize {
+        self.traces.len()
+    }
+
+    /// Takes a stack in.
+    pub(super) fn take(&mut self, raw: &Raw) {
+        let trace = guarded(|| self.trace(raw)).unwrap_or_else(|| Trace {
+            is_cut: true,
+            ..Trace::default()
+        });
+        let known = self.traces.get(&trace).map(Rc::clone);
+        let trace = known.unwrap_or_else(|| {
+            let trace = Rc::new(trace);
+            self.make_room();
+            self.traces.insert(Rc::clone(&trace));
+            trace
+        });
+        self.by_sequence.insert(raw.sequence, trace);
+    }
+
+    /// Looks at a process.
+    pub(super) fn know(&mut self, tgid: u32) {
+        if let Some(image) = guarded(|| Image::read(tgid, None, &mut self.modules)).flatten() {
+            self.keep(image);
+        }
+    }
+
+    /// These are not needed any more.
+    pub(super) fn forget(&mut self, gone: &[Sequence]) {
+        for sequence in gone {
+            self.by_sequence.remove(sequence);
+        }
+    }
+
+    /// Nobody has asked for anything for a while: frees what can be read again from the files that are held.
+    pub(super) fn rest(&mut self) {
+        self.symbols = Symbols::default();
+    }
+
+    fn make_room(&mut self) {
+        if self.traces.len() >= self.is_full_at.max(FEW) {
+            self.traces.retain(|trace| Rc::strong_count(trace) > 1);
+            self.is_full_at = self.traces.len() * 2;
+        }
+    }
+
+    fn keep(&mut self, mut image: Image) {
+        let is_it = |known: &Image| (known.tgid, known.id) == (image.tgid, image.id);
+        if let Some(index) = self.images.iter().position(is_it) {
+            let before = self.images.remove(index);
+            image.replaces(&before);
+        }
+        if self.images.len() >= IMAGES {
+            self.images.remove(0);
+        }
+        self.images.push(image);
+    }
+
+    fn trace(&mut self, raw: &Raw) -> Trace {
+        let Some(index) = self.find(raw) else {
+            let ip = raw.head.registers[fdtrace_common::stack::REGISTER_IP];
+            return Trace {
+                places: vec![Place {
+                    module: None,
+                    address: ip.wrapping_sub(1),
+                }],
+                is_cut: true,
+                ..Trace::default()
+            };
+        };
+        let mut unwound = unwind(&mut self.images[index], raw);
+        if unwound.is_lost && self.images[index].is_stale() && self.refresh(raw) {
+            // It may have mapped more since: a library that was loaded, code that was made.
+            let last = self.images.len() - 1;
+            unwound = unwind(&mut self.images[last], raw);
+            return self.places(last, unwound);
+        }
+        self.places(index, unwound)
+    }
+
+    fn places(&self, index: usize, unwound: Unwound) -> Trace {
+        let image = &self.images[index];
+        let place = |address: u64| {
+            let mapping = image.mapping(address);
+            let module = mapping.and_then(|mapping| mapping.module.clone());
+            let bias = mapping.map_or(0, |mapping| mapping.bias);
+            Place {
+                module,
+                address: address.wrapping_sub(bias),
+            }
+        };
+        Trace {
+            places: unwound.addresses.into_iter().map(place).collect(),
+            is_cut: unwound.is_cut,
+            script: image.script.clone(),
+            read: OnceCell::new(),
+        }
+    }
+
+    /// The image of a stack's process, looked at now if it is not known. One that is gone already may be a
+    /// child of one that is known: it has the same mappings, at the same random addresses.
+    fn find(&mut self, raw: &Raw) -> Option<usize> {
+        let head = &raw.head;
+        let mut images = self.images.iter();
+        let own = images.rposition(|image| (image.tgid, image.id) == (head.tgid, head.image));
+        if own.is_some() || self.refresh(raw) {
+            return own.or(self.images.len().checked_sub(1));
+        }
+        let mut images = self.images.iter();
+        images.rposition(|image| image.id == head.image)
+    }
+
+    fn refresh(&mut self, raw: &Raw) -> bool {
+        let image = Image::read(raw.head.tgid, Some(raw.head.image), &mut self.modules);
+        image.map(|image| self.keep(image)).is_some()
+    }
+
+    fn read(&mut self, trace: &Trace) -> Stack {
+        let mut frames = Vec::new();
+        for place in &trace.places {
+            match &place.module {
+                Some(module) => {
+                    let known = guarded(|| self.symbols.frames(module, place.address));
+                    frames.extend(known.into_iter().flatten());
+                }
+                None => frames.push(Frame {
+                    address: place.address,
+                    ..Frame::default()
+                }),
+            }
+        }
+        let mut stack = Stack {
+            frames,
+            is_cut: trace.is_cut,
+            script: trace.script.as_deref().map(str::to_owned),
+        };
+        stack.mark_wrappers();
+        stack
+    }
+}
+
+fn unwind(image: &mut Image, raw: &Raw) -> Unwound {
+    let Image {
+        mappings, unwinder, ..
+    } = image;
+    let is_code = |address: u64| {
+        let after = mappings.partition_point(|mapping| mapping.start <= address);
+        let mapping = after.checked_sub(1).and_then(|index| mappings.get(index));
+        mapping.is_some_and(|mapping| address < mapping.end)
+    };
+    unwinder.unwind(&raw.head.registers, &raw.bytes, is_code)
+}
+
+/// ELF files are whatever their owner has written. A library that trips over one costs a stack, and not
+/// the thread.
+fn guarded<T>(work: impl FnOnce() -> T) -> Option<T> {
+    let outcome = catch_unwind(AssertUnwindSafe(work));
+    if outcome.is_err() {
+        warn!("a stack could not be resolved: its program's ELF file is damaged");
+    }
+    outcome.ok()
+}

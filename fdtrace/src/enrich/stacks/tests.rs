@@ -1,0 +1,207 @@
+use std::{fs::File, os::unix::fs::FileExt};
+
+use fdtrace_common::stack::{REGISTER_IP, REGISTER_SP, REGISTERS};
+use zerocopy::FromZeros;
+
+use super::*;
+
+/// Registers as they are at this moment.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+#[expect(unsafe_code, reason = "registers are read by assembly")]
+#[expect(
+    clippy::inline_always,
+    reason = "they are to be those of the function that it stands in"
+)]
+fn registers() -> [u64; REGISTERS] {
+    let mut registers = [0_u64; REGISTERS];
+    // SAFETY: writes eight words to where there are eight, and nothing else but rax.
+    unsafe {
+        std::arch::asm!(
+            "lea rax, [rip]",
+            "mov [{to}], rax",
+            "mov [{to} + 8], rsp",
+            "mov [{to} + 16], rbp",
+            "mov [{to} + 24], rbx",
+            "mov [{to} + 32], r12",
+            "mov [{to} + 40], r13",
+            "mov [{to} + 48], r14",
+            "mov [{to} + 56], r15",
+            to = in(reg) registers.as_mut_ptr(),
+            out("rax") _,
+        );
+    }
+    registers
+}
+
+/// The own stack, as the kernel's programs take one.
+#[inline(never)]
+fn innermost(sequence: Sequence, length: usize) -> Raw {
+    let registers = registers(); // [innermost]
+    let mut bytes = vec![0; length];
+    let memory = File::open("/proc/self/mem").unwrap();
+    let read = memory.read_at(&mut bytes, registers[REGISTER_SP]).unwrap();
+    bytes.truncate(read);
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
+    let image = stat
+        .rsplit(')')
+        .next()
+        .unwrap()
+        .split_ascii_whitespace()
+        .nth(25);
+    Raw {
+        sequence,
+        head: StackRecord {
+            tgid: std::process::id(),
+            image: image.unwrap().parse().unwrap(),
+            length: u32::try_from(read).unwrap(),
+            registers,
+            ..StackRecord::new_zeroed()
+        },
+        bytes: bytes.into(),
+    }
+}
+
+#[inline(never)]
+fn middle(sequence: Sequence, length: usize) -> Raw {
+    let mut raw = innermost(sequence, length); // [middle]
+    raw.head.fd = std::hint::black_box(7);
+    raw
+}
+
+fn line(name: &str) -> u32 {
+    let name = format!("// [{name}]");
+    let mut lines = include_str!("tests.rs").lines().zip(1..);
+    lines.find(|(line, _)| line.ends_with(&name)).unwrap().1
+}
+
+fn resolved(raw: Raw) -> Arc<Stack> {
+    let mut stacks = Stacks::start();
+    let sequence = raw.sequence;
+    stacks.push(raw);
+    stacks.later(sequence).wait().unwrap()
+}
+
+#[cfg(all(target_arch = "x86_64", feature = "symbols"))]
+#[test]
+fn the_own_stack_has_functions_files_and_lines() {
+    let stack = resolved(middle(1, 64 << 10));
+    let named = |name: &str| {
+        let ending = format!("::{name}");
+        let is_it = |frame: &&Frame| {
+            frame
+                .function
+                .as_ref()
+                .is_some_and(|function| function.ends_with(&ending))
+        };
+        stack
+            .frames
+            .iter()
+            .find(is_it)
+            .unwrap_or_else(|| panic!("no {name} in {stack:#?}"))
+    };
+    for name in ["innermost", "middle"] {
+        let frame = named(name);
+        assert!(
+            frame
+                .file
+                .as_ref()
+                .unwrap()
+                .ends_with("enrich/stacks/tests.rs"),
+            "{frame:?}"
+        );
+        assert!(!frame.is_inlined);
+    }
+    assert_eq!(named("middle").line, Some(line("middle")));
+    assert_eq!(named("innermost").line, Some(line("innermost")));
+    let functions = stack
+        .frames
+        .iter()
+        .filter_map(|frame| frame.function.as_deref());
+    let functions: Vec<_> = functions.collect();
+    assert!(!stack.is_cut, "{functions:#?}");
+    assert!(
+        functions
+            .iter()
+            .any(|function| function.contains("clone") || function.contains("start_thread"))
+    );
+}
+
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn a_stack_that_was_not_copied_whole_says_so() {
+    let whole = resolved(innermost(1, 64 << 10));
+    let part = resolved(innermost(1, 256));
+    assert!(part.is_cut);
+    assert!(!part.frames.is_empty() && part.frames.len() < whole.frames.len());
+}
+
+#[test]
+fn of_nobody_there_is_an_address() {
+    let mut head = StackRecord::new_zeroed();
+    // No process has that number.
+    head.tgid = u32::MAX / 2;
+    head.registers[REGISTER_IP] = 0x1001;
+    let stack = resolved(Raw {
+        sequence: 1,
+        head,
+        bytes: Box::default(),
+    });
+    assert!(stack.is_cut);
+    assert_eq!(stack.frames.len(), 1);
+    assert_eq!(stack.frames[0].to_string(), "0x1000");
+}
+
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn the_same_stack_is_kept_once_and_forgotten_with_its_last_fd() {
+    let raw = innermost(1, 16 << 10);
+    let mut stacks = Stacks::start();
+    for sequence in 1..=3 {
+        stacks.push(Raw {
+            sequence,
+            ..raw.clone()
+        });
+    }
+    let (sender, receiver) = channel();
+    let look = |stacks: &mut Stacks| {
+        let sender = sender.clone();
+        stacks.ask(move |resolver| {
+            let known = (1..=3).filter(|sequence| resolver.stack(*sequence).is_some());
+            let _ = sender.send((known.count(), resolver.different()));
+        });
+        receiver.recv().unwrap()
+    };
+    assert_eq!(look(&mut stacks), (3, 1));
+    stacks.forget(vec![1, 3]);
+    assert_eq!(look(&mut stacks), (1, 1));
+    stacks.finish();
+}
+
+#[test]
+fn too_many_that_wait_are_dropped_and_counted() {
+    let mut stacks = Stacks::start();
+    let (sender, receiver) = channel::<()>();
+    // Nothing is done before everything has been pushed.
+    stacks.ask(move |_| receiver.recv().unwrap_or_default());
+    let raw = Raw {
+        sequence: 0,
+        head: StackRecord::new_zeroed(),
+        bytes: vec![0; 1 << 20].into(),
+    };
+    for sequence in 1..=20 {
+        stacks.push(Raw {
+            sequence,
+            ..raw.clone()
+        });
+    }
+    assert_eq!(stacks.dropped(), 13);
+    drop(sender);
+    assert!(stacks.later(1).wait().is_some());
+    assert!(stacks.later(20).wait().is_none());
+    stacks.push(Raw {
+        sequence: 21,
+        ..raw
+    });
+    assert_eq!(stacks.dropped(), 13);
+}

@@ -1,0 +1,109 @@
+//! Which stack has opened what is in a slot, where one was taken.
+//!
+//! Beside the tables and not in them: few fds have one, and what every record touches stays small.
+
+use rustc_hash::FxHashMap;
+
+use super::tables::Tables;
+
+/// Openers that are remembered at most: as many as the largest tables that are known to have run out.
+const MAX: usize = 1 << 18;
+/// Below this many, nobody looks for those whose fd is closed.
+const FEW: usize = 4_096;
+
+/// Which of the stacks that were taken, in the order in which they came.
+pub type Sequence = u64;
+
+/// A file in a slot: table, number, file.
+pub type Slot = (u64, u32, u64);
+
+/// Who has put a file into a slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Opener {
+    file: u64,
+    sequence: Sequence,
+}
+
+/// The openers of all slots for which one is known.
+#[derive(Debug)]
+pub struct Openers {
+    by_slot: FxHashMap<(u64, u32), Opener>,
+    /// So many, and those whose fd is closed are looked for.
+    full: usize,
+    /// Openers that there was no room for.
+    refused: u64,
+}
+
+impl Default for Openers {
+    fn default() -> Self {
+        Self {
+            by_slot: FxHashMap::default(),
+            full: FEW,
+            refused: 0,
+        }
+    }
+}
+
+impl Openers {
+    /// A stack belongs to a file that is coming into a slot. The sequences that belong to nothing any more
+    /// go into `gone`.
+    pub fn put(
+        &mut self,
+        (files, fd, file): Slot,
+        sequence: Sequence,
+        tables: &Tables,
+        gone: &mut Vec<Sequence>,
+    ) {
+        if self.by_slot.len() >= self.full {
+            self.sweep(tables, gone);
+            if self.by_slot.len() >= MAX {
+                self.refused += 1;
+                gone.push(sequence);
+                return;
+            }
+        }
+        let before = self.by_slot.insert((files, fd), Opener { file, sequence });
+        gone.extend(before.map(|before| before.sequence));
+    }
+
+    /// The stack that has opened this file in this slot.
+    #[must_use]
+    pub fn get(&self, files: u64, fd: u32, file: u64) -> Option<Sequence> {
+        let opener = self.by_slot.get(&(files, fd))?;
+        (opener.file == file).then_some(opener.sequence)
+    }
+
+    /// How many are known.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.by_slot.len()
+    }
+
+    /// Is none known?
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.by_slot.is_empty()
+    }
+
+    /// Openers that there was no room for.
+    #[must_use]
+    pub fn refused(&self) -> u64 {
+        self.refused
+    }
+
+    /// Forgets those whose file is not in its slot. The next time is when there are twice as many as stay.
+    fn sweep(&mut self, tables: &Tables, gone: &mut Vec<Sequence>) {
+        self.by_slot.retain(|(files, fd), opener| {
+            let slot = tables.table(*files).and_then(|table| table.get(*fd));
+            let stays = slot.is_some_and(|slot| slot.file == opener.file);
+            if !stays {
+                gone.push(opener.sequence);
+            }
+            stays
+        });
+        self.full = (self.by_slot.len() * 2).clamp(FEW, MAX);
+    }
+}
+
+#[cfg(test)]
+mod tests;

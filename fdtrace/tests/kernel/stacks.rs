@@ -1,0 +1,221 @@
+//! Which line of code has opened an fd: programs as they are shipped, without frame pointers.
+
+use std::{
+    io::{Read, Write},
+    process::{Child, Command, Stdio},
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
+use libtest_mimic::Trial;
+use serde_json::Value;
+
+use fdtrace::stream::recording::{Item, Note, Reader};
+
+use super::{Setting, ensure, tracer, tracer::Tracer, trial};
+
+/// Where the guest has the victims.
+const VICTIMS: &str = "/victims";
+const C: &str = include_str!("stacks/victim.c");
+const RUST: &str = include_str!("stacks/victim.rs");
+
+pub(crate) fn trials(setting: &Setting) -> Vec<Trial> {
+    if !setting.sees_inside_calls() {
+        return Vec::new();
+    }
+    let test = |name: &str, test: fn(&Setting) -> Result<(), String>| {
+        let setting = setting.clone();
+        trial(format!("stacks::{name}"), move || test(&setting))
+    };
+    vec![
+        test("of_c_program", of_c_program),
+        test("without_debug_information", without_debug_information),
+        test("of_static_rust_program", of_static_rust_program),
+        test("of_process_that_is_gone", of_process_that_is_gone),
+        test("recorded", recorded),
+    ]
+}
+
+fn trace(setting: &Setting, arguments: &[&str]) -> Result<Tracer, String> {
+    let mut command = tracer::command();
+    command
+        .args(["trace", "--json", "--op", "open", "--backend"])
+        .arg(&setting.backend)
+        .args(arguments);
+    Tracer::start_command(command)
+}
+
+/// A victim that waits until its standard input ends.
+fn victim(name: &str, count: u32) -> Result<Child, String> {
+    let mut command = Command::new(format!("{VICTIMS}/{name}"));
+    command
+        .arg(count.to_string())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped());
+    command.spawn().map_err(|error| format!("{name}: {error}"))
+}
+
+fn end(mut child: Child) -> Result<(), String> {
+    drop(child.stdin.take());
+    child.wait().map(drop).map_err(|error| error.to_string())
+}
+
+/// The line of a victim's source that has this name in brackets.
+fn line(source: &str, name: &str) -> usize {
+    let name = format!("[{name}]");
+    let mut lines = source.lines().zip(1..);
+    lines
+        .find(|(line, _)| line.contains(&name))
+        .map_or(0, |(_, number)| number)
+}
+
+/// A function and where it is, as an event has them.
+type Function = (&'static str, String);
+
+/// Do the functions of an event contain these, in this order and without a gap?
+fn has(event: &Value, functions: &[Function]) -> Result<(), String> {
+    let stack = event["stack"]
+        .as_array()
+        .ok_or(format!("no stack: {event}"))?;
+    let stack: Vec<&str> = stack.iter().filter_map(Value::as_str).collect();
+    let is_there = stack.windows(functions.len()).any(|frames| {
+        let mut pairs = frames.iter().zip(functions);
+        pairs.all(|(frame, (name, place))| {
+            frame.starts_with(&format!("{name} (")) && frame.ends_with(&format!("{place})"))
+        })
+    });
+    ensure(is_there, || format!("{functions:#?} are not in {stack:#?}"))
+}
+
+/// What `victim.c` looks like from the inside, the innermost first.
+fn in_c() -> [Function; 4] {
+    let place = |name| format!("/victim.c:{}", line(C, name));
+    [
+        ("open_quietly", place("opens")),
+        ("leak_one", place("leaks")),
+        ("handle_request", place("handles")),
+        ("main", place("calls")),
+    ]
+}
+
+fn is_null(object: &Value) -> bool {
+    object["op"] == "open"
+        && object["target"]
+            .as_str()
+            .is_some_and(|target| target.ends_with("null"))
+}
+
+/// Function, file and line, inlined ones too, all the way to the program's start.
+fn of_c_program(setting: &Setting) -> Result<(), String> {
+    let tracer = trace(setting, &["--stacks", "always", "--comm", "plain"])?;
+    let victim = victim("plain", 1)?;
+    let event = tracer.wait_for(is_null)?;
+    end(victim)?;
+    tracer.stop()?;
+    has(&event, &in_c())?;
+    let stack = event["stack"].as_array().map_or(&[][..], Vec::as_slice);
+    let first = stack.first().and_then(Value::as_str).unwrap_or_default();
+    let last = stack.last().and_then(Value::as_str).unwrap_or_default();
+    ensure(
+        event["stack_is_cut"] == false && first.contains("libc.so") && last.starts_with("_start"),
+        || event.to_string(),
+    )
+}
+
+/// The functions' names, and which program they are in.
+fn without_debug_information(setting: &Setting) -> Result<(), String> {
+    let tracer = trace(setting, &["--stacks", "always", "--comm", "bare"])?;
+    let victim = victim("bare", 1)?;
+    let event = tracer.wait_for(is_null)?;
+    end(victim)?;
+    tracer.stop()?;
+    let functions = ["leak_one", "handle_request", "main"];
+    has(
+        &event,
+        &functions.map(|function| (function, format!("{VICTIMS}/bare"))),
+    )
+}
+
+fn of_static_rust_program(setting: &Setting) -> Result<(), String> {
+    let tracer = trace(setting, &["--stacks", "always", "--comm", "rust"])?;
+    let victim = victim("rust", 1)?;
+    let event = tracer.wait_for(is_null)?;
+    end(victim)?;
+    tracer.stop()?;
+    let place = |name| format!("/victim.rs:{}", line(RUST, name));
+    let expected = [
+        ("victim::leak_one", place("leaks")),
+        ("victim::handle_request", place("handles")),
+        ("victim::main", place("calls")),
+    ];
+    has(&event, &expected)
+}
+
+/// The table grows, so stacks are taken without being asked for; the process ends with its last opens.
+fn of_process_that_is_gone(setting: &Setting) -> Result<(), String> {
+    let tracer = trace(setting, &["--stacks", "auto", "--comm", "plain"])?;
+    let mut victim = victim("plain", 100)?;
+    let pid = victim.id();
+    let has_stack = |object: &Value| object["pid"] == pid && object["stack"].is_array();
+    // Whether a table grows is looked at once a second: it goes on until somebody has seen it.
+    let start = Instant::now();
+    let mut input = victim.stdin.take().ok_or("no stdin")?;
+    while !tracer.has_seen(has_stack) {
+        ensure(start.elapsed() < Duration::from_mins(2), || {
+            "never a stack".to_owned()
+        })?;
+        input.write_all(b".").map_err(|error| error.to_string())?;
+        sleep(Duration::from_millis(50));
+    }
+    drop(input);
+    end(victim)?;
+    let ended = tracer.stop()?;
+    let opens = ended
+        .objects
+        .iter()
+        .filter(|object| object["pid"] == pid && is_null(object));
+    let opens: Vec<&Value> = opens.collect();
+    ensure(opens.len() > 103 && opens[0]["stack"].is_null(), || {
+        format!("{:#?}", opens.first())
+    })?;
+    opens
+        .iter()
+        .rev()
+        .take(3)
+        .try_for_each(|event| has(event, &in_c()))
+}
+
+/// A recording has the stacks resolved: it is read where their programs are not.
+fn recorded(setting: &Setting) -> Result<(), String> {
+    let file = std::env::temp_dir().join(format!("fdtrace-stacks-{}", std::process::id()));
+    let mut command = tracer::command();
+    command
+        .args(["record", "--stacks", "always", "--backend"])
+        .args([&setting.backend, "--comm", "plain", "-o"])
+        .arg(&file);
+    let recorder = Tracer::start_command(command)?;
+    let mut victim = victim("plain", 5)?;
+    let mut output = victim.stdout.take().ok_or("no stdout")?;
+    output
+        .read_exact(&mut [0; 6])
+        .map_err(|error| error.to_string())?;
+    recorder.stop()?;
+    end(victim)?;
+    let bytes = std::fs::read(&file).map_err(|error| error.to_string())?;
+    let _ = std::fs::remove_file(&file);
+    let mut reader = Reader::new(&bytes[..]).map_err(|error| error.to_string())?;
+    let mut opened = 0;
+    while let Some(item) = reader.item().map_err(|error| error.to_string())? {
+        if let Item::Note(Note::Stack {
+            stack,
+            opened: slots,
+        }) = item
+            && stack
+                .caller()
+                .is_some_and(|caller| caller.to_string().starts_with("open_quietly ("))
+        {
+            opened += slots.len();
+        }
+    }
+    ensure(opened == 5, || format!("{opened} opened"))
+}
