@@ -210,6 +210,9 @@ pub struct Leaks {
     /// How to follow.
     #[command(flatten)]
     pub tracking: TrackingArgs,
+    /// Who has opened what; of chosen processes and of a command, `auto` takes all stacks.
+    #[command(flatten)]
+    pub stacks: StacksArgs,
     /// How to run.
     #[command(flatten)]
     pub run: RunArgs,

@@ -53,10 +53,18 @@ pub struct Tracker {
     marks: u64,
 }
 
+/// What whoever hears of something may ask.
+pub struct Known<'a> {
+    /// Everything that is known.
+    pub model: &'a Model,
+    /// The stacks of those who have opened something.
+    pub stacks: &'a mut Stacks,
+}
+
 /// What becomes of records.
 pub trait Handler: Sink {
     /// A call has failed for want of an fd: the record's bytes.
-    fn alarm(&mut self, record: &[u8], model: &Model);
+    fn alarm(&mut self, record: &[u8], known: &mut Known<'_>);
 
     /// The clock that facts are told by.
     fn clock(&self) -> Clock {
@@ -109,6 +117,14 @@ impl Tracker {
         }
     }
 
+    /// What is known now.
+    pub fn known(&mut self) -> Known<'_> {
+        Known {
+            model: &self.model,
+            stacks: &mut self.stacks,
+        }
+    }
+
     /// Takes one record of the ring. Never blocks.
     pub fn take(&mut self, bytes: &[u8], handler: &mut impl Handler) {
         let record = Record::read(bytes);
@@ -119,7 +135,7 @@ impl Tracker {
         match record {
             Ok(Record::Alarm(bytes)) => {
                 self.records += 1;
-                handler.alarm(bytes, &self.model);
+                handler.alarm(bytes, &mut self.known());
             }
             Ok(Record::Change(change)) => {
                 self.records += 1;
@@ -261,7 +277,7 @@ mod tests {
     }
 
     impl Handler for Nobody {
-        fn alarm(&mut self, _: &[u8], _: &Model) {}
+        fn alarm(&mut self, _: &[u8], _: &mut Known<'_>) {}
     }
 
     fn stack_of_own() -> Vec<u64> {

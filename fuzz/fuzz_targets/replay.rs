@@ -25,7 +25,7 @@ impl Sink for Listener {
 }
 
 impl Handler for Listener {
-    fn alarm(&mut self, record: &[u8], _: &Model) {
+    fn alarm(&mut self, record: &[u8], _: &mut Known<'_>) {
         let _ = std::hint::black_box(fdtrace::stream::decode::Alarm::decode(record));
     }
 }

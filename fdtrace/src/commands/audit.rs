@@ -22,7 +22,6 @@ use crate::{
     cli::Audit,
     diagnose::cause::Host,
     model::{
-        Model,
         history::History,
         names::Names,
         tables::{
@@ -42,7 +41,7 @@ use crate::{
         text,
     },
     stream::{clock::Clock, decode::Task},
-    tracker::Handler,
+    tracker::{Handler, Known},
 };
 
 /// Changes shown of a slot that differs.
@@ -262,7 +261,7 @@ impl Sink for Auditor {
 }
 
 impl Handler for Auditor {
-    fn alarm(&mut self, _: &[u8], _: &Model) {}
+    fn alarm(&mut self, _: &[u8], _: &mut Known<'_>) {}
 
     fn clock(&self) -> Clock {
         self.clock

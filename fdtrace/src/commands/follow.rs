@@ -27,10 +27,7 @@ use self::{
 use super::say;
 use crate::{
     diagnose::cause::Host,
-    model::{
-        Model,
-        tables::reconcile::{Outcome, Purpose},
-    },
+    model::tables::reconcile::{Outcome, Purpose},
     probe::{
         attach::{self, Session},
         backend::Backend,
@@ -42,7 +39,7 @@ use crate::{
         clock::{self, Clock},
         ring::Ring,
     },
-    tracker::{CONFIRM, Handler, LOOK, Tracker},
+    tracker::{CONFIRM, Handler, Known, LOOK, Tracker},
 };
 
 /// Losses are looked for this often; it is the kernel's clock for storms as well.
@@ -121,7 +118,7 @@ pub(super) trait Listener: Handler {
     fn armed(&mut self) {}
 
     /// Once a second.
-    fn second(&mut self, _: &mut dyn Counts, _: &Model) -> Result<()> {
+    fn second(&mut self, _: &mut dyn Counts, _: &mut Known<'_>) -> Result<()> {
         Ok(())
     }
 
@@ -317,7 +314,7 @@ impl Follow {
         self.look_at_limits(handler);
         self.choose_openers(handler);
         self.tracker.model.second(clock::since_boot_ns());
-        handler.second(&mut self.session, &self.tracker.model)?;
+        handler.second(&mut self.session, &mut self.tracker.known())?;
         if self.session.backend == Backend::Census {
             // There is nothing but what the iterators show.
             self.count_losses(handler);

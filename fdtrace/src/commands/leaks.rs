@@ -23,7 +23,7 @@ use super::{
     wanted::Wanted,
 };
 use crate::{
-    cli::Leaks,
+    cli::{Leaks, ScopeArgs, StacksChoice},
     probe::{
         attach,
         backend::Backend,
@@ -47,7 +47,7 @@ pub(super) fn run(args: &Leaks) -> Result<Ended> {
     let request = Request::from(&args.scope);
     request.check()?;
     requirements::check()?;
-    Scope::new(&request)?;
+    let scope = Scope::new(&request)?;
     own::raise_limit();
     own::keep_up();
     let options = load::Options {
@@ -56,12 +56,12 @@ pub(super) fn run(args: &Leaks) -> Result<Ended> {
         log_level: kernel_log_level(&args.run),
         alarms: false,
         tables: Some(load::Tables { details: false }),
-        stacks: load::Stacks::Never,
+        stacks: stacks(args),
         ring_bytes: args.tracking.ring_bytes(),
         without_hook: args.tracking.without_hook.clone(),
     };
     // Whose fds are shown is decided block by block; the tables of all are followed.
-    let (session, ring) = attach::attach(&options, &Scope::default())?;
+    let (session, ring) = attach::attach(&options, &scope)?;
     let runtime = runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.context("starting the runtime")?;
     runtime.block_on(async {
@@ -78,10 +78,19 @@ fn check(args: &Leaks) -> Result<()> {
     if args.source.replay.is_some() {
         bail!("a recording is read, and no command is started: give one of --replay and a command");
     }
-    if args.scope != crate::cli::ScopeArgs::default() {
+    if args.scope != ScopeArgs::default() {
         bail!("a command is what is looked at: --pid, --cgroup, --comm and --uid choose from all");
     }
     Ok(())
+}
+
+/// Who looks at a few processes wants to know of all that they open.
+fn stacks(args: &Leaks) -> load::Stacks {
+    let is_chosen = !args.command.is_empty() || args.scope != ScopeArgs::default();
+    match args.stacks.stacks {
+        StacksChoice::Auto if is_chosen => load::Stacks::Always,
+        choice => choice.into(),
+    }
 }
 
 fn older(args: &Leaks) -> Duration {
@@ -121,7 +130,7 @@ async fn leaks(args: &Leaks, mut follow: Follow) -> Result<Ended> {
     if command.is_some() && !has_ended {
         say("the command has not ended yet: what it has open now is shown");
     }
-    collector.last(&follow.tracker.model, has_ended)?;
+    collector.last(&mut follow.tracker.known(), has_ended)?;
     end(
         args,
         collector,
@@ -192,7 +201,7 @@ fn replay(args: &Leaks, path: &Path) -> Result<Ended> {
         choice,
     };
     let read = replay.run(args.duration, &mut chosen);
-    collector.last(&replay.tracker.model, false)?;
+    collector.last(&mut replay.tracker.known(), false)?;
     let found = collector.found();
     let (writer, summary) = collector.into_summary(replay.followed());
     finish::replayed(writer, summary)?;

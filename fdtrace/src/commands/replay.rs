@@ -238,7 +238,7 @@ impl Replay {
                 (self.time.boot, self.time.host) = (boot, host);
                 self.move_to(now_ns, handler);
                 self.tracker.model.second(now_ns);
-                handler.second(&mut self.counts, &self.tracker.model)?;
+                handler.second(&mut self.counts, &mut self.tracker.known())?;
                 self.counts.ended.clear();
             }
             Note::Counted { key, counted } => {

@@ -23,7 +23,6 @@ use crate::{
     diagnose::cause::Host,
     enrich::stacks::{Awaited, Stacks},
     model::{
-        Model,
         kind::Kind,
         names::Names,
         tables::change::{Change, Op, Sink},
@@ -40,7 +39,7 @@ use crate::{
         writer::{Format, Writer},
     },
     stream::{clock::Clock, decode::Alarm},
-    tracker::{Handler, Opener},
+    tracker::{Handler, Known, Opener},
 };
 
 /// Checks, attaches, shows changes until it is time to end.
@@ -249,7 +248,7 @@ impl Sink for Tracer {
 }
 
 impl Handler for Tracer {
-    fn alarm(&mut self, record: &[u8], _: &Model) {
+    fn alarm(&mut self, record: &[u8], _: &mut Known<'_>) {
         let is_wanted = self.is_armed
             && (self.ops.is_empty() || self.ops.contains(&Op::Failed))
             && self.kinds.is_empty();

@@ -89,7 +89,7 @@ async fn watch(args: &Watch, mut follow: Follow) -> Result<Ended> {
     };
     if end == End::Wanted {
         follow.drain(&mut stream);
-        stream.end(&follow.session, &follow.tracker.model)?;
+        stream.end(&follow.session, &mut follow.tracker.known())?;
     }
     let (writer, summary) = stream.into_summary(follow.followed(started.elapsed()));
     // Takes the programs out of the kernel; what is left to do is to write.
@@ -115,7 +115,7 @@ fn replay(args: &Watch, path: &Path) -> Result<Ended> {
     };
     let read = replay.run(args.duration, &mut chosen);
     if !stream.is_done() {
-        stream.end(&replay.counts, &replay.tracker.model)?;
+        stream.end(&replay.counts, &mut replay.tracker.known())?;
     }
     let (writer, summary) = stream.into_summary(replay.followed());
     finish::replayed(writer, summary.clone())?;

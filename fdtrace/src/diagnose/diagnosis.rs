@@ -5,7 +5,7 @@ use super::{
     holders::{Holder, holders},
     verdict::{Evidence, Verdict},
 };
-use crate::model::{Model, held::HeldTable};
+use crate::model::{Model, held::HeldTable, tables::slot::Slot};
 
 /// What is known of a table when it has run out, or nearly.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -72,7 +72,8 @@ impl Diagnosis {
             0 => first.map_or(now_ns, |first| first.from_ns),
             made_ns => made_ns,
         };
-        let holders = holders(table, model.tables.names(), &ends);
+        let opener_of = |fd: u32, slot: &Slot| model.openers.get(patient.files, fd, slot.file);
+        let holders = holders(table, model.tables.names(), &ends, &opener_of);
         let evidence = Evidence {
             is_exhausted: patient.cause.is_some(),
             ..Evidence::of(table, trend, Some(patient.soft), holders.first(), now_ns)

@@ -6,11 +6,14 @@ use crate::model::{
     held::Ends,
     kind::Kind,
     names::{NameId, Names},
+    openers::Sequence,
     tables::{slot::Slot, table::Table},
 };
 
 /// Groups that are told one by one; the others are told together, by kind.
 const GROUPS_MAX: usize = 10;
+/// Stacks that are looked at of a group.
+pub const OPENERS_MAX: usize = 256;
 /// Inodes that are told apart in a group.
 const INODES_MAX: usize = 1_000;
 
@@ -36,6 +39,8 @@ pub struct Holder {
     pub newest_ns: Option<u64>,
     /// The newest of them, to be looked at: its number and inode.
     pub example: (u32, u64),
+    /// Which stacks have opened them, as far as that is known: up to [`OPENERS_MAX`], of any.
+    pub openers: Vec<Sequence>,
 }
 
 /// What groups are made by.
@@ -64,6 +69,7 @@ struct Group {
     is_from_before: bool,
     inodes: FxHashSet<u64>,
     example: (u32, u64),
+    openers: Vec<Sequence>,
 }
 
 impl Group {
@@ -95,6 +101,8 @@ impl Group {
             self.newest_ns = other.newest_ns;
             self.example = other.example;
         }
+        let room = OPENERS_MAX.saturating_sub(self.openers.len());
+        self.openers.extend(other.openers.into_iter().take(room));
         let room = INODES_MAX.saturating_sub(self.inodes.len());
         self.inodes.extend(other.inodes.into_iter().take(room));
     }
@@ -110,14 +118,21 @@ impl Group {
             oldest_ns: self.oldest_ns.filter(|_| !self.is_from_before),
             newest_ns: (self.newest_ns > 0).then_some(self.newest_ns),
             example: self.example,
+            openers: self.openers,
         }
     }
 }
 
+/// Which stack has opened a slot, where that is known.
+pub type OpenerOf<'a> = &'a dyn Fn(u32, &Slot) -> Option<Sequence>;
+
+/// Nobody knows.
+pub const NO_OPENERS: OpenerOf<'static> = &|_, _| None;
+
 /// Groups a table's fds: the ten largest groups, and what is left of each kind.
 #[must_use]
-pub fn holders(table: &Table, names: &Names, ends: &Ends) -> Vec<Holder> {
-    groups(table.slots(), names, ends, GROUPS_MAX)
+pub fn holders(table: &Table, names: &Names, ends: &Ends, opener_of: OpenerOf<'_>) -> Vec<Holder> {
+    groups(table.slots(), names, ends, opener_of, GROUPS_MAX)
 }
 
 /// Groups fds: the largest groups, so many at most, and what is left of each kind. Takes time in
@@ -127,6 +142,7 @@ pub fn groups<'a>(
     slots: impl Iterator<Item = (u32, &'a Slot)>,
     names: &Names,
     ends: &Ends,
+    opener_of: OpenerOf<'_>,
     at_most: usize,
 ) -> Vec<Holder> {
     let mut groups: FxHashMap<Key<'_>, Group> = FxHashMap::default();
@@ -140,7 +156,11 @@ pub fn groups<'a>(
             },
             end: ends.get(&fd).map(Vec::as_slice),
         };
-        groups.entry(key).or_default().add(fd, slot);
+        let group = groups.entry(key).or_default();
+        group.add(fd, slot);
+        if group.openers.len() < OPENERS_MAX {
+            group.openers.extend(opener_of(fd, slot));
+        }
     }
     let mut groups: Vec<_> = groups.into_iter().collect();
     // The same order each time: with names where counts are the same.

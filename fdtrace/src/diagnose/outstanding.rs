@@ -86,7 +86,8 @@ impl Outstanding {
             };
             let old = table.slots().filter(|(_, slot)| self.counts(slot, now_ns));
             let ends = ends.get(&task.files).unwrap_or(&none);
-            let holders = groups(old, model.tables.names(), ends, self.top);
+            let opener_of = |fd: u32, slot: &Slot| model.openers.get(task.files, fd, slot.file);
+            let holders = groups(old, model.tables.names(), ends, &opener_of, self.top);
             let fds: u64 = holders.iter().map(|holder| u64::from(holder.count)).sum();
             block.fds += fds;
             block.processes += usize::from(fds > 0);

@@ -44,6 +44,7 @@ mod tests {
                 file.as_raw_fd().unsigned_abs(),
                 file.metadata().unwrap().ino(),
             ),
+            openers: Vec::new(),
         };
         let mut holders = [holder(1), holder(2)];
         find_paths(&mut holders, std::process::id());

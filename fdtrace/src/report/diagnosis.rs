@@ -4,13 +4,19 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
-use super::{json, sanitize::printable};
+use super::{
+    json,
+    openers::{self, Openers},
+    sanitize::printable,
+    stack::lines as stack_lines,
+};
 use crate::{
     diagnose::{
         diagnosis::Diagnosis,
         holders::Holder,
         verdict::{self, Verdict},
     },
+    enrich::stacks::Counted,
     model::kind::Kind,
 };
 
@@ -18,8 +24,12 @@ use crate::{
 const SHOWN: usize = 5;
 
 /// Lines below a report.
-pub(super) fn write_text(output: &mut impl Write, diagnosis: &Diagnosis) -> io::Result<()> {
-    for holder in diagnosis.holders.iter().take(SHOWN) {
+pub(super) fn write_text(
+    output: &mut impl Write,
+    diagnosis: &Diagnosis,
+    openers: &Openers,
+) -> io::Result<()> {
+    for (index, holder) in diagnosis.holders.iter().enumerate().take(SHOWN) {
         writeln!(
             output,
             "         {:>7} {:<9} {}",
@@ -27,6 +37,7 @@ pub(super) fn write_text(output: &mut impl Write, diagnosis: &Diagnosis) -> io::
             holder.kind.to_string(),
             description(holder, diagnosis)
         )?;
+        write_openers(output, openers.of(index))?;
     }
     let rest = diagnosis.holders.iter().skip(SHOWN);
     let others: u32 = rest.map(|holder| holder.count).sum();
@@ -37,6 +48,19 @@ pub(super) fn write_text(output: &mut impl Write, diagnosis: &Diagnosis) -> io::
         Some(verdict) => writeln!(output, "         {}", sentence(verdict)),
         None => Ok(()),
     }
+}
+
+/// The stacks of a group, a line each.
+pub(super) fn write_openers(output: &mut impl Write, openers: &[Counted]) -> io::Result<()> {
+    for (count, stack) in openers {
+        let functions = printable(openers::line(stack).as_bytes());
+        if openers.len() == 1 {
+            writeln!(output, "                 by {functions}")?;
+        } else {
+            writeln!(output, "                 {count} by {functions}")?;
+        }
+    }
+    Ok(())
 }
 
 fn description(holder: &Holder, diagnosis: &Diagnosis) -> String {
@@ -118,12 +142,12 @@ pub(super) struct HolderFields {
     oldest_s: f64,
     oldest_at_least: bool,
     newest_s: Option<f64>,
-    stack: Option<[(); 0]>,
+    stack: Option<Vec<String>>,
 }
 
 impl HolderFields {
     /// A holder now, of a table that has been followed since a moment.
-    pub(super) fn new(holder: &Holder, since_ns: u64, now_ns: u64) -> Self {
+    pub(super) fn new(holder: &Holder, openers: &[Counted], since_ns: u64, now_ns: u64) -> Self {
         let age = |moment_ns| rounded(seconds_between(moment_ns, now_ns));
         Self {
             kind: holder.kind,
@@ -134,15 +158,18 @@ impl HolderFields {
             oldest_s: age(holder.oldest_ns.unwrap_or(since_ns)),
             oldest_at_least: holder.oldest_ns.is_none(),
             newest_s: holder.newest_ns.map(age),
-            stack: None,
+            stack: openers.first().map(|(_, stack)| stack_lines(stack)),
         }
     }
 }
 
 /// All holders of a diagnosis.
-pub(super) fn holders(diagnosis: &Diagnosis) -> Vec<HolderFields> {
-    let fields = |holder| HolderFields::new(holder, diagnosis.since_ns, diagnosis.now_ns);
-    diagnosis.holders.iter().map(fields).collect()
+pub(super) fn holders(diagnosis: &Diagnosis, openers: &Openers) -> Vec<HolderFields> {
+    let holders = diagnosis.holders.iter().enumerate();
+    let (since_ns, now_ns) = (diagnosis.since_ns, diagnosis.now_ns);
+    holders
+        .map(|(index, holder)| HolderFields::new(holder, openers.of(index), since_ns, now_ns))
+        .collect()
 }
 
 /// A verdict as the contract has it.

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{event::FdEvent, outstanding::Outstanding};
+use super::{event::FdEvent, openers::Openers, outstanding::Outstanding};
 use crate::{
     diagnose::{
         call,
@@ -48,6 +48,17 @@ pub enum Fact {
 }
 
 impl Fact {
+    /// Waits for what another thread finds out, live or from a recording. Not for the loop that reads
+    /// records.
+    pub fn resolve(&mut self) {
+        match self {
+            Self::NearLimit(near) => near.openers.resolve(),
+            Self::Exhausted(exhausted) => exhausted.openers.resolve(),
+            Self::Outstanding(outstanding) => outstanding.openers.resolve(),
+            _ => {}
+        }
+    }
+
     /// Looks up what only /proc can tell. Not for the loop that reads records.
     pub fn enrich(&mut self, names: &mut Names) {
         match self {
@@ -97,6 +108,8 @@ pub struct Exhausted {
     pub open: Option<u32>,
     /// Who holds them and why, where that is known.
     pub diagnosis: Option<Diagnosis>,
+    /// Which lines of code have opened them.
+    pub openers: Openers,
     /// The diagnosis says something that the report before did not.
     pub is_news: bool,
     /// The host's limits, as they were recorded; live, [`Exhausted::enrich`] looks them up.
@@ -132,6 +145,7 @@ impl Exhausted {
             used: alarm.used,
             open: alarm.open,
             diagnosis: None,
+            openers: Openers::default(),
             is_news: false,
             host: None,
             named: Named::default(),
@@ -173,7 +187,7 @@ impl Exhausted {
             place: &self.place(),
             verdict: verdict.map_or(Kind::Unknown, |verdict| verdict.kind),
             growth_per_min: verdict.and_then(|verdict| verdict.growth_per_min),
-            line: None,
+            line: self.openers.line().as_deref(),
         })
     }
 }
@@ -201,6 +215,8 @@ pub struct NearLimit {
     pub percent: Option<u64>,
     /// Who holds them and why, where that is known.
     pub diagnosis: Option<Diagnosis>,
+    /// Which lines of code have opened them.
+    pub openers: Openers,
 }
 
 impl NearLimit {
@@ -218,6 +234,7 @@ impl NearLimit {
             percent: near_limit::percent(&task),
             comm: task.comm,
             diagnosis,
+            openers: Openers::default(),
         }
     }
 

@@ -158,7 +158,9 @@ impl<'a> ExhaustedFields<'a> {
             },
             used: exhausted.used,
             open: exhausted.open,
-            holders: diagnosis.map(diagnosis::holders).unwrap_or_default(),
+            holders: diagnosis
+                .map(|diagnosis| diagnosis::holders(diagnosis, &exhausted.openers))
+                .unwrap_or_default(),
             verdict: verdict.map(VerdictFields::from),
             remedy: exhausted.remedies(),
         }
@@ -194,7 +196,9 @@ impl<'a> NearLimitFields<'a> {
             limit: finite(near.soft),
             percent: near.percent,
             seconds_left: near.seconds_left().map(f64::round),
-            holders: diagnosis.map(diagnosis::holders).unwrap_or_default(),
+            holders: diagnosis
+                .map(|diagnosis| diagnosis::holders(diagnosis, &near.openers))
+                .unwrap_or_default(),
             verdict: verdict.map(VerdictFields::from),
         }
     }

@@ -7,6 +7,7 @@ pub mod exec;
 pub mod fact;
 pub mod json;
 pub mod listing;
+pub mod openers;
 pub mod outstanding;
 mod place;
 mod remedy;

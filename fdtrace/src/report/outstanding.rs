@@ -6,16 +6,14 @@ use jiff::{Timestamp, tz::TimeZone};
 use serde::Serialize;
 
 use super::{
-    diagnosis::{HolderFields, VerdictFields, age_words, sentence},
+    diagnosis::{HolderFields, VerdictFields, age_words, sentence, write_openers},
     json,
+    openers::Openers,
     sanitize::printable,
     text::counted,
 };
 use crate::{
-    diagnose::{
-        holders::Holder,
-        outstanding::{Block, Row},
-    },
+    diagnose::{holders::Holder, outstanding::Block},
     enrich::{self, process::user_of},
     probe::cgroup,
 };
@@ -33,6 +31,8 @@ pub struct Outstanding {
     pub is_folded: bool,
     /// User and cgroup of each row, where they are known.
     pub owners: Vec<(Option<u32>, Option<Vec<u8>>)>,
+    /// Which lines of code have opened the fds of each row.
+    pub openers: Openers,
 }
 
 impl Outstanding {
@@ -49,7 +49,7 @@ impl Outstanding {
 /// A block for people.
 pub fn write_text(output: &mut impl Write, outstanding: &Outstanding) -> io::Result<()> {
     if outstanding.is_folded {
-        return write_folded(output, &outstanding.block);
+        return write_folded(output, outstanding);
     }
     let block = &outstanding.block;
     let time = outstanding.time.to_zoned(TimeZone::system());
@@ -72,7 +72,7 @@ pub fn write_text(output: &mut impl Write, outstanding: &Outstanding) -> io::Res
         "{:>8} {:>7} {:>9} {:>9} {:>7} {:<15} {:<8} TARGET",
         "COUNT", "GROWN", "OLDEST", "NEWEST", "PID", "COMM", "KIND"
     )?;
-    for row in &block.rows {
+    for (index, row) in block.rows.iter().enumerate() {
         let age = |moment_ns: Option<u64>| {
             let seconds = moment_ns.map(|moment_ns| seconds_between(moment_ns, block.now_ns));
             seconds.map_or_else(|| "-".to_owned(), age_words)
@@ -90,6 +90,7 @@ pub fn write_text(output: &mut impl Write, outstanding: &Outstanding) -> io::Res
             row.holder.kind.to_string(),
             target(&row.holder),
         )?;
+        write_openers(output, outstanding.openers.of(index))?;
     }
     for (pid, comm, verdict) in &block.verdicts {
         let comm = printable(comm);
@@ -111,15 +112,21 @@ fn target(holder: &Holder) -> String {
 }
 
 /// `comm;kind;target count`, as flame graphs are made of.
-fn write_folded(output: &mut impl Write, block: &Block) -> io::Result<()> {
-    for row in &block.rows {
-        let frames = [
-            printable(&row.comm),
-            row.holder.kind.to_string(),
-            target(&row.holder),
-        ];
+fn write_folded(output: &mut impl Write, outstanding: &Outstanding) -> io::Result<()> {
+    for (index, row) in outstanding.block.rows.iter().enumerate() {
+        let functions = outstanding.openers.of(index).first().map(|(_, stack)| {
+            let frames = stack.from_caller().iter().rev();
+            let functions = frames.map(|frame| printable(frame.to_string().as_bytes()));
+            functions.collect::<Vec<_>>()
+        });
+        let mut frames = vec![printable(&row.comm)];
+        frames.extend(functions.into_iter().flatten());
+        frames.extend([row.holder.kind.to_string(), target(&row.holder)]);
         // A frame ends at a semicolon, the stack at a space.
-        let frames = frames.map(|frame| frame.replace([';', ' '], "_"));
+        let frames: Vec<_> = frames
+            .into_iter()
+            .map(|frame| frame.replace([';', ' '], "_"))
+            .collect();
         writeln!(output, "{} {}", frames.join(";"), row.holder.count)?;
     }
     Ok(())
@@ -142,7 +149,7 @@ struct RowFields<'a> {
 pub fn write_json(output: &mut impl Write, outstanding: &Outstanding) -> io::Result<()> {
     let block = &outstanding.block;
     let mut owners = outstanding.owners.iter();
-    for row in &block.rows {
+    for (index, row) in block.rows.iter().enumerate() {
         let owner = owners.next();
         let verdict = block.verdicts.iter().find(|(pid, ..)| *pid == row.pid);
         let fields = RowFields {
@@ -153,18 +160,19 @@ pub fn write_json(output: &mut impl Write, outstanding: &Outstanding) -> io::Res
             cgroup: owner
                 .and_then(|(_, cgroup)| cgroup.as_deref())
                 .map(json::text),
-            holder: holder(row, block),
+            // All of them were opened while somebody looked: there is no age but a known one.
+            holder: HolderFields::new(
+                &row.holder,
+                outstanding.openers.of(index),
+                block.now_ns,
+                block.now_ns,
+            ),
             grown_by: row.grown_by,
             verdict: verdict.map(|(_, _, verdict)| VerdictFields::from(verdict)),
         };
         json::line(output, "outstanding", outstanding.time, &fields)?;
     }
     Ok(())
-}
-
-fn holder(row: &Row, block: &Block) -> HolderFields {
-    // All of them were opened while somebody looked: there is no age but a known one.
-    HolderFields::new(&row.holder, block.now_ns, block.now_ns)
 }
 
 #[expect(clippy::cast_precision_loss, reason = "seconds, to be read by people")]

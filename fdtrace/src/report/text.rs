@@ -67,7 +67,7 @@ fn write_exhausted(output: &mut impl Write, exhausted: &Exhausted) -> io::Result
     details.extend(place::words(&exhausted.cgroup, &exhausted.named));
     writeln!(output, "         {}", details.join(", "))?;
     if let Some(diagnosis) = exhausted.diagnosis.as_ref().filter(|_| exhausted.is_news) {
-        diagnosis::write_text(output, diagnosis)?;
+        diagnosis::write_text(output, diagnosis, &exhausted.openers)?;
     }
     // What to type is told once, and again where the diagnosis is another one.
     if exhausted.repeats == 0 || exhausted.is_news {
@@ -103,7 +103,7 @@ fn write_near_limit(output: &mut impl Write, near: &NearLimit) -> io::Result<()>
     details.extend(cgroup.and_then(|cgroup| place::words(cgroup, &Named::default())));
     writeln!(output, "         {}", details.join(", "))?;
     match &near.diagnosis {
-        Some(diagnosis) => diagnosis::write_text(output, diagnosis),
+        Some(diagnosis) => diagnosis::write_text(output, diagnosis, &near.openers),
         None => Ok(()),
     }
 }

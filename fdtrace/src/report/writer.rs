@@ -141,6 +141,7 @@ fn write_all(
     let mut output = BufWriter::new(output);
     let mut names = Names::default();
     while let Ok(mut fact) = facts.recv() {
+        fact.resolve();
         if is_live {
             fact.enrich(&mut names);
         }

@@ -16,10 +16,12 @@ use crate::{
         holders::groups,
         outstanding::{Block, Outstanding},
     },
+    enrich::stacks::Stacks,
     model::{
         Model,
         held::Ends,
         names::Names,
+        openers::Sequence,
         tables::{
             change::{Change, Op, Sink},
             slot::Slot,
@@ -28,11 +30,12 @@ use crate::{
     },
     report::{
         fact::{Fact, Loss, Summary},
+        openers::Openers,
         outstanding as report,
         writer::Writer,
     },
     stream::{clock::Clock, decode::Task},
-    tracker::Handler,
+    tracker::{Handler, Known, Opener},
 };
 
 /// Fds that a command has left open are kept, up to so many.
@@ -44,6 +47,9 @@ struct Left {
     comm: Vec<u8>,
     slots: Vec<(u32, Slot)>,
     names: Names,
+    /// The stacks of all that has been opened, and of what is left, by its number.
+    opened: FxHashMap<(u64, u32, u64), Sequence>,
+    openers: FxHashMap<u32, Sequence>,
     /// What it was given when it was started: fdtrace's own files.
     given: FxHashSet<(u32, u64)>,
     /// Something of it has been seen.
@@ -95,6 +101,8 @@ impl Collector {
             comm: name.to_vec(),
             slots: Vec::new(),
             names: Names::default(),
+            opened: FxHashMap::default(),
+            openers: FxHashMap::default(),
             given: slots.map(|(fd, slot)| (fd, slot.file)).collect(),
             is_seen: false,
         });
@@ -106,10 +114,10 @@ impl Collector {
     }
 
     /// The last block; `has_ended`: of a command that was started, and is over.
-    pub(super) fn last(&mut self, model: &Model, has_ended: bool) -> Result<()> {
+    pub(super) fn last(&mut self, known: &mut Known<'_>, has_ended: bool) -> Result<()> {
         let now_ns = self.clock.now_ns();
         let Some(left) = self.left.take() else {
-            return self.block(model, now_ns);
+            return self.block(known, now_ns);
         };
         if has_ended && !left.is_seen {
             bail!(
@@ -118,6 +126,7 @@ impl Collector {
             );
         }
         if !has_ended {
+            let model = known.model;
             let tasks = self.tasks(model);
             let tasks: Vec<_> = tasks
                 .into_iter()
@@ -126,7 +135,7 @@ impl Collector {
             let block = self
                 .outstanding
                 .look(model, &tasks, &FxHashMap::default(), now_ns);
-            self.show(block);
+            self.show(block, known.stacks);
             return Ok(());
         }
         let task = Task {
@@ -139,22 +148,26 @@ impl Collector {
             comm: left.comm,
         };
         let slots = left.slots.iter().map(|(fd, slot)| (*fd, slot));
-        let holders = groups(slots, &left.names, &Ends::default(), self.top);
+        let opener_of = |fd: u32, _: &Slot| left.openers.get(&fd).copied();
+        let holders = groups(slots, &left.names, &Ends::default(), &opener_of, self.top);
         let block = self.outstanding.of_ended(&task, holders, now_ns);
-        self.show(block);
+        self.show(block, known.stacks);
         Ok(())
     }
 
-    fn block(&mut self, model: &Model, now_ns: u64) -> Result<()> {
+    fn block(&mut self, known: &mut Known<'_>, now_ns: u64) -> Result<()> {
+        let model = known.model;
         let tasks = self.wanted.choose(self.tasks(model))?;
         let block = self
             .outstanding
             .look(model, &tasks, &FxHashMap::default(), now_ns);
-        self.show(block);
+        self.show(block, known.stacks);
         Ok(())
     }
 
-    fn show(&mut self, block: Block) {
+    fn show(&mut self, block: Block, stacks: &mut Stacks) {
+        let holders = block.rows.iter().map(|row| &row.holder);
+        let openers = Openers::ask(holders, stacks);
         self.found = block.fds;
         self.writer
             .send(Fact::Outstanding(Box::new(report::Outstanding {
@@ -163,6 +176,7 @@ impl Collector {
                 older_s: self.older.as_secs_f64(),
                 is_folded: self.is_folded,
                 owners: Vec::new(),
+                openers,
             })));
     }
 
@@ -234,12 +248,27 @@ impl Sink for Collector {
                     ..change.slot
                 },
             ));
+            let place = (change.files, change.fd, change.slot.file);
+            if let Some(sequence) = left.opened.get(&place) {
+                left.openers.insert(change.fd, *sequence);
+            }
         }
     }
 }
 
 impl Handler for Collector {
-    fn alarm(&mut self, _: &[u8], _: &Model) {}
+    fn alarm(&mut self, _: &[u8], _: &mut Known<'_>) {}
+
+    fn opener(&mut self, opener: &Opener, _: &mut Stacks) {
+        if let Some(left) = self
+            .left
+            .as_mut()
+            .filter(|left| left.opened.len() < LEFT_MAX)
+        {
+            let place = (opener.files, opener.fd, opener.file);
+            left.opened.insert(place, opener.sequence);
+        }
+    }
 
     fn clock(&self) -> Clock {
         self.clock
@@ -271,13 +300,13 @@ impl Listener for Collector {
         self.writer.send(Fact::Notice(text));
     }
 
-    fn second(&mut self, _: &mut dyn Counts, model: &Model) -> Result<()> {
+    fn second(&mut self, _: &mut dyn Counts, known: &mut Known<'_>) -> Result<()> {
         let now_ns = self.clock.now_ns();
         if self.left.is_some() || self.is_folded || self.next_ns.is_none_or(|next| now_ns < next) {
             return Ok(());
         }
         self.next_ns = Some(now_ns.saturating_add(nanoseconds(self.interval)));
-        self.block(model, now_ns)
+        self.block(known, now_ns)
     }
 
     fn is_done(&self) -> bool {

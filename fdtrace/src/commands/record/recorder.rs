@@ -16,7 +16,6 @@ use crate::{
     },
     enrich::stacks::Stacks,
     model::{
-        Model,
         names::Names,
         storms::Storms,
         tables::{
@@ -35,7 +34,7 @@ use crate::{
         decode::Alarm,
         recording::{Encoder, Event, Note, Start, key_to_words},
     },
-    tracker::{Handler, Opener},
+    tracker::{Handler, Known, Opener},
 };
 
 /// A clock that differs by so much from what it was has been set.
@@ -271,7 +270,7 @@ impl Sink for Recorder {
 }
 
 impl Handler for Recorder {
-    fn alarm(&mut self, record: &[u8], _: &Model) {
+    fn alarm(&mut self, record: &[u8], _: &mut Known<'_>) {
         if let Ok(alarm) = Alarm::decode(record) {
             self.storms.apply(alarm);
             self.is_wanted |= self.armed_ns.is_some();
@@ -307,7 +306,7 @@ impl Listener for Recorder {
         self.add(Event::Note(&Note::Notice { text }));
     }
 
-    fn second(&mut self, counts: &mut dyn Counts, model: &Model) -> Result<()> {
+    fn second(&mut self, counts: &mut dyn Counts, known: &mut Known<'_>) -> Result<()> {
         let now_ns = clock::since_boot_ns();
         self.set_clock();
         self.note_counts(counts, &self.storms.active(now_ns))?;
@@ -332,7 +331,7 @@ impl Listener for Recorder {
                 count: 1,
                 repaired: 0,
             });
-            self.snapshot(now_ns, &model.tables);
+            self.snapshot(now_ns, &known.model.tables);
         }
         if self.armed_ns.is_none() {
             return Ok(());
@@ -341,7 +340,7 @@ impl Listener for Recorder {
         if let Output::Flight(flight) = &self.output
             && flight.is_part_over(now_ns)
         {
-            self.begin_part(now_ns, &model.tables);
+            self.begin_part(now_ns, &known.model.tables);
         }
         Ok(())
     }

@@ -7,7 +7,6 @@ use crate::{
     commands::follow::{Counts, Listener, Lost},
     diagnose::cause::Host,
     model::{
-        Model,
         names::Names,
         tables::change::{Change, Sink},
     },
@@ -15,7 +14,7 @@ use crate::{
         clock::Clock,
         decode::{Alarm, Task},
     },
-    tracker::Handler,
+    tracker::{Handler, Known},
 };
 
 /// Whom the filters let through.
@@ -66,13 +65,13 @@ impl<L: Listener> Sink for Chosen<'_, L> {
 }
 
 impl<L: Listener> Handler for Chosen<'_, L> {
-    fn alarm(&mut self, record: &[u8], model: &Model) {
+    fn alarm(&mut self, record: &[u8], known: &mut Known<'_>) {
         let is_wanted = Alarm::decode(record).is_ok_and(|alarm| {
             self.choice
                 .lets_through(alarm.key.tgid, &alarm.comm, Some(alarm.uid))
         });
         if is_wanted {
-            self.inner.alarm(record, model);
+            self.inner.alarm(record, known);
         }
     }
 
@@ -98,8 +97,8 @@ impl<L: Listener> Listener for Chosen<'_, L> {
         self.inner.armed();
     }
 
-    fn second(&mut self, counts: &mut dyn Counts, model: &Model) -> Result<()> {
-        self.inner.second(counts, model)
+    fn second(&mut self, counts: &mut dyn Counts, known: &mut Known<'_>) -> Result<()> {
+        self.inner.second(counts, known)
     }
 
     fn is_done(&self) -> bool {

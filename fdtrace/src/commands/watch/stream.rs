@@ -16,7 +16,6 @@ use crate::{
         near_limit::NearLimit,
     },
     model::{
-        Model,
         names::Names,
         storms::{Report, Storms},
         tables::change::{Change, Sink},
@@ -24,10 +23,11 @@ use crate::{
     probe::host,
     report::{
         fact::{self, Exhausted, Fact, Loss, Place, Summary},
+        openers::Openers,
         writer::Writer,
     },
     stream::{clock::Clock, decode::Alarm},
-    tracker::Handler,
+    tracker::{Handler, Known},
 };
 
 /// Facts that may wait for the stream's beginning.
@@ -86,7 +86,7 @@ impl Stream {
         }
     }
 
-    fn report(&mut self, report: Report, model: &Model) {
+    fn report(&mut self, report: Report, known: &mut Known<'_>) {
         self.reports += 1;
         self.failures += 1 + report.repeats;
         let (host, key, now_ns) = (self.host, report.alarm.key, report.alarm.time_ns);
@@ -101,7 +101,11 @@ impl Stream {
         let mut exhausted = Exhausted::new(report, self.clock, || host.unwrap_or_else(host::files));
         exhausted.host = host;
         patient.cause = Some(exhausted.cause);
-        (exhausted.diagnosis, exhausted.is_news) = self.diagnoses.of(key, patient, model, now_ns);
+        (exhausted.diagnosis, exhausted.is_news) =
+            self.diagnoses.of(key, patient, known.model, now_ns);
+        if let Some(diagnosis) = &exhausted.diagnosis {
+            exhausted.openers = Openers::ask(diagnosis.holders.iter(), known.stacks);
+        }
         self.send(Fact::Exhausted(Box::new(exhausted)));
     }
 
@@ -113,13 +117,18 @@ impl Stream {
     }
 
     /// Makes room for others where a process is gone.
-    fn forget_ended(&mut self, counts: &mut dyn Counts, model: &Model, now_ns: u64) -> Result<()> {
+    fn forget_ended(
+        &mut self,
+        counts: &mut dyn Counts,
+        known: &mut Known<'_>,
+        now_ns: u64,
+    ) -> Result<()> {
         for key in self.storms.stale(now_ns) {
             if counts.has_ended(key.tgid) {
                 self.observe(counts, &[key])?;
                 counts.forget(&key)?;
                 if let Some(report) = self.storms.forget(&key, now_ns) {
-                    self.report(report, model);
+                    self.report(report, known);
                 }
                 self.diagnoses.forget(&key);
             }
@@ -128,8 +137,9 @@ impl Stream {
     }
 
     /// Warns of tables that have come near their limits.
-    fn warn(&mut self, model: &Model) -> Result<()> {
+    fn warn(&mut self, known: &mut Known<'_>) -> Result<()> {
         // Who has run out needs no warning any more.
+        let model = known.model;
         let mut past = self.near_limit.look(model.limits.all());
         past.retain(|task| !self.storms.has(task.tgid));
         let now_ns = self.clock.now_ns();
@@ -143,7 +153,10 @@ impl Stream {
                 used: task.used,
             };
             let diagnosis = Diagnosis::of(patient, model, now_ns);
-            let near = fact::NearLimit::new(task, diagnosis, self.clock);
+            let mut near = fact::NearLimit::new(task, diagnosis, self.clock);
+            if let Some(diagnosis) = &near.diagnosis {
+                near.openers = Openers::ask(diagnosis.holders.iter(), known.stacks);
+            }
             self.send(Fact::NearLimit(Box::new(near)));
         }
         Ok(())
@@ -163,10 +176,10 @@ impl Stream {
     }
 
     /// What was held back is told.
-    pub(super) fn end(&mut self, counts: &dyn Counts, model: &Model) -> Result<()> {
+    pub(super) fn end(&mut self, counts: &dyn Counts, known: &mut Known<'_>) -> Result<()> {
         self.observe(counts, &self.storms.all())?;
         for report in self.storms.rest(self.clock.now_ns()) {
-            self.report(report, model);
+            self.report(report, known);
         }
         self.tell_dropped();
         Ok(())
@@ -195,14 +208,14 @@ impl Sink for Stream {
 }
 
 impl Handler for Stream {
-    fn alarm(&mut self, record: &[u8], model: &Model) {
+    fn alarm(&mut self, record: &[u8], known: &mut Known<'_>) {
         if self.is_done() {
             return;
         }
         match Alarm::decode(record) {
             Ok(alarm) => {
                 if let Some(report) = self.storms.apply(alarm) {
-                    self.report(report, model);
+                    self.report(report, known);
                 }
             }
             Err(error) => log::warn!("{error}"),
@@ -233,14 +246,14 @@ impl Listener for Stream {
     }
 
     /// Tells what was held back.
-    fn second(&mut self, counts: &mut dyn Counts, model: &Model) -> Result<()> {
+    fn second(&mut self, counts: &mut dyn Counts, known: &mut Known<'_>) -> Result<()> {
         let now_ns = self.clock.now_ns();
         self.observe(counts, &self.storms.active(now_ns))?;
         for report in self.storms.due(now_ns) {
-            self.report(report, model);
+            self.report(report, known);
         }
-        self.forget_ended(counts, model, now_ns)?;
-        self.warn(model)?;
+        self.forget_ended(counts, known, now_ns)?;
+        self.warn(known)?;
         self.tell_dropped();
         Ok(())
     }

@@ -39,7 +39,7 @@ fn socket(inode: u64) -> Open {
 fn grouped(slots: impl IntoIterator<Item = Open>, ends: &Ends) -> Vec<Holder> {
     let mut tables = Tables::default();
     tables.apply_opened(slots);
-    holders(tables.table(1).unwrap(), tables.names(), ends)
+    holders(tables.table(1).unwrap(), tables.names(), ends, NO_OPENERS)
 }
 
 impl Tables {

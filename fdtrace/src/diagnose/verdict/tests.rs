@@ -11,7 +11,7 @@ use zerocopy::FromZeros;
 
 use super::*;
 use crate::{
-    diagnose::holders::holders,
+    diagnose::holders::{NO_OPENERS, holders},
     model::{
         held::Ends,
         tables::{Tables, reconcile::Purpose},
@@ -150,7 +150,7 @@ impl Play {
 
     fn evidence(&self) -> Evidence {
         let table = self.tables.table(FILES).unwrap();
-        let holders = holders(table, self.tables.names(), &Ends::default());
+        let holders = holders(table, self.tables.names(), &Ends::default(), NO_OPENERS);
         let trend = self.trends.of(FILES, table.generation);
         Evidence {
             is_exhausted: self.is_exhausted,

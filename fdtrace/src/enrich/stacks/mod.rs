@@ -97,6 +97,28 @@ impl PartialEq for Awaited {
 
 impl Eq for Awaited {}
 
+/// A stack, and how many of those that were looked at it has opened.
+pub type Counted = (usize, Arc<Stack>);
+
+/// The most frequent of some stacks, when they have been resolved.
+#[derive(Clone, Debug)]
+pub struct AwaitedStacks(Arc<Mutex<Receiver<Vec<Counted>>>>);
+
+impl AwaitedStacks {
+    /// Waits for them, the most frequent first, each with its number; the first who does gets them.
+    #[must_use]
+    pub fn wait(&self) -> Vec<Counted> {
+        let receiver = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        receiver.recv().unwrap_or_default()
+    }
+}
+
+impl PartialEq for AwaitedStacks {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
 struct Running {
     requests: Sender<Request>,
     thread: JoinHandle<()>,
@@ -162,6 +184,16 @@ impl Stacks {
             let _ = sender.send(resolver.stack(sequence));
         });
         Awaited(Arc::new(Mutex::new(receiver)))
+    }
+
+    /// The most frequent of stacks that were pushed before, so many at most.
+    pub fn most_frequent(&mut self, sequences: Vec<Sequence>, at_most: usize) -> AwaitedStacks {
+        let (sender, receiver) = channel();
+        self.ask(move |resolver| {
+            // Nobody may be waiting any more.
+            let _ = sender.send(resolver.most_frequent(&sequences, at_most));
+        });
+        AwaitedStacks(Arc::new(Mutex::new(receiver)))
     }
 
     /// Stacks dropped so far.

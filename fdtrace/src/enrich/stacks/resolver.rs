@@ -12,7 +12,7 @@ use log::warn;
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::{
-    Raw, Stack,
+    Counted, Raw, Stack,
     image::Image,
     module::{Module, Modules},
     stack::Frame,
@@ -93,6 +93,29 @@ impl Resolver {
         let stack = Arc::new(self.read(&trace));
         let _ = trace.read.set(Arc::clone(&stack));
         Some(stack)
+    }
+
+    /// The most frequent of these stacks, each with its number, so many at most.
+    pub fn most_frequent(&mut self, sequences: &[Sequence], at_most: usize) -> Vec<Counted> {
+        // What two stacks have in common shows when they are read: a function called from two lines is
+        // two stacks.
+        let mut counted: Vec<Counted> = Vec::new();
+        let stacks: Vec<_> = sequences
+            .iter()
+            .filter_map(|sequence| self.stack(*sequence))
+            .collect();
+        for stack in stacks {
+            let known = counted
+                .iter_mut()
+                .find(|(_, known)| Arc::ptr_eq(known, &stack) || *known == stack);
+            match known {
+                Some((count, _)) => *count += 1,
+                None => counted.push((1, stack)),
+            }
+        }
+        counted.sort_by(|(one, _), (other, _)| other.cmp(one));
+        counted.truncate(at_most);
+        counted
     }
 
     /// A stack that somebody else has resolved: from a recording.

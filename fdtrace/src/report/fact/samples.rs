@@ -34,6 +34,7 @@ pub(crate) fn exhausted() -> Exhausted {
         used: Some(1024),
         open: Some(1024),
         diagnosis: None,
+        openers: Openers::default(),
         is_news: false,
         host: Some(Host {
             files: Some(9_000),

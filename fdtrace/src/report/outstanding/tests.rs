@@ -1,5 +1,6 @@
 use super::*;
 use crate::{
+    diagnose::outstanding::Row,
     diagnose::verdict::{Kind as VerdictKind, Verdict},
     model::kind::Kind,
     report::fact::samples::HOSTILE,
@@ -18,6 +19,7 @@ fn sample(target: &[u8], is_folded: bool) -> Outstanding {
         oldest_ns: Some(10 * SECOND),
         newest_ns: Some(59 * SECOND),
         example: (3, 7),
+        openers: Vec::new(),
     };
     let mixed = Holder {
         kind: Kind::Tcp,
@@ -52,6 +54,7 @@ fn sample(target: &[u8], is_folded: bool) -> Outstanding {
         older_s: 30.0,
         is_folded,
         owners: Vec::new(),
+        openers: Openers::default(),
     }
 }
 
