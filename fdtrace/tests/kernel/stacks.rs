@@ -33,6 +33,8 @@ pub(crate) fn trials(setting: &Setting) -> Vec<Trial> {
         test("of_static_rust_program", of_static_rust_program),
         test("of_process_that_is_gone", of_process_that_is_gone),
         test("recorded", recorded),
+        test("of_holders", of_holders),
+        test("left_by_command", left_by_command),
     ]
 }
 
@@ -218,4 +220,69 @@ fn recorded(setting: &Setting) -> Result<(), String> {
         }
     }
     ensure(opened == 5, || format!("{opened} opened"))
+}
+
+/// At exhaustion the line of code stands with what fills the table, and comes first in what to do.
+fn of_holders(setting: &Setting) -> Result<(), String> {
+    let mut command = tracer::command();
+    command
+        .args([
+            "watch",
+            "--json",
+            "--stacks",
+            "always",
+            "--comm",
+            "plain",
+            "--backend",
+        ])
+        .arg(&setting.backend);
+    let tracer = Tracer::start_command(command)?;
+    let victim = Command::new("sh")
+        .args(["-c", &format!("ulimit -n 64; exec {VICTIMS}/plain 100")])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .map_err(|error| error.to_string())?;
+    let event = tracer.wait_for(|object| object["type"] == "exhausted")?;
+    end(victim)?;
+    tracer.stop()?;
+    let holder = &event["holders"][0];
+    ensure(holder["kind"] == "char" && holder["count"] == 61, || {
+        format!("{}", event["holders"])
+    })?;
+    has(holder, &in_c())
+}
+
+/// A command is judged when it ends, by what it has left open and where that was opened.
+fn left_by_command(setting: &Setting) -> Result<(), String> {
+    let victim = format!("{VICTIMS}/plain");
+    let run = |program: &[&str]| {
+        let mut command = tracer::command();
+        command.args(["leaks", "--fail", "--json", "--quiet", "--backend"]);
+        command.arg(&setting.backend).arg("--").args(program);
+        let output = command.stdin(Stdio::null()).output();
+        output.map_err(|error| error.to_string())
+    };
+    let output = run(&[&victim, "5"])?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    ensure(output.status.code() == Some(1), || {
+        format!(
+            "{:?}: {text}{}",
+            output.status,
+            String::from_utf8_lossy(&output.stderr)
+        )
+    })?;
+    let rows: Vec<Value> = text
+        .lines()
+        .filter(|line| line.starts_with('{'))
+        .filter_map(|line| serde_json::from_str(line).ok())
+        .filter(|object: &Value| object["type"] == "outstanding")
+        .collect();
+    // Five, and three more at the end of its input.
+    ensure(rows.len() == 1 && rows[0]["count"] == 8, || {
+        format!("{rows:#?}")
+    })?;
+    has(&rows[0], &in_c())?;
+    let output = run(&["true"])?;
+    ensure(output.status.success(), || format!("{output:?}"))
 }
