@@ -178,11 +178,9 @@ fn of_process_that_is_gone(setting: &Setting) -> Result<(), String> {
     ensure(opens.len() > 103 && opens[0]["stack"].is_null(), || {
         format!("{:#?}", opens.first())
     })?;
-    opens
-        .iter()
-        .rev()
-        .take(3)
-        .try_for_each(|event| has(event, &in_c()))
+    let mut last = opens.iter().rev().take(3);
+    last.try_for_each(|event| has(event, &in_c()))
+        .map_err(|error| format!("{error}\n{}", ended.stderr))
 }
 
 /// A recording has the stacks resolved: it is read where their programs are not.
