@@ -160,15 +160,20 @@ fn of_process_that_is_gone(setting: &Setting) -> Result<(), String> {
     // Whether a table grows is looked at once a second: it goes on until somebody has seen it.
     let start = Instant::now();
     let mut input = victim.stdin.take().ok_or("no stdin")?;
+    let mut bytes = 0;
     while !tracer.has_seen(has_stack) {
         ensure(start.elapsed() < Duration::from_mins(2), || {
             "never a stack".to_owned()
         })?;
         input.write_all(b".").map_err(|error| error.to_string())?;
+        bytes += 1;
         sleep(Duration::from_millis(50));
     }
     drop(input);
     end(victim)?;
+    // The first file gets the first number behind the standard ones.
+    let last = 2 + 100 + bytes + 3;
+    tracer.wait_for(|object| object["pid"] == pid && object["fd"] == last)?;
     let ended = tracer.stop()?;
     let opens = ended
         .objects
