@@ -17,6 +17,7 @@ use super::{Setting, ensure, tracer, tracer::Tracer, trial};
 /// Where the guest has the victims.
 const VICTIMS: &str = "/victims";
 const C: &str = include_str!("stacks/victim.c");
+const CPP: &str = include_str!("stacks/victim.cc");
 const RUST: &str = include_str!("stacks/victim.rs");
 
 pub(crate) fn trials(setting: &Setting) -> Vec<Trial> {
@@ -31,6 +32,7 @@ pub(crate) fn trials(setting: &Setting) -> Vec<Trial> {
         test("of_c_program", of_c_program),
         test("without_debug_information", without_debug_information),
         test("of_static_rust_program", of_static_rust_program),
+        test("of_cpp_program", of_cpp_program),
         test("of_process_that_is_gone", of_process_that_is_gone),
         test("recorded", recorded),
     ]
@@ -149,6 +151,29 @@ fn of_static_rust_program(setting: &Setting) -> Result<(), String> {
         ("victim::main", place("calls")),
     ];
     has(&event, &expected)
+}
+
+/// Names as they are written, the library's between them and the call.
+fn of_cpp_program(setting: &Setting) -> Result<(), String> {
+    let tracer = trace(setting, &["--stacks", "always", "--comm", "cpp"])?;
+    let victim = victim("cpp", 1)?;
+    let event = tracer.wait_for(is_null)?;
+    end(victim)?;
+    tracer.stop()?;
+    let stack = event["stack"].as_array().map_or(&[][..], Vec::as_slice);
+    let stack: Vec<&str> = stack.iter().filter_map(Value::as_str).collect();
+    let place = |name| format!("/victim.cc:{})", line(CPP, name));
+    let has = |start: &str, end: &str| {
+        let mut frames = stack.iter();
+        frames.position(|frame| frame.starts_with(start) && frame.ends_with(end))
+    };
+    let library = has("std::__basic_file<char>::open(", ")");
+    let keep = has("void app::Store::keep<std::", &place("leaks"));
+    let handle = has("app::handle(app::Store&, std::", &place("handles"));
+    ensure(
+        library.is_some() && library < keep && keep.is_some() && keep < handle,
+        || format!("{stack:#?}"),
+    )
 }
 
 /// The table grows, so stacks are taken without being asked for; the process ends with its last opens.
