@@ -114,9 +114,15 @@ pub(crate) fn victims() -> Result<Vec<(PathBuf, PathBuf)>> {
     fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
     let source = workspace::root().join("fdtrace/tests/kernel/stacks");
     let mut files = Vec::new();
-    let compiled: [(&str, &str, &str, &[&str]); 3] = [
+    let compiled: [(&str, &str, &str, &[&str]); 4] = [
         ("plain", "cc", "victim.c", &["-O2", "-g"]),
         ("bare", "cc", "victim.c", &["-O2"]),
+        (
+            "cpp",
+            "g++",
+            "victim.cc",
+            &["-O2", "-g", "-static-libstdc++", "-static-libgcc"],
+        ),
         (
             "rust",
             "rustc",

@@ -109,6 +109,7 @@ async fn trace(args: &Trace, mut follow: Follow, scope: &Scope) -> Result<Ended>
         outcome = follow.run(args.duration, &mut tracer) => drop(outcome?),
         () = ended.notified() => {}
     }
+    follow.drain(&mut tracer);
     let followed = follow.followed(start.elapsed());
     let (writer, events, summary) = tracer.into_summary(followed);
     let dropped = writer.dropped();

@@ -13,6 +13,7 @@ use super::{
     load::{Loaded, Options, Stacks, load},
     maps, plan,
     refusal::one_line,
+    requirements,
     scope::Scope,
     self_test,
     shared::{Changes, Openers, Shared},
@@ -52,7 +53,15 @@ pub fn attach(options: &Options<'_>, scope: &Scope) -> Result<(Session, RingBuf<
     let mut rejected = Vec::new();
     for backend in candidates {
         match loaded.try_backend(backend) {
-            Ok(coverage) => {
+            Ok(mut coverage) => {
+                let takes_stacks = options.stacks != Stacks::Never && backend != Backend::Census;
+                if takes_stacks && !requirements::can_look_at_processes() {
+                    coverage.misses.push(
+                        "which line of code opens an fd in other users' processes: CAP_SYS_PTRACE \
+                         is missing, without which nobody tells what they have mapped"
+                            .to_owned(),
+                    );
+                }
                 loaded.follow(scope)?;
                 maps::clear_storms(&mut loaded.ebpf)?;
                 let openers = match options.stacks {

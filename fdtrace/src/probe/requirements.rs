@@ -47,6 +47,14 @@ pub fn missing_capabilities() -> Vec<&'static str> {
     missing.map(|(_, name)| name).collect()
 }
 
+/// May this process look at what others have mapped? (`proc_pid_maps_operations` in fs/proc/task_mmu.c:
+/// `PTRACE_MODE_READ`)
+#[must_use]
+pub fn can_look_at_processes() -> bool {
+    rustix::thread::capabilities(None)
+        .is_ok_and(|sets| sets.effective.contains(CapabilitySet::SYS_PTRACE))
+}
+
 /// Where the program lies, for a command to be typed.
 fn own_path() -> String {
     let path = std::env::current_exe().ok();

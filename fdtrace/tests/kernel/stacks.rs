@@ -17,6 +17,7 @@ use super::{Setting, ensure, tracer, tracer::Tracer, trial};
 /// Where the guest has the victims.
 const VICTIMS: &str = "/victims";
 const C: &str = include_str!("stacks/victim.c");
+const CPP: &str = include_str!("stacks/victim.cc");
 const RUST: &str = include_str!("stacks/victim.rs");
 
 pub(crate) fn trials(setting: &Setting) -> Vec<Trial> {
@@ -31,6 +32,7 @@ pub(crate) fn trials(setting: &Setting) -> Vec<Trial> {
         test("of_c_program", of_c_program),
         test("without_debug_information", without_debug_information),
         test("of_static_rust_program", of_static_rust_program),
+        test("of_cpp_program", of_cpp_program),
         test("of_process_that_is_gone", of_process_that_is_gone),
         test("recorded", recorded),
         test("of_holders", of_holders),
@@ -153,6 +155,29 @@ fn of_static_rust_program(setting: &Setting) -> Result<(), String> {
     has(&event, &expected)
 }
 
+/// Names as they are written, the library's between them and the call.
+fn of_cpp_program(setting: &Setting) -> Result<(), String> {
+    let tracer = trace(setting, &["--stacks", "always", "--comm", "cpp"])?;
+    let victim = victim("cpp", 1)?;
+    let event = tracer.wait_for(is_null)?;
+    end(victim)?;
+    tracer.stop()?;
+    let stack = event["stack"].as_array().map_or(&[][..], Vec::as_slice);
+    let stack: Vec<&str> = stack.iter().filter_map(Value::as_str).collect();
+    let place = |name| format!("/victim.cc:{})", line(CPP, name));
+    let has = |start: &str, end: &str| {
+        let mut frames = stack.iter();
+        frames.position(|frame| frame.starts_with(start) && frame.ends_with(end))
+    };
+    let library = has("std::__basic_file<char>::open(", ")");
+    let keep = has("void app::Store::keep<std::", &place("leaks"));
+    let handle = has("app::handle(app::Store&, std::", &place("handles"));
+    ensure(
+        library.is_some() && library < keep && keep.is_some() && keep < handle,
+        || format!("{stack:#?}"),
+    )
+}
+
 /// The table grows, so stacks are taken without being asked for; the process ends with its last opens.
 fn of_process_that_is_gone(setting: &Setting) -> Result<(), String> {
     let tracer = trace(setting, &["--stacks", "auto", "--comm", "plain"])?;
@@ -162,15 +187,20 @@ fn of_process_that_is_gone(setting: &Setting) -> Result<(), String> {
     // Whether a table grows is looked at once a second: it goes on until somebody has seen it.
     let start = Instant::now();
     let mut input = victim.stdin.take().ok_or("no stdin")?;
+    let mut bytes = 0;
     while !tracer.has_seen(has_stack) {
         ensure(start.elapsed() < Duration::from_mins(2), || {
             "never a stack".to_owned()
         })?;
         input.write_all(b".").map_err(|error| error.to_string())?;
+        bytes += 1;
         sleep(Duration::from_millis(50));
     }
     drop(input);
     end(victim)?;
+    // The first file gets the first number behind the standard ones.
+    let last = 2 + 100 + bytes + 3;
+    tracer.wait_for(|object| object["pid"] == pid && object["fd"] == last)?;
     let ended = tracer.stop()?;
     let opens = ended
         .objects
@@ -180,11 +210,9 @@ fn of_process_that_is_gone(setting: &Setting) -> Result<(), String> {
     ensure(opens.len() > 103 && opens[0]["stack"].is_null(), || {
         format!("{:#?}", opens.first())
     })?;
-    opens
-        .iter()
-        .rev()
-        .take(3)
-        .try_for_each(|event| has(event, &in_c()))
+    let mut last = opens.iter().rev().take(3);
+    last.try_for_each(|event| has(event, &in_c()))
+        .map_err(|error| format!("{error}\n{}", ended.stderr))
 }
 
 /// A recording has the stacks resolved: it is read where their programs are not.

@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, File, OpenOptions},
-    io,
+    io::{self, Read},
     ops::Range,
     os::unix::fs::{MetadataExt, OpenOptionsExt},
     path::Path,
@@ -10,9 +10,10 @@ use std::{
     sync::Arc,
 };
 
+use flate2::read::ZlibDecoder;
 use log::debug;
 use object::{
-    Object, ObjectSection, ReadCache,
+    CompressedData, CompressionFormat, Object, ObjectSection, ReadCache,
     elf::{PF_X, PT_LOAD},
     read::elf::{ElfFile, FileHeader, ProgramHeader},
 };
@@ -168,15 +169,17 @@ fn read(file: File, name: &str, id: u32, mut room: u64) -> Option<Module> {
     let segments = segments.collect();
     let mut section = |name: &str| {
         let section = elf.section_by_name(name)?;
-        if section.size() == 0 || section.size() > room {
+        let packed = section.compressed_data().ok()?;
+        let size = packed.uncompressed_size;
+        if size == 0 || size > room {
             return None;
         }
-        room -= section.size();
-        let bytes = section.data().ok()?;
+        let bytes = unpacked(packed)?;
+        room -= size;
         let address = section.address();
         Some(Section {
-            addresses: address..address.saturating_add(section.size()),
-            bytes: bytes.into(),
+            addresses: address..address.saturating_add(size),
+            bytes,
         })
     };
     let eh_frame = section(".eh_frame");
@@ -194,4 +197,90 @@ fn read(file: File, name: &str, id: u32, mut room: u64) -> Option<Module> {
         debug_frame,
         file,
     })
+}
+
+/// Go packs what others leave as it is.
+fn unpacked(packed: CompressedData<'_>) -> Option<Arc<[u8]>> {
+    match packed.format {
+        CompressionFormat::None => Some(packed.data.into()),
+        CompressionFormat::Zlib => {
+            let mut bytes = Vec::new();
+            let mut input = ZlibDecoder::new(packed.data).take(packed.uncompressed_size);
+            input.read_to_end(&mut bytes).ok()?;
+            (bytes.len() as u64 == packed.uncompressed_size).then(|| bytes.into())
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use flate2::{Compression, write::ZlibEncoder};
+
+    use super::*;
+
+    fn packed(data: &[u8], size: u64) -> CompressedData<'_> {
+        CompressedData {
+            format: CompressionFormat::Zlib,
+            data,
+            uncompressed_size: size,
+        }
+    }
+
+    #[test]
+    fn a_packed_section_is_as_long_as_it_says() {
+        let mut encoder = ZlibEncoder::new(Vec::new(), Compression::default());
+        encoder.write_all(&[7; 1_000]).unwrap();
+        let data = encoder.finish().unwrap();
+        assert_eq!(unpacked(packed(&data, 1_000)).unwrap()[..], [7; 1_000]);
+        assert_eq!(unpacked(packed(&data, 999)).unwrap().len(), 999);
+        assert!(unpacked(packed(&data, 1_001)).is_none());
+        assert!(unpacked(packed(&data[..10], 1_000)).is_none());
+        assert_eq!(unpacked(CompressedData::none(&data)).unwrap()[..], data[..]);
+    }
+
+    #[test]
+    fn a_mapping_belongs_to_the_code_and_not_to_its_neighbour_in_the_file() {
+        let own = File::open("/proc/self/exe").unwrap();
+        let module = |segments| Module {
+            id: 1,
+            file: own.try_clone().unwrap(),
+            path: "a".into(),
+            segments,
+            eh_frame: None,
+            eh_frame_hdr: None,
+            debug_frame: None,
+        };
+        // Code that begins in the middle of a page.
+        let code = module(vec![(0x46b40..0x9_fd93, 0x47b40)]);
+        assert_eq!(code.bias(0x7000_0004_7000, 0x46000), Some(0x7000_0000_0000));
+        // A program that says itself where it wants to be.
+        let fixed = module(vec![(0x1000..0x2000, 0x40_1000)]);
+        assert_eq!(fixed.bias(0x40_1000, 0x1000), Some(0));
+        assert_eq!(fixed.bias(0x40_1000, 0x3000), None);
+    }
+
+    #[test]
+    fn what_is_no_program_is_none() {
+        let mut modules = Modules::default();
+        for path in [
+            "/etc/passwd",
+            "/dev/null",
+            "/proc",
+            "/nonexistent",
+            "/proc/self/maps",
+        ] {
+            assert!(
+                modules.open(Path::new(path), path, None).is_none(),
+                "{path}"
+            );
+        }
+        let own = Path::new("/proc/self/exe");
+        let first = modules.open(own, "own", None).unwrap();
+        let again = modules.open(own, "other name", None).unwrap();
+        assert!(Rc::ptr_eq(&first, &again));
+        assert!(modules.open(own, "own", Some(1)).is_none(), "another file");
+    }
 }

@@ -1,6 +1,7 @@
-use std::{fs::File, os::unix::fs::FileExt};
+use std::{fs::File, os::unix::fs::FileExt, sync::LazyLock};
 
 use fdtrace_common::stack::{REGISTER_IP, REGISTER_SP, REGISTERS};
+use proptest::prelude::*;
 use zerocopy::FromZeros;
 
 use super::*;
@@ -204,4 +205,44 @@ fn too_many_that_wait_are_dropped_and_counted() {
         ..raw
     });
     assert_eq!(stacks.dropped(), 13);
+}
+
+/// One for all generated stacks: it is the resolver's work that is tried, not its start.
+static STACKS: LazyLock<Mutex<Stacks>> = LazyLock::new(Mutex::default);
+
+#[cfg(target_arch = "x86_64")]
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+
+    /// Registers and stacks are whatever a process has put there.
+    #[test]
+    fn no_stack_makes_it_panic_or_go_on_for_ever(
+        mut words in prop::collection::vec(any::<u64>(), 0..512),
+        spread in prop::collection::vec((0..512_usize, -4096..4096_i64), 0..64),
+        others: [u64; REGISTERS],
+    ) {
+        let own = innermost(1, 0);
+        let code = own.head.registers[REGISTER_IP];
+        // Some of it looks like return addresses, some like frames.
+        for (at, distance) in spread {
+            if let Some(word) = words.get_mut(at) {
+                *word = if at % 2 == 0 {
+                    code.wrapping_add_signed(distance)
+                } else {
+                    others[REGISTER_SP].wrapping_add_signed(distance & !7)
+                };
+            }
+        }
+        let mut registers = others;
+        registers[REGISTER_IP] = code.wrapping_add(others[REGISTER_IP] % 4096);
+        let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_ne_bytes()).collect();
+        let mut stacks = STACKS.lock().unwrap();
+        stacks.push(Raw {
+            head: StackRecord { registers, ..own.head },
+            bytes: bytes.into(),
+            ..own
+        });
+        let stack = stacks.later(1).wait().unwrap();
+        prop_assert!(!stack.frames.is_empty() && stack.frames.len() <= 96 * 33);
+    }
 }
