@@ -312,6 +312,9 @@ impl Follow {
         self.tick += 1;
         self.arm();
         self.look_at_limits(handler);
+        // What has come up to that look belongs to it.
+        let tracker = &mut self.tracker;
+        self.ring.drain(|record| tracker.take(record, handler));
         self.choose_openers(handler);
         self.tracker.model.second(clock::since_boot_ns());
         handler.second(&mut self.session, &mut self.tracker.known())?;

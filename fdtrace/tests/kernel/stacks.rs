@@ -250,29 +250,31 @@ fn recorded(setting: &Setting) -> Result<(), String> {
     ensure(opened == 5, || format!("{opened} opened"))
 }
 
-/// At exhaustion the line of code stands with what fills the table, and comes first in what to do.
+/// At exhaustion the line of code stands with what fills the table, also of a process that is gone at
+/// once: it had been looked at when it was warned of.
 fn of_holders(setting: &Setting) -> Result<(), String> {
     let mut command = tracer::command();
     command
-        .args([
-            "watch",
-            "--json",
-            "--stacks",
-            "always",
-            "--comm",
-            "plain",
-            "--backend",
-        ])
+        .args(["watch", "--json", "--stacks", "always", "--comm", "plain"])
+        .args(["--warn-at", "50", "--backend"])
         .arg(&setting.backend);
     let tracer = Tracer::start_command(command)?;
-    let victim = Command::new("sh")
-        .args(["-c", &format!("ulimit -n 64; exec {VICTIMS}/plain 100")])
+    let mut victim = Command::new("sh")
+        .args(["-c", &format!("ulimit -n 64; exec {VICTIMS}/plain 40")])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
         .map_err(|error| error.to_string())?;
+    let warning = tracer.wait_for(|object| object["type"] == "near_limit")?;
+    has(&warning["holders"][0], &in_c())?;
+    // One for each byte: it ends with the one that it does not get.
+    let mut stdin = victim.stdin.take().ok_or("no stdin")?;
+    let written = stdin.write_all(&[b'x'; 60]);
     let event = tracer.wait_for(|object| object["type"] == "exhausted")?;
-    end(victim)?;
+    // It may have ended before it has read all of them.
+    drop(written);
+    drop(stdin);
+    victim.wait().map_err(|error| error.to_string())?;
     tracer.stop()?;
     let holder = &event["holders"][0];
     ensure(holder["kind"] == "char" && holder["count"] == 61, || {
@@ -284,15 +286,31 @@ fn of_holders(setting: &Setting) -> Result<(), String> {
 /// A command is judged when it ends, by what it has left open and where that was opened.
 fn left_by_command(setting: &Setting) -> Result<(), String> {
     let victim = format!("{VICTIMS}/plain");
-    let run = |program: &[&str]| {
+    let start = |program: &[&str]| {
         let mut command = tracer::command();
         command.args(["leaks", "--fail", "--json", "--quiet", "--backend"]);
         command.arg(&setting.backend).arg("--").args(program);
-        let output = command.stdin(Stdio::null()).output();
-        output.map_err(|error| error.to_string())
+        command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .map_err(|error| error.to_string())
     };
-    let output = run(&[&victim, "5"])?;
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let mut leaks = start(&[&victim, "5"])?;
+    let mut stdout = leaks.stdout.take().ok_or("no stdout")?;
+    let mut ready = [0; 6];
+    let outcome = stdout.read_exact(&mut ready);
+    outcome.map_err(|error| error.to_string())?;
+    // Who ends before anybody has looked at it has no names; nothing says when it was looked at.
+    sleep(Duration::from_secs(1));
+    drop(leaks.stdin.take());
+    let mut text = String::new();
+    let outcome = stdout.read_to_string(&mut text);
+    outcome.map_err(|error| error.to_string())?;
+    let output = leaks
+        .wait_with_output()
+        .map_err(|error| error.to_string())?;
     ensure(output.status.code() == Some(1), || {
         format!(
             "{:?}: {text}{}",
@@ -311,6 +329,7 @@ fn left_by_command(setting: &Setting) -> Result<(), String> {
         format!("{rows:#?}")
     })?;
     has(&rows[0], &in_c())?;
-    let output = run(&["true"])?;
+    let output = start(&["true"])?.wait_with_output();
+    let output = output.map_err(|error| error.to_string())?;
     ensure(output.status.success(), || format!("{output:?}"))
 }
