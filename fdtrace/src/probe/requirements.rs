@@ -47,7 +47,7 @@ pub fn missing_capabilities() -> Vec<&'static str> {
     missing.map(|(_, name)| name).collect()
 }
 
-/// May this process look at what others have mapped? (`proc_pid_maps_operations` in fs/proc/task_mmu.c:
+/// May this process look at what others have mapped? (`proc_pid_maps_operations` in `fs/proc/task_mmu.c`:
 /// `PTRACE_MODE_READ`)
 #[must_use]
 pub fn can_look_at_processes() -> bool {

@@ -11,9 +11,12 @@ public:
 	template <typename Name> __attribute__((noinline)) void keep(const Name &name)
 	{
 		held.emplace_back(name); // [leaks]
+		// What is done last is jumped to, and leaves nobody behind who could be seen.
+		kept++;
 	}
 
 	std::vector<std::ifstream> held;
+	volatile int kept = 0;
 };
 
 __attribute__((noinline)) bool handle(Store &store, const std::string &name)
