@@ -11,10 +11,12 @@
 //! * `image`, `module`: what a process has mapped, and the ELF files behind it, held open: a process that
 //!   was known before it ended is as good as one that runs.
 //! * `unwind`: from a copied stack to return addresses, by `.eh_frame`.
+//! * `go`: names in Go programs that have been stripped.
 //! * `sigbus`: files that become shorter while they are read.
 //! * `symbols`: from addresses to functions and lines (feature `symbols`).
 //! * [`resolver`]: all of these together.
 
+mod go;
 mod image;
 mod module;
 pub mod resolver;

@@ -20,10 +20,15 @@ use object::{
 use rustc_hash::FxHashMap;
 use rustix::fs::OFlags;
 
+use super::go::Functions;
+
 /// Files that are held at most, an fd each.
 const MAX: usize = 1_024;
 /// Bytes of unwind information that are held, all files together.
 const UNWIND_MAX: u64 = 128 << 20;
+
+/// Bytes of one Go program's table of functions.
+const GO_MAX: u64 = 64 << 20;
 
 /// What makes it the same file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -58,6 +63,11 @@ pub(super) struct Module {
 }
 
 impl Module {
+    /// The names of a Go program's functions, which stripping leaves.
+    pub(super) fn go_functions(&self) -> Option<Functions> {
+        Functions::new(go_table(&self.file)?)
+    }
+
     fn sections(&self) -> impl Iterator<Item = &Section> {
         [&self.eh_frame, &self.eh_frame_hdr, &self.debug_frame]
             .into_iter()
@@ -197,6 +207,16 @@ fn read(file: File, name: &str, id: u32, mut room: u64) -> Option<Module> {
         debug_frame,
         file,
     })
+}
+
+fn go_table(file: &File) -> Option<Arc<[u8]>> {
+    let cache = ReadCache::new(io::BufReader::new(file.try_clone().ok()?));
+    let elf = ElfFile::<Native, _>::parse(&cache).ok()?;
+    let section = elf.section_by_name(".gopclntab")?;
+    if section.size() > GO_MAX {
+        return None;
+    }
+    section.data().ok().map(Into::into)
 }
 
 /// Go packs what others leave as it is.

@@ -13,6 +13,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::{
     Counted, Raw, Stack,
+    go::GoPrograms,
     image::Image,
     module::{Module, Modules},
     stack::Frame,
@@ -80,6 +81,7 @@ pub struct Resolver {
     by_sequence: FxHashMap<Sequence, Rc<Trace>>,
     traces: FxHashSet<Rc<Trace>>,
     symbols: Symbols,
+    go: GoPrograms,
     is_full_at: usize,
 }
 
@@ -166,6 +168,7 @@ impl Resolver {
     /// Nobody has asked for anything for a while: frees what can be read again from the files that are held.
     pub(super) fn rest(&mut self) {
         self.symbols = Symbols::default();
+        self.go = GoPrograms::default();
     }
 
     fn make_room(&mut self) {
@@ -252,7 +255,13 @@ impl Resolver {
             match &place.module {
                 Some(module) => {
                     let known = guarded(|| self.symbols.frames(module, place.address));
-                    frames.extend(known.into_iter().flatten());
+                    let mut known = known.unwrap_or_default();
+                    if let [only] = &mut known[..]
+                        && only.function.is_none()
+                    {
+                        only.function = self.go.name(module, place.address);
+                    }
+                    frames.extend(known);
                 }
                 None => frames.push(Frame {
                     address: place.address,

@@ -173,8 +173,11 @@ impl Frame {
         };
         let bare = function.trim_start_matches('_');
         let bare = bare.split('@').next().unwrap_or(bare);
-        WRAPPERS.binary_search(&bare).is_ok()
-            || LIBRARIES.iter().any(|start| function.starts_with(start))
+        // Names of C++ templates begin with what they return.
+        let head = function.split(['(', '<']).next().unwrap_or_default();
+        let name = head.rsplit(' ').next().unwrap_or_default();
+        let is_library = |start: &&str| function.starts_with(*start) || name.starts_with(*start);
+        WRAPPERS.binary_search(&bare).is_ok() || LIBRARIES.iter().any(is_library)
     }
 }
 
@@ -252,6 +255,16 @@ mod tests {
                 ("main.leak", "/bin/go")
             ]),
             "main.leak (/bin/go)"
+        );
+        assert_eq!(
+            caller(&[
+                (
+                    "void std::vector<int, std::allocator<int> >::grow(int)",
+                    "/bin/a"
+                ),
+                ("void a::leak<std::string>(std::string const&)", "/bin/a")
+            ]),
+            "void a::leak<std::string>(std::string const&) (/bin/a)"
         );
         // A function that is called like one of the C library's further out is somebody's own.
         assert_eq!(
