@@ -76,6 +76,8 @@ pub struct Tables {
     renamed_by_exec: (u32, [u8; 16]),
     /// Threads that have ended in the pass that is under way.
     ended: HashSet<u32>,
+    /// When records happened that tell no time, nanoseconds since boot.
+    now_ns: u64,
     /// Number of the last pass that has begun; 0: there was none.
     pass: u32,
     /// When the last pass has ended, nanoseconds since boot; 0: there was none.
@@ -198,6 +200,15 @@ impl Tables {
         self.by_address.values().any(|table| table.is_unread)
     }
 
+    /// What comes from here on and tells no time has happened about then, nanoseconds since boot.
+    pub fn set_time(&mut self, now_ns: u64) {
+        self.now_ns = now_ns;
+    }
+
+    fn time(&self, told_ns: u64) -> u64 {
+        if told_ns == 0 { self.now_ns } else { told_ns }
+    }
+
     /// Applies one record.
     pub fn apply(&mut self, record: Changed<'_>, sink: &mut impl Sink) {
         match record {
@@ -213,7 +224,8 @@ impl Tables {
     }
 
     fn opened(&mut self, record: &OpenRecord, sink: &mut impl Sink) {
-        let slot = Slot::new(record, &mut self.names);
+        let mut slot = Slot::new(record, &mut self.names);
+        slot.since_ns = self.time(record.time_ns);
         let pass = self.pass;
         let table = Self::table_mut(&mut self.by_address, &mut self.generations, record.files);
         let is_replaced = record.kind == RECORD_REPLACED;
@@ -252,7 +264,7 @@ impl Tables {
         }
         if sink.wants_all() {
             let actor = Actor {
-                time_ns: record.time_ns,
+                time_ns: slot.since_ns,
                 tgid: record.tgid,
                 tid: record.tid,
                 uid: record.uid,
@@ -281,7 +293,7 @@ impl Tables {
         };
         if sink.wants_all() {
             let actor = Actor {
-                time_ns: record.time_ns,
+                time_ns: self.time(record.time_ns),
                 tgid: record.tgid,
                 tid: record.tid,
                 uid: record.uid,
