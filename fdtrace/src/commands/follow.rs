@@ -142,7 +142,8 @@ pub(super) trait Counts {
 
 impl Counts for Session {
     fn counted(&self, key: &StormKey) -> Result<Vec<(u32, u64)>> {
-        maps::storm(&self.ebpf, key)
+        let counted = || maps::storm(&self.ebpf, key);
+        self.shared.with_repeats(key, counted)
     }
 
     fn has_ended(&self, tgid: u32) -> bool {
