@@ -28,7 +28,7 @@ use rustc_hash::FxHashMap;
 use self::{
     change::{Change, Op, Sink},
     reconcile::Suspects,
-    slot::{FD_END, PAGE, Slot, bits},
+    slot::{FD_END, PAGE, Recent, Slot, bits},
     table::Table,
 };
 use super::names::Names;
@@ -70,6 +70,7 @@ pub struct Tables {
     by_address: FxHashMap<u64, Table>,
     threads: FxHashMap<u32, Thread>,
     names: Names,
+    recent: Recent,
     /// Tables made for a child that has not been told yet, by the thread that forks.
     unborn: FxHashMap<u32, u64>,
     /// The name that a thread has given itself under a number that it did not have yet.
@@ -224,7 +225,7 @@ impl Tables {
     }
 
     fn opened(&mut self, record: &OpenRecord, sink: &mut impl Sink) {
-        let mut slot = Slot::new(record, &mut self.names);
+        let mut slot = self.recent.slot(record, &mut self.names);
         slot.since_ns = self.time(record.time_ns);
         let pass = self.pass;
         let table = Self::table_mut(&mut self.by_address, &mut self.generations, record.files);
@@ -284,6 +285,12 @@ impl Tables {
     fn closed(&mut self, record: &CloseRecord, sink: &mut impl Sink) {
         let pass = self.pass;
         let table = Self::table_mut(&mut self.by_address, &mut self.generations, record.files);
+        if !sink.wants_all()
+            && let Some(name) = table.close_plain(record.fd, record.file, pass)
+        {
+            self.names.give_back(name);
+            return;
+        }
         let slot = table.close(record.fd, record.file, pass, &mut self.names);
         let Some(slot) = slot else {
             if record.flags & MAYBE_TOLD == 0 {

@@ -1,9 +1,9 @@
 //! Slots, sixty-four to a page, so that a table costs what it holds and not what it could hold. A table that
 //! is a copy shares its pages with the one that it was copied from, until one of them changes.
 
-use std::sync::Arc;
+use std::rc::Rc;
 
-use fdtrace_common::change::{CHUNK, INHERITED, OpenRecord};
+use fdtrace_common::change::{CHUNK, INHERITED, NAME_SIZE, OpenRecord};
 
 use crate::model::{
     kind::{Inode, Kind, Prefix},
@@ -70,6 +70,57 @@ impl Slot {
     }
 }
 
+/// What the last record has told of its file: the next one is often alike, a server accepts the same kind of
+/// connection again and again.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Recent {
+    told: Option<Told>,
+    name: NameId,
+    generation: u32,
+    kind: Kind,
+}
+
+/// What name and kind are made of.
+type Told = (u32, [u16; 4], [u8; NAME_SIZE]);
+
+impl Recent {
+    /// The slot as a record has it; as [`Slot::new`].
+    #[must_use]
+    pub fn slot(&mut self, record: &OpenRecord, names: &mut Names) -> Slot {
+        let told = (
+            record.magic,
+            [
+                record.mode,
+                record.family,
+                record.socket_type,
+                record.known_kind,
+            ],
+            record.name,
+        );
+        if self.told != Some(told) || !names.take_again(self.name, self.generation) {
+            let slot = Slot::new(record, names);
+            *self = Self {
+                told: Some(told),
+                name: slot.name,
+                generation: names.generation(slot.name),
+                kind: slot.kind,
+            };
+            return slot;
+        }
+        Slot {
+            file: record.file,
+            inode: record.inode,
+            since_ns: record.time_ns,
+            name: self.name,
+            device: record.device,
+            tgid: record.tgid,
+            tid: record.tid,
+            kind: self.kind,
+            is_inherited: record.flags & INHERITED != 0,
+        }
+    }
+}
+
 /// Sixty-four slots of a table, and what a pass of the reconciliation has found of them.
 #[derive(Clone, Debug, Default)]
 pub struct Page {
@@ -84,7 +135,7 @@ pub struct Page {
     seen: u64,
     touched_in: u32,
     seen_in: u32,
-    files: Arc<Files>,
+    files: Rc<Files>,
 }
 
 /// What is in the slots of a page, and of its copies.
@@ -143,7 +194,7 @@ impl Page {
             touched_in: pass,
             seen: 0,
             seen_in: 0,
-            files: Arc::clone(&self.files),
+            files: Rc::clone(&self.files),
         })
     }
 
@@ -183,7 +234,7 @@ impl Page {
     /// Empties a slot. What it held uses its name from here on.
     pub fn take(&mut self, fd: u32, names: &mut Names) -> Option<Slot> {
         let slot = self.get(fd)?;
-        if let Some(files) = Arc::get_mut(&mut self.files) {
+        if let Some(files) = Rc::get_mut(&mut self.files) {
             files.forget_but(self.live, names);
             self.live &= !bit(fd);
             files.held = self.live;
@@ -193,14 +244,28 @@ impl Page {
         self.live &= !bit(fd);
         if self.live == 0 {
             // Nothing would tell when the others have ended.
-            self.files = Arc::default();
+            self.files = Rc::default();
         }
         Some(slot)
     }
 
+    /// Empties a slot that holds this file, if nothing stands in the way; the name that it used.
+    pub fn close(&mut self, fd: u32, file: u64, pass: u32) -> Option<NameId> {
+        let files = Rc::get_mut(&mut self.files)?;
+        let slot = &files.slots[index(fd)];
+        if self.live & bit(fd) == 0 || slot.file != file || files.held != self.live {
+            return None;
+        }
+        let name = slot.name;
+        files.held &= !bit(fd);
+        self.live &= !bit(fd);
+        self.touch(fd, pass);
+        Some(name)
+    }
+
     /// Ends it: the names that nobody else holds are given back.
     pub fn release(self, names: &mut Names) {
-        if let Some(files) = Arc::into_inner(self.files) {
+        if let Some(files) = Rc::into_inner(self.files) {
             for fd in bits(files.held) {
                 names.give_back(files.slots[index(fd)].name);
             }
@@ -209,15 +274,15 @@ impl Page {
 
     /// What is in the slots, to be changed in this page alone.
     fn own(&mut self, names: &mut Names) -> &mut Files {
-        if Arc::get_mut(&mut self.files).is_none() {
+        if Rc::strong_count(&self.files) > 1 {
             let mut copy = Files::clone(&self.files);
             copy.held = self.live;
             for fd in bits(copy.held) {
                 let _ = names.share(copy.slots[index(fd)].name);
             }
-            self.files = Arc::new(copy);
+            self.files = Rc::new(copy);
         }
-        let files = Arc::make_mut(&mut self.files);
+        let files = Rc::make_mut(&mut self.files);
         files.forget_but(self.live, names);
         files
     }

@@ -3,7 +3,7 @@
 use fdtrace_common::change::CHUNK;
 
 use super::slot::{FD_END, PAGE, Page, Slot};
-use crate::model::names::Names;
+use crate::model::names::{NameId, Names};
 
 /// A table from the moment it was made, or first seen, until nobody uses it any more.
 #[derive(Clone, Debug, Default)]
@@ -204,6 +204,17 @@ impl Table {
         self.owed
             .retain(|owed| owed.fd != fd || owed.slot.is_some());
         self.take(fd, pass, names)
+    }
+
+    /// As [`Table::close`], in the ordinary case: nothing is awaited, and the file is there. The name that it
+    /// used.
+    pub fn close_plain(&mut self, fd: u32, file: u64, pass: u32) -> Option<NameId> {
+        if !self.owed.is_empty() {
+            return None;
+        }
+        let name = self.page_mut(fd)?.close(fd, file, pass)?;
+        self.open -= 1;
+        Some(name)
     }
 
     /// Takes out whatever is in a slot: the file that is known to be out of it already, if there is one.
