@@ -133,7 +133,10 @@ impl Table {
         if place.is_some() {
             return None;
         }
-        self.open += copy.live.count_ones();
+        let copied = copy.live.count_ones();
+        self.open += copied;
+        self.turnover.gained += u64::from(copied);
+        self.turnover.high = self.turnover.high.max(self.open);
         Some(place.insert(copy))
     }
 
@@ -214,6 +217,7 @@ impl Table {
         }
         let name = self.page_mut(fd)?.close(fd, file, pass)?;
         self.open -= 1;
+        self.turnover.low = self.turnover.low.min(self.open);
         Some(name)
     }
 
