@@ -65,6 +65,31 @@ pub struct StormCell {
     pub tick: u64,
 }
 
+/// The last failure of `alloc_fd` on a CPU: what goes on failing in the same way is counted here, and goes
+/// into its [`StormCell`] when another failure takes its place, or when it is told again.
+///
+/// The user side reads it while programs write it, word by word.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct RepeatCell {
+    /// Odd while the cell is being changed, but for `pending`.
+    pub sequence: u64,
+    /// Failures that [`StormCell::failures`] lacks.
+    pub pending: u64,
+    /// Whose they are.
+    pub key: StormKey,
+    /// [`crate::control::Control::tick`] at the time; 0: nothing is repeated.
+    pub tick: u64,
+    /// Start of the thread, nanoseconds since boot.
+    pub thread_started_ns: u64,
+    /// Its system call's number, as the register has it.
+    pub call: u64,
+    /// `thread_info.status` on x86.
+    pub task_status: u32,
+    /// Always 0.
+    pub padding: [u32; 11],
+}
+
 /// Numbers of system calls that have a limit of their own and a hook for it ([`HOOK_OWN_LIMIT`]), in
 /// the native table and in the 32-bit one.
 pub const OWN_LIMITS: usize = 14;
@@ -139,6 +164,8 @@ pub const OPEN_COUNTED: u32 = 4_096;
 
 const _: () = assert!(size_of::<StormKey>() == 40);
 const _: () = assert!(size_of::<StormCell>() == 16);
+// Cache lines of its own for each CPU.
+const _: () = assert!(size_of::<RepeatCell>() == 128);
 const _: () = assert!(size_of::<AlarmRecord>() == 4256);
 
 #[cfg(feature = "user")]

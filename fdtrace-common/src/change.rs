@@ -48,7 +48,7 @@ pub struct OpenRecord {
     pub kind: u32,
     /// The number.
     pub fd: u32,
-    /// Nanoseconds since boot.
+    /// Nanoseconds since boot; 0 unless single changes are shown, and of what was there before.
     pub time_ns: u64,
     /// The table.
     pub files: u64,
@@ -70,7 +70,7 @@ pub struct OpenRecord {
     pub device: u32,
     /// Magic number of the file system.
     pub magic: u32,
-    /// Flags of open(2).
+    /// Flags of open(2), where single changes are shown; else 0.
     pub open_flags: u32,
     /// [`IN_SCOPE`].
     pub flags: u32,
@@ -82,7 +82,8 @@ pub struct OpenRecord {
     pub socket_type: u16,
     /// 0 from the kernel. In a snapshot of the model: what it is, as the user side numbers kinds, from 1.
     pub known_kind: u16,
-    /// The last component of its path, or the name that the kernel gave it. Hostile text.
+    /// The last component of its path, or the name that the kernel gave it, up to a NUL; behind that is
+    /// anything, where single changes are not shown. Hostile text.
     pub name: [u8; NAME_SIZE],
 }
 
@@ -103,7 +104,7 @@ pub struct CloseRecord {
     pub kind: u32,
     /// The number.
     pub fd: u32,
-    /// Nanoseconds since boot.
+    /// Nanoseconds since boot; 0 unless single changes are shown.
     pub time_ns: u64,
     /// The table.
     pub files: u64,

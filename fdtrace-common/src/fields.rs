@@ -56,6 +56,7 @@ macro_rules! kernel_fields {
             optional FILE_MNT: "file", "f_path.mnt" | "__f_path.mnt";
             optional DENTRY_PARENT: "dentry", "d_parent";
             optional DENTRY_NAME: "dentry", "d_name.name" | "__d_name.name";
+            optional DENTRY_SHORT_NAME: "dentry", "d_iname" | "d_shortname";
             optional VFSMOUNT_ROOT: "vfsmount", "mnt_root";
             optional MOUNT_VFSMOUNT: "mount", "mnt";
             optional MOUNT_PARENT: "mount", "mnt_parent";

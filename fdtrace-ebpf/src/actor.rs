@@ -2,7 +2,9 @@
 
 use aya_ebpf::{
     Global,
-    helpers::{bpf_get_current_pid_tgid, bpf_get_current_uid_gid},
+    helpers::{
+        bpf_get_current_pid_tgid, bpf_get_current_uid_gid, generated::bpf_ktime_get_boot_ns,
+    },
 };
 use fdtrace_common::change::IN_SCOPE;
 
@@ -11,6 +13,24 @@ use crate::{call, kernel, scope};
 /// 1: single changes are shown, with the user and the call behind each.
 #[unsafe(no_mangle)]
 static DETAILS: Global<u32> = Global::new(0);
+
+/// Are single changes shown?
+#[inline(always)]
+pub(crate) fn shows_details() -> bool {
+    DETAILS.load() == 1
+}
+
+/// When a change happens, nanoseconds since boot; 0 where single changes are not shown: the time at which the
+/// reader comes by is near enough then, and the clock is a third of what a record costs.
+#[inline(always)]
+pub(crate) fn now_ns() -> u64 {
+    if shows_details() {
+        // SAFETY: no arguments.
+        unsafe { bpf_ktime_get_boot_ns() }
+    } else {
+        0
+    }
+}
 
 /// What a record says of the thread that caused it.
 pub(crate) struct Actor {
@@ -29,7 +49,7 @@ impl Actor {
     #[inline(always)]
     pub(crate) fn current() -> Self {
         let mut actor = Self::of_exec();
-        if DETAILS.load() == 1 {
+        if shows_details() {
             let task = kernel::current_task();
             actor.call = call::current(task, kernel::entry_registers(task)).code;
         }
@@ -47,7 +67,7 @@ impl Actor {
             call: 0,
             flags: IN_SCOPE,
         };
-        if DETAILS.load() == 1 {
+        if shows_details() {
             actor.uid = bpf_get_current_uid_gid() as u32;
             // The tables of all processes are followed, whoever is shown: what a process has may come
             // from any other one.

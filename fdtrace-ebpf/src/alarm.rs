@@ -14,7 +14,7 @@ use aya_ebpf::{
 };
 use aya_log_ebpf::debug;
 use fdtrace_common::{
-    alarm::{AlarmRecord, HOOK_OWN_LIMIT, HOOK_SYS_EXIT, StormCell, StormKey},
+    alarm::{AlarmRecord, HOOK_ALLOC_FD, HOOK_OWN_LIMIT, HOOK_SYS_EXIT, StormCell, StormKey},
     control::COUNTER_STORMS_FULL,
     record::RECORD_ALARM,
 };
@@ -23,7 +23,7 @@ use crate::{
     call::{self, Call},
     control, held,
     kernel::{self, Address, member, offset},
-    paths, ring, scope,
+    paths, repeats, ring, scope,
 };
 
 /// Failures by kind, counted on each CPU. Entries leave when their process has ended: the user side
@@ -84,7 +84,18 @@ pub(crate) fn raise(failure: Failure, registers: Address) {
         },
         padding: 0,
     };
-    if let Some(failures) = count(&key) {
+    // That of `alloc_fd`, and where it tells its limit.
+    let is_repeatable = failure.hook == HOOK_ALLOC_FD && failure.limit.is_some();
+    if is_repeatable {
+        repeats::end(add);
+    }
+    let Some((failures, is_told)) = count(&key) else {
+        return;
+    };
+    if is_repeatable && !call::has_own_limit(call) {
+        repeats::begin(&key);
+    }
+    if is_told {
         if failures == 1 {
             held::tell(key.files);
         }
@@ -92,25 +103,33 @@ pub(crate) fn raise(failure: Failure, registers: Address) {
     }
 }
 
-/// Counts a failure; the count on this CPU if this one is to be told in full.
+/// Adds failures to those of a kind on this CPU; of one that the user side has removed, it knows them.
 #[inline(always)]
-fn count(key: &StormKey) -> Option<u64> {
+fn add(key: &StormKey, failures: u64) {
+    if let Some(cell) = STORMS.get_ptr_mut(key) {
+        // SAFETY: as in `count`.
+        unsafe { (*cell).failures += failures };
+    }
+}
+
+/// Counts a failure; the count on this CPU, and whether this one is to be told in full. `None`: there was
+/// no room to count it.
+#[inline(always)]
+fn count(key: &StormKey) -> Option<(u64, bool)> {
     let tick = control::tick();
     if let Some(cell) = STORMS.get_ptr_mut(key) {
         // SAFETY: this CPU's own cell. The program's recursion guard keeps a second run of it off
         // this CPU, even where programs can be preempted.
         unsafe {
             (*cell).failures += 1;
-            if (*cell).tick == tick {
-                return None;
-            }
+            let is_told = (*cell).tick != tick;
             (*cell).tick = tick;
-            return Some((*cell).failures);
+            return Some(((*cell).failures, is_told));
         }
     }
     let first = StormCell { failures: 1, tick };
     if STORMS.insert(key, first, u64::from(BPF_NOEXIST)).is_ok() {
-        return Some(1);
+        return Some((1, true));
     }
     // Another CPU was faster, or the map is full.
     if let Some(cell) = STORMS.get_ptr_mut(key) {
@@ -118,7 +137,7 @@ fn count(key: &StormKey) -> Option<u64> {
         unsafe {
             (*cell).failures += 1;
             (*cell).tick = tick;
-            return Some((*cell).failures);
+            return Some(((*cell).failures, true));
         }
     }
     control::count(COUNTER_STORMS_FULL);

@@ -18,7 +18,7 @@ use crate::{
     alarm::{Failure, raise},
     call,
     kernel::{self, Address, member, offset, read},
-    tables,
+    repeats, tables,
 };
 
 /// Errnos, as everywhere in Linux (include/uapi/asm-generic/errno-base.h).
@@ -63,9 +63,16 @@ pub(crate) fn alloc_fd_return(ctx: RetProbeContext) -> u32 {
 
 #[inline(always)]
 fn alloc_fd(result: i64, end: Option<u32>) {
-    if result == -EMFILE {
-        raise_here(HOOK_ALLOC_FD, EMFILE, end);
+    if result != -EMFILE {
+        return;
     }
+    // A kretprobe is told of no limit, and takes the process's, which may change.
+    if let Some(end) = end
+        && repeats::count(end)
+    {
+        return;
+    }
+    raise_here(HOOK_ALLOC_FD, EMFILE, end);
 }
 
 /// `struct files_struct *dup_fd(…)`: fork, unshare, exec and `close_range` copy a table.

@@ -77,10 +77,12 @@ extern "C" fn slots_seen(context: *mut TaskFileContext) -> i32 {
     };
     if task.is_null() || file.is_null() {
         if let Some(mut entry) = ring::reserve::<MarkRecord>() {
-            entry.write(MarkRecord {
-                kind: RECORD_MARK,
-                padding: 0,
-            });
+            let record = entry.as_mut_ptr();
+            // SAFETY: `record` points to a whole reserved record; each member is written once.
+            unsafe {
+                (&raw mut (*record).kind).write(RECORD_MARK);
+                (&raw mut (*record).padding).write(0);
+            }
             ring::submit_now(entry);
         }
         return 0;

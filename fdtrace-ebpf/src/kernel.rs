@@ -51,6 +51,12 @@ pub(crate) trait Pointer: Copy {
 
     /// The number.
     fn address(self) -> Address;
+
+    /// Are its members read by plain loads?
+    fn is_typed(self) -> bool;
+
+    /// Part of a member that is an array, from so many bytes on.
+    fn member_at<T: Copy + Default>(self, member: &Global<u32>, bytes: usize) -> T;
 }
 
 impl Pointer for Address {
@@ -68,6 +74,16 @@ impl Pointer for Address {
     fn address(self) -> Address {
         self
     }
+
+    #[inline(always)]
+    fn is_typed(self) -> bool {
+        false
+    }
+
+    #[inline(always)]
+    fn member_at<T: Copy + Default>(self, offset: &Global<u32>, bytes: usize) -> T {
+        member(self + bytes as u64, offset)
+    }
 }
 
 /// A pointer of whose type the verifier knows: arguments on trampolines, and what they lead to. Its
@@ -79,13 +95,7 @@ pub(crate) struct Typed(pub(crate) *const u8);
 impl Pointer for Typed {
     #[inline(always)]
     fn member<T: Copy + Default>(self, member: &Global<u32>) -> T {
-        let offset = member.load();
-        if offset == ABSENT {
-            return T::default();
-        }
-        // SAFETY: checked by the verifier, type and offset. Volatile, because where it stands is where it
-        // may be read.
-        unsafe { self.0.add(offset as usize).cast::<T>().read_volatile() }
+        self.member_at(member, 0)
     }
 
     #[inline(always)]
@@ -101,6 +111,25 @@ impl Pointer for Typed {
     #[inline(always)]
     fn address(self) -> Address {
         self.0 as Address
+    }
+
+    #[inline(always)]
+    fn is_typed(self) -> bool {
+        true
+    }
+
+    #[inline(always)]
+    fn member_at<T: Copy + Default>(self, member: &Global<u32>, bytes: usize) -> T {
+        let offset = member.load();
+        if offset == ABSENT {
+            return T::default();
+        }
+        // SAFETY: checked by the verifier, type and offset. Volatile, because where it stands is where it
+        // may be read.
+        unsafe {
+            let member = self.0.add(offset as usize).add(bytes);
+            member.cast::<T>().read_volatile()
+        }
     }
 }
 

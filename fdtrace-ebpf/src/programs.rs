@@ -12,6 +12,7 @@ mod identity;
 mod kernel;
 mod paths;
 mod repeat;
+mod repeats;
 mod ring;
 mod scope;
 mod slots;

@@ -5,7 +5,7 @@
 
 use aya_ebpf::{
     EbpfContext, Global,
-    helpers::{bpf_get_current_pid_tgid, generated::bpf_ktime_get_boot_ns},
+    helpers::bpf_get_current_pid_tgid,
     macros::{fentry, fexit, kprobe, kretprobe, map},
     maps::LruHashMap,
     programs::{FEntryContext, FExitContext, ProbeContext, RetProbeContext},
@@ -17,7 +17,7 @@ use fdtrace_common::{
 };
 
 use crate::{
-    actor::Actor,
+    actor::{self, Actor},
     control, identity,
     kernel::{self, Address, Pointer, Table, Typed, read},
     ring, scope, stacks,
@@ -150,7 +150,7 @@ fn opened(kind: u32, files: Address, fd: u32, file: impl Pointer, replaced: Addr
     unsafe {
         (&raw mut (*record).kind).write(kind);
         (&raw mut (*record).fd).write(fd);
-        (&raw mut (*record).time_ns).write(bpf_ktime_get_boot_ns());
+        (&raw mut (*record).time_ns).write(actor::now_ns());
         (&raw mut (*record).files).write(files);
         (&raw mut (*record).file).write(file.address());
         (&raw mut (*record).replaced).write(replaced);
@@ -270,7 +270,7 @@ fn closed(files: Address, fd: u32, file: Address, flags: u32) {
     unsafe {
         (&raw mut (*record).kind).write(RECORD_CLOSED);
         (&raw mut (*record).fd).write(fd);
-        (&raw mut (*record).time_ns).write(bpf_ktime_get_boot_ns());
+        (&raw mut (*record).time_ns).write(actor::now_ns());
         (&raw mut (*record).files).write(files);
         (&raw mut (*record).file).write(file);
         (&raw mut (*record).tgid).write(actor.tgid);

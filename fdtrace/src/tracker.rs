@@ -125,6 +125,12 @@ impl Tracker {
         }
     }
 
+    /// Takes all records that there are. Never blocks.
+    pub fn drain(&mut self, ring: &mut Ring, handler: &mut impl Handler) {
+        self.model.tables.set_time(handler.clock().now_ns());
+        ring.drain(|record| self.take(record, handler));
+    }
+
     /// Takes one record of the ring. Never blocks.
     pub fn take(&mut self, bytes: &[u8], handler: &mut impl Handler) {
         let record = Record::read(bytes);
@@ -205,11 +211,11 @@ impl Tracker {
             handler.tap(Event::Slot(record));
             pass.slot(&mut self.model.tables, record);
         })? {
-            ring.drain(|record| self.take(record, handler));
+            self.drain(ring, handler);
         }
         let start = Instant::now();
         while self.marks == marks {
-            ring.drain(|record| self.take(record, handler));
+            self.drain(ring, handler);
             if start.elapsed() > PATIENCE {
                 self.abandon_pass(pass, handler);
                 return Ok(None);

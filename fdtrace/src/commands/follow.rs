@@ -142,7 +142,8 @@ pub(super) trait Counts {
 
 impl Counts for Session {
     fn counted(&self, key: &StormKey) -> Result<Vec<(u32, u64)>> {
-        maps::storm(&self.ebpf, key)
+        let counted = || maps::storm(&self.ebpf, key);
+        self.shared.with_repeats(key, counted)
     }
 
     fn has_ended(&self, tgid: u32) -> bool {
@@ -294,8 +295,11 @@ impl Follow {
         while !handler.is_done() {
             let tracker = &mut self.tracker;
             tokio::select! {
-                outcome = self.ring.wait(|record| tracker.take(record, handler)) => outcome?,
-                _ = looks.tick() => self.ring.drain(|record| tracker.take(record, handler)),
+                outcome = self.ring.wait() => {
+                    outcome?;
+                    tracker.drain(&mut self.ring, handler);
+                }
+                _ = looks.tick() => tracker.drain(&mut self.ring, handler),
                 _ = seconds.tick() => self.on_second(handler)?,
                 () = &mut deadline => return Ok(End::Wanted),
                 _ = self.interrupt.recv() => return Ok(End::Wanted),
@@ -485,16 +489,14 @@ impl Follow {
 
     /// Takes what is left in the ring.
     pub(super) fn drain(&mut self, handler: &mut impl Listener) {
-        let tracker = &mut self.tracker;
-        self.ring.drain(|record| tracker.take(record, handler));
+        self.tracker.drain(&mut self.ring, handler);
         self.count_losses(handler);
     }
 
     /// Heals what is suspected now, if anything. On a host that keeps losing records this ends too.
     pub(super) async fn settle(&mut self, handler: &mut impl Listener) -> Result<()> {
         const AT_MOST: usize = 20;
-        let tracker = &mut self.tracker;
-        self.ring.drain(|record| tracker.take(record, handler));
+        self.tracker.drain(&mut self.ring, handler);
         if self.session.backend == Backend::Census {
             self.pass(Purpose::Look, handler)?;
             return Ok(());
@@ -559,8 +561,7 @@ impl Follow {
         let end = Instant::now() + time;
         while Instant::now() < end {
             sleep(LOOK.min(time)).await;
-            let tracker = &mut self.tracker;
-            self.ring.drain(|record| tracker.take(record, handler));
+            self.tracker.drain(&mut self.ring, handler);
         }
     }
 }

@@ -1,5 +1,7 @@
 //! What fills a table: its fds grouped by kind and target, most first. Pure.
 
+use std::borrow::Borrow;
+
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::model::{
@@ -138,8 +140,8 @@ pub fn holders(table: &Table, names: &Names, ends: &Ends, opener_of: OpenerOf<'_
 /// Groups fds: the largest groups, so many at most, and what is left of each kind. Takes time in
 /// proportion to the fds, and in the end no more memory than these need.
 #[must_use]
-pub fn groups<'a>(
-    slots: impl Iterator<Item = (u32, &'a Slot)>,
+pub fn groups(
+    slots: impl Iterator<Item = (u32, impl Borrow<Slot>)>,
     names: &Names,
     ends: &Ends,
     opener_of: OpenerOf<'_>,
@@ -147,6 +149,7 @@ pub fn groups<'a>(
 ) -> Vec<Holder> {
     let mut groups: FxHashMap<Key<'_>, Group> = FxHashMap::default();
     for (fd, slot) in slots {
+        let slot = slot.borrow();
         let key = Key {
             kind: slot.kind,
             name: if has_name(slot.kind) {

@@ -105,6 +105,8 @@ impl HeldTable {
     #[must_use]
     pub fn applied_to(&self, known: Option<&Table>, looked_ns: u64) -> Table {
         let mut table = known.cloned().unwrap_or_default();
+        // It is looked at and forgotten, and counts as no user of its names.
+        let uncounted = &mut Names::default();
         let held: FxHashSet<u32> = self.slots.iter().map(|(fd, _)| *fd).collect();
         let told = table
             .slots()
@@ -112,7 +114,7 @@ impl HeldTable {
             .take_while(|fd| *fd < HELD_MAX);
         let gone: Vec<u32> = told.filter(|fd| !held.contains(fd)).collect();
         for fd in gone {
-            table.take(fd, 0);
+            table.take(fd, 0, uncounted);
         }
         for (fd, slot) in &self.slots {
             if table.get(*fd).is_some_and(|known| known.file == slot.file) {
@@ -123,7 +125,7 @@ impl HeldTable {
                 ..*slot
             };
             // Only numbers that no table has are refused.
-            let _ = table.put(*fd, slot, 0);
+            let _ = table.put(*fd, slot, 0, uncounted);
         }
         table
     }

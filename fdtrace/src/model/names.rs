@@ -18,6 +18,8 @@ pub struct Names {
 struct Entry {
     name: Box<[u8]>,
     users: u32,
+    /// How many names have had this place before.
+    generation: u32,
 }
 
 impl Names {
@@ -30,20 +32,43 @@ impl Names {
             self.entries[*id as usize].users += 1;
             return NameId(*id + 1);
         }
-        let entry = Entry {
-            name: name.into(),
-            users: 1,
-        };
         let id = if let Some(id) = self.free.pop() {
-            self.entries[id as usize] = entry;
+            let entry = &mut self.entries[id as usize];
+            (entry.name, entry.users) = (name.into(), 1);
             id
         } else {
-            self.entries.push(entry);
+            self.entries.push(Entry {
+                name: name.into(),
+                users: 1,
+                generation: 0,
+            });
             // As many names as slots at most, and those are far fewer than 2³².
             u32::try_from(self.entries.len() - 1).unwrap_or(u32::MAX)
         };
         self.ids.insert(name.into(), id);
         NameId(id + 1)
+    }
+
+    /// Which of the names that have had its place a name is.
+    #[must_use]
+    pub fn generation(&self, id: NameId) -> u32 {
+        let entry =
+            id.0.checked_sub(1)
+                .and_then(|id| self.entries.get(id as usize));
+        entry.map_or(0, |entry| entry.generation)
+    }
+
+    /// One more use of a name, if that is still in use.
+    #[must_use]
+    pub fn take_again(&mut self, id: NameId, generation: u32) -> bool {
+        match self.entry(id) {
+            Some(entry) if entry.generation == generation => {
+                entry.users += 1;
+                true
+            }
+            Some(_) => false,
+            None => true,
+        }
     }
 
     /// One more use of a name that is in use.
@@ -62,6 +87,7 @@ impl Names {
         };
         entry.users -= 1;
         if entry.users == 0 {
+            entry.generation = entry.generation.wrapping_add(1);
             let name = std::mem::take(&mut entry.name);
             self.ids.remove(&name);
             self.free.push(id.0 - 1);
@@ -112,6 +138,22 @@ mod tests {
         assert!(names.is_empty());
         let two = names.take(b"two");
         assert_eq!((names.get(two), names.entries.len()), (&b"two"[..], 1));
+    }
+
+    #[test]
+    fn a_name_is_not_taken_again_when_another_one_has_its_place() {
+        let mut names = Names::default();
+        let one = names.take(b"one");
+        let generation = names.generation(one);
+        assert!(names.take_again(one, generation));
+        names.give_back(one);
+        names.give_back(one);
+        assert!(!names.take_again(one, generation), "it is not in use");
+        assert_eq!(names.take(b"two"), one, "the place is used again");
+        assert!(!names.take_again(one, generation));
+        assert_eq!(names.get(one), b"two");
+        let empty = NameId::default();
+        assert!(names.take_again(empty, names.generation(empty)));
     }
 
     #[test]

@@ -28,7 +28,7 @@ use rustc_hash::FxHashMap;
 use self::{
     change::{Change, Op, Sink},
     reconcile::Suspects,
-    slot::{FD_END, PAGE, Slot, bits},
+    slot::{FD_END, PAGE, Recent, Slot, bits},
     table::Table,
 };
 use super::names::Names;
@@ -70,12 +70,15 @@ pub struct Tables {
     by_address: FxHashMap<u64, Table>,
     threads: FxHashMap<u32, Thread>,
     names: Names,
+    recent: Recent,
     /// Tables made for a child that has not been told yet, by the thread that forks.
     unborn: FxHashMap<u32, u64>,
     /// The name that a thread has given itself under a number that it did not have yet.
     renamed_by_exec: (u32, [u8; 16]),
     /// Threads that have ended in the pass that is under way.
     ended: HashSet<u32>,
+    /// When records happened that tell no time, nanoseconds since boot.
+    now_ns: u64,
     /// Number of the last pass that has begun; 0: there was none.
     pass: u32,
     /// When the last pass has ended, nanoseconds since boot; 0: there was none.
@@ -198,6 +201,15 @@ impl Tables {
         self.by_address.values().any(|table| table.is_unread)
     }
 
+    /// What comes from here on and tells no time has happened about then, nanoseconds since boot.
+    pub fn set_time(&mut self, now_ns: u64) {
+        self.now_ns = now_ns;
+    }
+
+    fn time(&self, told_ns: u64) -> u64 {
+        if told_ns == 0 { self.now_ns } else { told_ns }
+    }
+
     /// Applies one record.
     pub fn apply(&mut self, record: Changed<'_>, sink: &mut impl Sink) {
         match record {
@@ -213,16 +225,17 @@ impl Tables {
     }
 
     fn opened(&mut self, record: &OpenRecord, sink: &mut impl Sink) {
-        let slot = Slot::new(record, &mut self.names);
+        let mut slot = self.recent.slot(record, &mut self.names);
+        slot.since_ns = self.time(record.time_ns);
         let pass = self.pass;
         let table = Self::table_mut(&mut self.by_address, &mut self.generations, record.files);
         let is_replaced = record.kind == RECORD_REPLACED;
         let is_late = record.replaced == ANY_FILE;
         let mut replaced = None;
         if is_late {
-            replaced = table.close_any(record.fd, pass);
+            replaced = table.close_any(record.fd, pass, &mut self.names);
         } else if is_replaced {
-            replaced = table.close(record.fd, record.replaced, pass);
+            replaced = table.close(record.fd, record.replaced, pass, &mut self.names);
             if replaced.is_none() {
                 self.contradictions += Self::close_early(table, record.fd, record.replaced, pass);
             }
@@ -230,7 +243,7 @@ impl Tables {
         if is_late && table.take_early(record.fd, record.file) {
             self.names.give_back(slot.name);
         } else {
-            match table.put(record.fd, slot, pass) {
+            match table.put(record.fd, slot, pass, &mut self.names) {
                 // Its closing has not been told yet.
                 Ok(Some(before)) if table.awaited() < AWAITED_MAX => {
                     table.owe(record.fd, before, pass);
@@ -252,7 +265,7 @@ impl Tables {
         }
         if sink.wants_all() {
             let actor = Actor {
-                time_ns: record.time_ns,
+                time_ns: slot.since_ns,
                 tgid: record.tgid,
                 tid: record.tid,
                 uid: record.uid,
@@ -272,7 +285,13 @@ impl Tables {
     fn closed(&mut self, record: &CloseRecord, sink: &mut impl Sink) {
         let pass = self.pass;
         let table = Self::table_mut(&mut self.by_address, &mut self.generations, record.files);
-        let slot = table.close(record.fd, record.file, pass);
+        if !sink.wants_all()
+            && let Some(name) = table.close_plain(record.fd, record.file, pass)
+        {
+            self.names.give_back(name);
+            return;
+        }
+        let slot = table.close(record.fd, record.file, pass, &mut self.names);
         let Some(slot) = slot else {
             if record.flags & MAYBE_TOLD == 0 {
                 self.contradictions += Self::close_early(table, record.fd, record.file, pass);
@@ -281,7 +300,7 @@ impl Tables {
         };
         if sink.wants_all() {
             let actor = Actor {
-                time_ns: record.time_ns,
+                time_ns: self.time(record.time_ns),
                 tgid: record.tgid,
                 tid: record.tid,
                 uid: record.uid,
@@ -354,36 +373,53 @@ impl Tables {
             self.contradictions += 1;
             return;
         }
-        // The parent's page is where nearly all of them are known from.
-        let Some(mut table) = self.by_address.remove(&record.files) else {
+        let from = self
+            .by_address
+            .get(&record.files)
+            .map_or(0, |table| table.copied_from);
+        let (table, parent) = if from == record.files {
+            (self.by_address.get_mut(&from), None)
+        } else {
+            let [table, parent] = self.by_address.get_disjoint_mut([&record.files, &from]);
+            (table, parent.map(|parent| &*parent))
+        };
+        let Some(table) = table else {
             self.contradictions += 1;
             return;
         };
-        let parent = self.by_address.get(&table.copied_from);
-        let thread = parent.map_or(0, |parent| parent.tgid);
-        let mut told = Vec::new();
-        for (file, fd) in record.slots.iter().zip(record.first..).take(CHUNK) {
-            if *file == 0 {
-                continue;
-            }
-            let known = parent
-                .and_then(|parent| parent.get(fd))
-                .filter(|slot| slot.file == *file);
-            let mut slot = known.copied().unwrap_or(Slot {
-                file: *file,
-                tgid: thread,
-                ..Slot::default()
-            });
-            slot.is_inherited = true;
-            slot.since_ns = table.made_ns;
-            slot.name = self.names.share(slot.name);
-            match table.put(fd, slot, pass) {
-                Ok(Some(before)) => self.names.give_back(before.name),
-                Ok(None) => {}
-                Err(slot) => self.names.give_back(slot.name),
-            }
+        let page =
+            parent.and_then(|parent| table.copy_page(parent, record.first, &record.slots, pass));
+        let mut told: Vec<(u32, Slot)> = Vec::new();
+        if let Some(page) = page {
             if sink.wants_all() {
-                told.push((fd, slot));
+                let fds = bits(page.live).map(|fd| record.first + fd);
+                told.extend(fds.filter_map(|fd| Some((fd, page.get(fd)?))));
+            }
+        } else {
+            let thread = parent.map_or(0, |parent| parent.tgid);
+            for (file, fd) in record.slots.iter().zip(record.first..).take(CHUNK) {
+                if *file == 0 {
+                    continue;
+                }
+                let known = parent
+                    .and_then(|parent| parent.get(fd))
+                    .filter(|slot| slot.file == *file);
+                let mut slot = known.unwrap_or(Slot {
+                    file: *file,
+                    tgid: thread,
+                    ..Slot::default()
+                });
+                slot.is_inherited = true;
+                slot.since_ns = table.made_ns;
+                slot.name = self.names.share(slot.name);
+                match table.put(fd, slot, pass, &mut self.names) {
+                    Ok(Some(before)) => self.names.give_back(before.name),
+                    Ok(None) => {}
+                    Err(slot) => self.names.give_back(slot.name),
+                }
+                if sink.wants_all() {
+                    told.push((fd, slot));
+                }
             }
         }
         // Of a child's table its process is told when it is known.
@@ -394,7 +430,6 @@ impl Tables {
             in_scope: table.is_in_scope,
             ..Actor::default()
         });
-        self.by_address.insert(record.files, table);
         for (fd, slot) in told {
             if let Some(actor) = actor {
                 self.tell(sink, Op::Inherit, actor, record.files, fd, slot);
@@ -416,7 +451,7 @@ impl Tables {
             ..Actor::default()
         };
         for (fd, slot) in table.slots() {
-            self.tell(sink, Op::Inherit, actor, record.files, fd, *slot);
+            self.tell(sink, Op::Inherit, actor, record.files, fd, slot);
         }
     }
 
@@ -436,7 +471,8 @@ impl Tables {
             let live = table.page(first).map_or(0, |page| page.live);
             for fd in bits(live & !word) {
                 let fd = first + fd;
-                closed.extend(table.take(fd, pass).map(|slot| (fd, slot)));
+                let slot = table.take(fd, pass, &mut self.names);
+                closed.extend(slot.map(|slot| (fd, slot)));
             }
             self.contradictions += u64::from(!table.is_unread && word & !live != 0);
         }
@@ -582,18 +618,15 @@ impl Tables {
     }
 
     fn drop_table(&mut self, files: u64, actor: Actor, sink: &mut impl Sink) {
-        let Some(mut table) = self.by_address.remove(&files) else {
+        let Some(table) = self.by_address.remove(&files) else {
             return;
         };
-        for slot in table.forgive() {
-            self.names.give_back(slot.name);
-        }
-        for (fd, slot) in table.slots() {
-            if sink.wants_all() {
-                self.tell(sink, Op::CloseExit, actor, files, fd, *slot);
+        if sink.wants_all() {
+            for (fd, slot) in table.slots() {
+                self.tell(sink, Op::CloseExit, actor, files, fd, slot);
             }
-            self.names.give_back(slot.name);
         }
+        table.release(&mut self.names);
     }
 
     fn table_mut<'a>(

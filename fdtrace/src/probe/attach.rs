@@ -40,7 +40,7 @@ pub struct Session {
 }
 
 /// The tick that a session begins with, see `Control::tick`.
-pub const FIRST_TICK: u64 = 1;
+pub const FIRST_TICK: u64 = 2;
 
 /// Loads, attaches and proves the backend that is to run. From here on nothing in scope is missed:
 /// records wait in the ring that comes with the session.

@@ -116,11 +116,20 @@ impl Globals {
         let mut words: Vec<_> = fields.iter().map(offset).collect();
         let has_helper = |name| u32::from(btf.enumerator("bpf_func_id", name).is_some());
         let number = |name| call::number(name).unwrap_or(u32::MAX);
+        let (comm, mask) = scope.comm_pattern();
+        // The kernel's side tells why (`repeats`).
+        let can_repeat = ["BPF_FUNC_task_pt_regs", "BPF_FUNC_get_current_task_btf"]
+            .into_iter()
+            .all(|name| has_helper(name) == 1)
+            && scope.uid.is_none()
+            && scope.cgroups.is_empty()
+            && mask == [0; 2];
         words.extend([
             ("STACK_SIZE", STACK_SIZE),
             ("REGS_SIZE", btf.size_of("pt_regs").unwrap_or(0)),
             ("HAVE_TASK_PT_REGS", has_helper("BPF_FUNC_task_pt_regs")),
             ("HAVE_TASK_BTF", has_helper("BPF_FUNC_get_current_task_btf")),
+            ("CAN_REPEAT", u32::from(can_repeat)),
             ("NR_IO_URING_ENTER", number("io_uring_enter")),
             ("NR_DUP2", number("dup2")),
             ("NR_DUP3", number("dup3")),
@@ -149,7 +158,6 @@ impl Globals {
             ("FILTER_UID", u32::from(scope.uid.is_some())),
             ("UID", scope.uid.unwrap_or(0)),
         ]);
-        let (comm, mask) = scope.comm_pattern();
         let long_words = vec![
             ("COMM_LOW", comm[0]),
             ("COMM_HIGH", comm[1]),

@@ -115,6 +115,7 @@ pub fn load(options: &Options<'_>, scope: &Scope) -> Result<Loaded> {
     loader.btf(None);
     loader.map_max_entries("RECORDS", options.ring_bytes);
     loader.map_max_entries("LOST", Shared::cpus()?);
+    loader.map_max_entries("REPEATS", Shared::cpus()?);
     if !options.alarms {
         // Nobody counts failures; room for them takes the kernel 4 ms.
         loader.map_max_entries("STORMS", 1);

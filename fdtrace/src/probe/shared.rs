@@ -6,6 +6,7 @@
 //! at a start under load on one CPU of 7.2.
 
 use std::{
+    mem::offset_of,
     num::NonZero,
     ptr::NonNull,
     sync::atomic::{AtomicU64, Ordering},
@@ -14,14 +15,21 @@ use std::{
 use anyhow::{Context, Result, bail};
 use aya::{Ebpf, maps::Map};
 use fdtrace_common::{
+    alarm::{RepeatCell, StormKey},
     control::{COUNTERS, Control, Counters, PHASE_ARMED, PHASE_SELF_TEST, PHASE_WATCHED},
     stack::{STACKS_ALL, STACKS_NAMED, STACKS_NEVER},
 };
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
+use zerocopy::IntoBytes as _;
 
 /// The words of [`Control`].
 const TICK: usize = 0;
 const PHASE: usize = 1;
+
+/// The words of a [`RepeatCell`].
+const SEQUENCE: usize = offset_of!(RepeatCell, sequence) / 8;
+const PENDING: usize = offset_of!(RepeatCell, pending) / 8;
+const KEY: usize = offset_of!(RepeatCell, key) / 8;
 
 /// Whose changes of tables are told. Exhaustion always is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -49,6 +57,7 @@ pub enum Openers {
 pub struct Shared {
     control: Words,
     counters: Words,
+    repeats: Words,
 }
 
 impl Shared {
@@ -66,12 +75,65 @@ impl Shared {
         Ok(Self {
             control: Words::map(ebpf, "CONTROL", size_of::<Control>())?,
             counters: Words::map(ebpf, "LOST", size_of::<Counters>() * cpus)?,
+            repeats: Words::map(ebpf, "REPEATS", size_of::<RepeatCell>() * cpus)?,
         })
     }
 
     /// Only this process's changes and failures are told from here on.
     pub(super) fn start_self_test(&self) {
         self.set(1, PHASE_SELF_TEST, STACKS_NEVER);
+        // No program runs yet, but one may have run in an earlier self-test.
+        for index in 0..self.repeats.count {
+            self.repeats.store(index, 0);
+        }
+    }
+
+    /// Failures of a kind, by CPU: `counted` reads the kernel's storm map, and what that lacks is added. It is
+    /// asked between two looks at what is repeated, and again where a program was at work in between: what is
+    /// moved from there into the map would count twice, or not at all. Where that goes on, two kinds take turns
+    /// on a CPU, and hardly anything is repeated.
+    pub fn with_repeats<E>(
+        &self,
+        key: &StormKey,
+        mut counted: impl FnMut() -> Result<Vec<(u32, u64)>, E>,
+    ) -> Result<Vec<(u32, u64)>, E> {
+        const LOOKS: usize = 16;
+        for _ in 0..LOOKS {
+            let before = self.repeated(key);
+            let mut sums = counted()?;
+            let is_still = |(sequence, _): &(u64, u64)| sequence % 2 == 0;
+            let after = self.repeated(key);
+            let sequences = |repeated: &[(u64, u64)]| -> Vec<u64> {
+                repeated.iter().map(|(sequence, _)| *sequence).collect()
+            };
+            if before.iter().all(is_still) && sequences(&before) == sequences(&after) {
+                for ((_, count), (_, pending)) in sums.iter_mut().zip(before) {
+                    *count += pending;
+                }
+                return Ok(sums);
+            }
+        }
+        counted()
+    }
+
+    /// What is repeated of a kind on each CPU: the sequence number and how many failures; two zeroes where
+    /// something else is.
+    fn repeated(&self, key: &StormKey) -> Vec<(u64, u64)> {
+        let cells = (0..self.repeats.count).step_by(size_of::<RepeatCell>() / 8);
+        let repeated = |cell: usize| {
+            let sequence = self.repeats.load(cell + SEQUENCE);
+            let mut words = key.as_bytes().chunks_exact(8).zip(cell + KEY..);
+            let is_it = words.all(|(word, index)| {
+                let word = word.first_chunk().map(|word| u64::from_ne_bytes(*word));
+                word == Some(self.repeats.load(index))
+            });
+            if is_it {
+                (sequence, self.repeats.load(cell + PENDING))
+            } else {
+                (0, 0)
+            }
+        };
+        cells.map(repeated).collect()
     }
 
     /// What is told from here on; `tick` as in [`Control::tick`].

@@ -21,15 +21,10 @@ impl Ring {
         })
     }
 
-    /// Waits for a wake-up, then hands over everything there is.
-    pub async fn wait(&mut self, handle: impl FnMut(&[u8])) -> Result<()> {
-        let mut guard = self
-            .ring
-            .readable_mut()
-            .await
-            .context("waiting for the ring buffer")?;
-        drain(guard.get_inner_mut(), handle);
-        guard.clear_ready();
+    /// Waits for a wake-up. What there is then has to be taken: the next one may come when it has been.
+    pub async fn wait(&mut self) -> Result<()> {
+        let guard = self.ring.readable_mut().await;
+        guard.context("waiting for the ring buffer")?.clear_ready();
         Ok(())
     }
 

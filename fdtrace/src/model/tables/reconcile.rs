@@ -249,7 +249,7 @@ impl Tables {
             }
             let table = Self::table_mut(&mut self.by_address, &mut self.generations, files);
             table.see(fd, pass);
-            let known = table.get(fd).copied();
+            let known = table.get(fd);
             let is_settled =
                 table.is_touched(fd, pass) || known.is_some_and(|known| known.file == slot.file);
             let is_unread = table.is_unread;
@@ -262,7 +262,7 @@ impl Tables {
             let before = self
                 .by_address
                 .get_mut(&files)
-                .map(|table| table.put(fd, slot, pass));
+                .map(|table| table.put(fd, slot, pass, &mut self.names));
             if let Some(Ok(Some(before))) = before {
                 self.names.give_back(before.name);
             }
@@ -291,12 +291,12 @@ impl Tables {
         }
         for (files, fd) in extra {
             let table = self.by_address.get_mut(&files);
-            let known = table.and_then(|table| table.get(fd).copied());
+            let known = table.and_then(|table| table.get(fd));
             if !ending.is_slot_repaired(files, fd, known, None) {
                 continue;
             }
             let table = self.by_address.get_mut(&files);
-            if let Some(slot) = table.and_then(|table| table.take(fd, pass)) {
+            if let Some(slot) = table.and_then(|table| table.take(fd, pass, &mut self.names)) {
                 if ending.is_told() {
                     let op = ending.op(Op::Close, Op::Lost);
                     self.tell(sink, op, self.user_of(files), files, fd, slot);
@@ -316,7 +316,7 @@ impl Tables {
         {
             let early = table.forget_early_before(pass.saturating_sub(1));
             self.contradictions += early as u64;
-            for slot in table.forgive_before(pass.saturating_sub(1)) {
+            for slot in table.forgive_before(pass.saturating_sub(1), &mut self.names) {
                 ending.outcome.repaired += u64::from(ending.purpose == Purpose::Reconcile);
                 self.names.give_back(slot.name);
             }
@@ -429,15 +429,16 @@ impl Pass {
     pub fn slot(&mut self, tables: &mut Tables, record: &OpenRecord) {
         let pass = tables.pass;
         if let Some(table) = tables.by_address.get_mut(&record.files)
-            && let Some(known) = table.get_mut(record.fd)
+            && let Some(known) = table.get(record.fd)
             && known.file == record.file
         {
             if known.inode == 0 && record.inode != 0 {
                 // Copied by fork, under the eyes of nobody who knew what it was.
                 let mut slot = Slot::new(record, &mut tables.names);
                 (slot.since_ns, slot.is_inherited) = (known.since_ns, known.is_inherited);
-                let before = std::mem::replace(known, slot);
-                tables.names.give_back(before.name);
+                if let Some(before) = table.describe(record.fd, slot, &mut tables.names) {
+                    tables.names.give_back(before.name);
+                }
             }
             table.see(record.fd, pass);
             return;

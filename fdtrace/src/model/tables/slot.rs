@@ -1,6 +1,9 @@
-//! Slots, sixty-four to a page, so that a table costs what it holds and not what it could hold.
+//! Slots, sixty-four to a page, so that a table costs what it holds and not what it could hold. A table that
+//! is a copy shares its pages with the one that it was copied from, until one of them changes.
 
-use fdtrace_common::change::{INHERITED, OpenRecord};
+use std::rc::Rc;
+
+use fdtrace_common::change::{CHUNK, INHERITED, NAME_SIZE, OpenRecord};
 
 use crate::model::{
     kind::{Inode, Kind, Prefix},
@@ -67,58 +70,221 @@ impl Slot {
     }
 }
 
-/// Sixty-four slots, and what a pass of the reconciliation has found of them.
-#[derive(Clone, Debug)]
+/// What the last record has told of its file: the next one is often alike, a server accepts the same kind of
+/// connection again and again.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Recent {
+    told: Option<Told>,
+    name: NameId,
+    generation: u32,
+    kind: Kind,
+}
+
+/// What name and kind are made of.
+type Told = (u32, [u16; 4], [u8; NAME_SIZE]);
+
+impl Recent {
+    /// The slot as a record has it; as [`Slot::new`].
+    #[must_use]
+    pub fn slot(&mut self, record: &OpenRecord, names: &mut Names) -> Slot {
+        let told = (
+            record.magic,
+            [
+                record.mode,
+                record.family,
+                record.socket_type,
+                record.known_kind,
+            ],
+            record.name,
+        );
+        if self.told != Some(told) || !names.take_again(self.name, self.generation) {
+            let slot = Slot::new(record, names);
+            *self = Self {
+                told: Some(told),
+                name: slot.name,
+                generation: names.generation(slot.name),
+                kind: slot.kind,
+            };
+            return slot;
+        }
+        Slot {
+            file: record.file,
+            inode: record.inode,
+            since_ns: record.time_ns,
+            name: self.name,
+            device: record.device,
+            tgid: record.tgid,
+            tid: record.tid,
+            kind: self.kind,
+            is_inherited: record.flags & INHERITED != 0,
+        }
+    }
+}
+
+/// Sixty-four slots of a table, and what a pass of the reconciliation has found of them.
+#[derive(Clone, Debug, Default)]
 pub struct Page {
     /// Bits of the slots that are open.
     pub live: u64,
+    /// Bits of the slots that came with the table, which is `inherited_ns` old.
+    inherited: u64,
+    inherited_ns: u64,
     /// Bits of the slots that have changed in `touched_in`.
     touched: u64,
     /// Bits of the slots that the kernel has shown in `seen_in`, and that agreed.
     seen: u64,
     touched_in: u32,
     seen_in: u32,
+    files: Rc<Files>,
+}
+
+/// What is in the slots of a page, and of its copies.
+#[derive(Clone, Debug)]
+struct Files {
+    /// Bits of the slots whose names are used here. All that are open in any table that shares this are
+    /// among them; what has been closed while it was shared stays until it is not.
+    held: u64,
     slots: [Slot; PAGE as usize],
 }
 
-impl Default for Page {
+impl Default for Files {
     fn default() -> Self {
         Self {
-            live: 0,
-            touched: 0,
-            seen: 0,
-            touched_in: 0,
-            seen_in: 0,
+            held: 0,
             slots: [Slot::default(); PAGE as usize],
         }
     }
 }
 
+impl Files {
+    /// Gives back the names of slots that have been closed while this was shared.
+    fn forget_but(&mut self, live: u64, names: &mut Names) {
+        for fd in bits(self.held & !live) {
+            names.give_back(self.slots[index(fd)].name);
+        }
+        self.held &= live;
+    }
+}
+
 impl Page {
-    /// The file in a slot, if it is open.
+    /// The copy of a page, if it holds these files and no others: those that the kernel has copied, 0 for a
+    /// free slot.
     #[must_use]
-    pub fn get(&self, fd: u32) -> Option<&Slot> {
-        (self.live & bit(fd) != 0).then(|| &self.slots[index(fd)])
+    pub fn copy(&self, files: &[u64; CHUNK], made_ns: u64, pass: u32) -> Option<Self> {
+        let mut live = self.live;
+        let pairs = || files.iter().zip(&self.files.slots);
+        let difference = pairs().fold(0, |sum, (file, slot)| sum | (file ^ slot.file));
+        // A page that is full is a large table's ordinary one, and compared without a branch.
+        if live != u64::MAX || difference != 0 {
+            live = 0;
+            for (fd, (file, slot)) in (0..).zip(pairs()) {
+                if *file != 0 {
+                    if *file != slot.file {
+                        return None;
+                    }
+                    live |= bit(fd);
+                }
+            }
+        }
+        (live & !self.live == 0).then(|| Self {
+            live,
+            inherited: live,
+            inherited_ns: made_ns,
+            touched: live,
+            touched_in: pass,
+            seen: 0,
+            seen_in: 0,
+            files: Rc::clone(&self.files),
+        })
     }
 
-    /// As [`Page::get`].
-    pub fn get_mut(&mut self, fd: u32) -> Option<&mut Slot> {
-        (self.live & bit(fd) != 0).then(|| &mut self.slots[index(fd)])
+    /// The file in a slot, if it is open.
+    #[must_use]
+    pub fn get(&self, fd: u32) -> Option<Slot> {
+        if self.live & bit(fd) == 0 {
+            return None;
+        }
+        let mut slot = self.files.slots[index(fd)];
+        if self.inherited & bit(fd) != 0 {
+            (slot.is_inherited, slot.since_ns) = (true, self.inherited_ns);
+        }
+        Some(slot)
+    }
+
+    /// The address of the file in a slot, 0 where it is free.
+    #[must_use]
+    pub fn file(&self, fd: u32) -> u64 {
+        if self.live & bit(fd) == 0 {
+            return 0;
+        }
+        self.files.slots[index(fd)].file
     }
 
     /// Puts a file into a slot; what was there before.
-    pub fn put(&mut self, fd: u32, slot: Slot) -> Option<Slot> {
-        let before = self.get(fd).copied();
+    pub fn put(&mut self, fd: u32, slot: Slot, names: &mut Names) -> Option<Slot> {
+        let before = self.get(fd);
+        let files = self.own(names);
+        files.slots[index(fd)] = slot;
+        files.held |= bit(fd);
         self.live |= bit(fd);
-        self.slots[index(fd)] = slot;
+        self.inherited &= !bit(fd);
         before
     }
 
-    /// Empties a slot.
-    pub fn take(&mut self, fd: u32) -> Option<Slot> {
-        let slot = self.get(fd).copied();
+    /// Empties a slot. What it held uses its name from here on.
+    pub fn take(&mut self, fd: u32, names: &mut Names) -> Option<Slot> {
+        let slot = self.get(fd)?;
+        if let Some(files) = Rc::get_mut(&mut self.files) {
+            files.forget_but(self.live, names);
+            self.live &= !bit(fd);
+            files.held = self.live;
+            return Some(slot);
+        }
+        let _ = names.share(slot.name);
         self.live &= !bit(fd);
-        slot
+        if self.live == 0 {
+            // Nothing would tell when the others have ended.
+            self.files = Rc::default();
+        }
+        Some(slot)
+    }
+
+    /// Empties a slot that holds this file, if nothing stands in the way; the name that it used.
+    pub fn close(&mut self, fd: u32, file: u64, pass: u32) -> Option<NameId> {
+        let files = Rc::get_mut(&mut self.files)?;
+        let slot = &files.slots[index(fd)];
+        if self.live & bit(fd) == 0 || slot.file != file || files.held != self.live {
+            return None;
+        }
+        let name = slot.name;
+        files.held &= !bit(fd);
+        self.live &= !bit(fd);
+        self.touch(fd, pass);
+        Some(name)
+    }
+
+    /// Ends it: the names that nobody else holds are given back.
+    pub fn release(self, names: &mut Names) {
+        if let Some(files) = Rc::into_inner(self.files) {
+            for fd in bits(files.held) {
+                names.give_back(files.slots[index(fd)].name);
+            }
+        }
+    }
+
+    /// What is in the slots, to be changed in this page alone.
+    fn own(&mut self, names: &mut Names) -> &mut Files {
+        if Rc::strong_count(&self.files) > 1 {
+            let mut copy = Files::clone(&self.files);
+            copy.held = self.live;
+            for fd in bits(copy.held) {
+                let _ = names.share(copy.slots[index(fd)].name);
+            }
+            self.files = Rc::new(copy);
+        }
+        let files = Rc::make_mut(&mut self.files);
+        files.forget_but(self.live, names);
+        files
     }
 
     /// A slot changes while this pass is under way, or after it.

@@ -1,6 +1,9 @@
 //! One fd table: a `files_struct`, whoever uses it.
 
+use fdtrace_common::change::CHUNK;
+
 use super::slot::{FD_END, PAGE, Page, Slot};
+use crate::model::names::{NameId, Names};
 
 /// A table from the moment it was made, or first seen, until nobody uses it any more.
 #[derive(Clone, Debug, Default)]
@@ -32,23 +35,24 @@ pub struct Table {
     pub(super) owed: Vec<Owed>,
     /// Closings whose opening has not been told yet: number, file, pass.
     pub(super) early: Vec<(u32, u64, u32)>,
-    pub(super) pages: Vec<Option<Box<Page>>>,
+    pub(super) pages: Vec<Option<Page>>,
 }
 
 impl Table {
     /// The file that an fd leads to.
     #[must_use]
-    pub fn get(&self, fd: u32) -> Option<&Slot> {
+    pub fn get(&self, fd: u32) -> Option<Slot> {
         self.page(fd)?.get(fd)
     }
 
-    /// As [`Table::get`].
-    pub fn get_mut(&mut self, fd: u32) -> Option<&mut Slot> {
-        self.page_mut(fd)?.get_mut(fd)
+    /// The address of the file that an fd leads to; 0 where it is not open.
+    #[must_use]
+    pub fn file(&self, fd: u32) -> u64 {
+        self.page(fd).map_or(0, |page| page.file(fd))
     }
 
     /// All open fds, in order.
-    pub fn slots(&self) -> impl Iterator<Item = (u32, &Slot)> {
+    pub fn slots(&self) -> impl Iterator<Item = (u32, Slot)> {
         self.pages().flat_map(|(first, page)| {
             super::slot::bits(page.live).filter_map(move |fd| Some((first + fd, page.get(fd)?)))
         })
@@ -57,17 +61,17 @@ impl Table {
     /// The pages there are, with the number of their first slot.
     pub fn pages(&self) -> impl Iterator<Item = (u32, &Page)> {
         let pages = (0..).step_by(PAGE as usize).zip(&self.pages);
-        pages.filter_map(|(first, page)| Some((first, page.as_deref()?)))
+        pages.filter_map(|(first, page)| Some((first, page.as_ref()?)))
     }
 
     /// The page of an fd, if it has ever been used.
     #[must_use]
     pub fn page(&self, fd: u32) -> Option<&Page> {
-        self.pages.get((fd / PAGE) as usize)?.as_deref()
+        self.pages.get((fd / PAGE) as usize)?.as_ref()
     }
 
     fn page_mut(&mut self, fd: u32) -> Option<&mut Page> {
-        self.pages.get_mut((fd / PAGE) as usize)?.as_deref_mut()
+        self.pages.get_mut((fd / PAGE) as usize)?.as_mut()
     }
 
     /// The page of an fd, made if need be; `None` for a number that no table can have.
@@ -84,23 +88,63 @@ impl Table {
 
     /// Puts a file into a slot; what was there before, if anything. `Err` gives it back where no table
     /// has such a number.
-    pub fn put(&mut self, fd: u32, slot: Slot, pass: u32) -> Result<Option<Slot>, Slot> {
+    pub fn put(
+        &mut self,
+        fd: u32,
+        slot: Slot,
+        pass: u32,
+        names: &mut Names,
+    ) -> Result<Option<Slot>, Slot> {
         let Some(page) = self.page_for(fd) else {
             return Err(slot);
         };
         page.touch(fd, pass);
-        let before = page.put(fd, slot);
+        let before = page.put(fd, slot, names);
         self.open += u32::from(before.is_none());
         self.turnover.gained += 1;
         self.turnover.high = self.turnover.high.max(self.open);
         Ok(before)
     }
 
-    /// Empties a slot.
-    pub fn take(&mut self, fd: u32, pass: u32) -> Option<Slot> {
+    /// Says anew what a slot holds, without a change of it.
+    pub fn describe(&mut self, fd: u32, slot: Slot, names: &mut Names) -> Option<Slot> {
+        self.page_mut(fd)?.put(fd, slot, names)
+    }
+
+    /// Takes over a page of the table that this one is a copy of, if that holds the files that the kernel has
+    /// copied, and no others: a fork costs next to nothing until somebody changes something.
+    pub fn copy_page(
+        &mut self,
+        from: &Self,
+        first: u32,
+        files: &[u64; CHUNK],
+        pass: u32,
+    ) -> Option<&Page> {
+        if !first.is_multiple_of(PAGE) {
+            return None;
+        }
+        let made_ns = self.made_ns;
+        let copy = from.page(first)?.copy(files, made_ns, pass)?;
+        let index = (first / PAGE) as usize;
+        if index >= self.pages.len() {
+            self.pages.resize_with(index + 1, || None);
+        }
+        let place = &mut self.pages[index];
+        if place.is_some() {
+            return None;
+        }
+        let copied = copy.live.count_ones();
+        self.open += copied;
+        self.turnover.gained += u64::from(copied);
+        self.turnover.high = self.turnover.high.max(self.open);
+        Some(place.insert(copy))
+    }
+
+    /// Empties a slot. What it held uses its name from here on.
+    pub fn take(&mut self, fd: u32, pass: u32, names: &mut Names) -> Option<Slot> {
         let page = self.page_mut(fd)?;
         page.touch(fd, pass);
-        let slot = page.take(fd)?;
+        let slot = page.take(fd, names)?;
         self.open -= 1;
         self.turnover.low = self.turnover.low.min(self.open);
         Some(slot)
@@ -146,8 +190,8 @@ impl Table {
     }
 
     /// A file is closed: the one whose closing is owed, else the one that is there.
-    pub fn close(&mut self, fd: u32, file: u64, pass: u32) -> Option<Slot> {
-        let current = self.get(fd).is_some_and(|slot| slot.file == file);
+    pub fn close(&mut self, fd: u32, file: u64, pass: u32, names: &mut Names) -> Option<Slot> {
+        let current = file != 0 && self.file(fd) == file;
         let is_it = |owed: &Owed| owed.fd == fd && owed.slot.is_some_and(|slot| slot.file == file);
         if let Some(index) = self.owed.iter().position(is_it) {
             return if current {
@@ -162,15 +206,27 @@ impl Table {
         }
         self.owed
             .retain(|owed| owed.fd != fd || owed.slot.is_some());
-        self.take(fd, pass)
+        self.take(fd, pass, names)
+    }
+
+    /// As [`Table::close`], in the ordinary case: nothing is awaited, and the file is there. The name that it
+    /// used.
+    pub fn close_plain(&mut self, fd: u32, file: u64, pass: u32) -> Option<NameId> {
+        if !self.owed.is_empty() {
+            return None;
+        }
+        let name = self.page_mut(fd)?.close(fd, file, pass)?;
+        self.open -= 1;
+        self.turnover.low = self.turnover.low.min(self.open);
+        Some(name)
     }
 
     /// Takes out whatever is in a slot: the file that is known to be out of it already, if there is one.
-    pub fn close_any(&mut self, fd: u32, pass: u32) -> Option<Slot> {
+    pub fn close_any(&mut self, fd: u32, pass: u32, names: &mut Names) -> Option<Slot> {
         let is_it = |owed: &Owed| owed.fd == fd && owed.slot.is_some();
         match self.owed.iter().position(is_it) {
             Some(index) => self.owed.swap_remove(index).slot,
-            None => self.take(fd, pass),
+            None => self.take(fd, pass, names),
         }
     }
 
@@ -184,6 +240,16 @@ impl Table {
         let is_it = |early: &(u32, u64, u32)| (early.0, early.1) == (fd, file);
         let index = self.early.iter().position(is_it);
         index.map(|index| self.early.swap_remove(index)).is_some()
+    }
+
+    /// Ends it: its names are given back.
+    pub fn release(mut self, names: &mut Names) {
+        for slot in self.forgive() {
+            names.give_back(slot.name);
+        }
+        for page in self.pages.into_iter().flatten() {
+            page.release(names);
+        }
     }
 
     /// How many records are waited for: of closings, and of openings whose closing was told.
@@ -208,11 +274,11 @@ impl Table {
 
     /// Those that were owed before this pass began: their closing was lost, since no thread takes that
     /// long from a function's last line to its end.
-    pub fn forgive_before(&mut self, pass: u32) -> Vec<Slot> {
+    pub fn forgive_before(&mut self, pass: u32, names: &mut Names) -> Vec<Slot> {
         let old: Vec<Owed> = self.owed.extract_if(.., |owed| owed.since < pass).collect();
         let lost = old
             .into_iter()
-            .filter_map(|owed| owed.slot.or_else(|| self.take(owed.fd, pass)));
+            .filter_map(|owed| owed.slot.or_else(|| self.take(owed.fd, pass, names)));
         lost.collect()
     }
 }

@@ -159,7 +159,7 @@ proptest! {
             for (fd, slot) in table.slots() {
                 let copied = copy.table(files).unwrap().get(fd).unwrap();
                 prop_assert_eq!(copy.names.get(copied.name), tables.names.get(slot.name));
-                prop_assert_eq!(Slot { name: slot.name, ..*copied }, *slot);
+                prop_assert_eq!(Slot { name: slot.name, ..copied }, slot);
             }
         }
     }
