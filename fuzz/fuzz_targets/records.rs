@@ -17,7 +17,7 @@ const SIZES: [usize; 8] = [8, 48, 56, 64, 120, 528, 560, 4256];
 fuzz_target!(|bytes: &[u8]| {
     let _ = Alarm::decode(bytes);
     let _ = Task::decode_all(bytes);
-    let _ = files::decode(bytes, |_| Vec::new());
+    let _ = files::decode(bytes, |_| Vec::new(), &mut Vec::new());
     let mut tables = Tables::new(Calls::default());
     let mut changes: Vec<Change> = Vec::new();
     let mut rest = bytes;
