@@ -12,7 +12,7 @@ use fdtrace::{
 use libfuzzer_sys::fuzz_target;
 
 /// Sizes of the ring's records, which every kind has one of.
-const SIZES: [usize; 8] = [8, 48, 56, 64, 120, 528, 560, 4256];
+const SIZES: [usize; 9] = [8, 48, 56, 64, 120, 208, 528, 560, 4256];
 
 fuzz_target!(|bytes: &[u8]| {
     let _ = Alarm::decode(bytes);

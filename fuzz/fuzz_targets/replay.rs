@@ -3,7 +3,6 @@
 
 use fdtrace::{
     model::{
-        Model,
         names::Names,
         tables::{
             change::{Change, Sink},
@@ -11,7 +10,7 @@ use fdtrace::{
         },
     },
     stream::recording::{Item, Note, Reader, first_line, seal},
-    tracker::{Handler, Tracker},
+    tracker::{Handler, Known, Tracker},
 };
 use libfuzzer_sys::fuzz_target;
 
