@@ -36,9 +36,13 @@ static STACK_TABLES: HashMap<u64, u64> = HashMap::with_max_entries(STACK_TABLES_
 #[map]
 static STACK_BUDGET: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
 
-/// Programs of which a stack has been told, by process and where their stacks begin.
+/// How many stacks have been told of a program, by process and where its stack begins; up to [`EARLY`].
 #[map]
 static STACK_IMAGES: LruHashMap<[u64; 2], u8> = LruHashMap::with_max_entries(1_024, 0);
+
+/// The first stacks of a program wake the reader up: it maps its libraries one after the other, and may end
+/// soon.
+const EARLY: u8 = 16;
 
 /// Where records are put together: a ring's reservation has a fixed size, and stacks have not.
 ///
@@ -104,6 +108,19 @@ fn is_within(spent: *mut u64, most: u32) -> bool {
     now as u32 <= most
 }
 
+/// Is this one of the first stacks of a program?
+#[inline(always)]
+fn is_early(told: *mut u8) -> bool {
+    // SAFETY: a map's value; what two CPUs write at the same time is one less at worst.
+    let count = unsafe { told.read_volatile() };
+    if count >= EARLY {
+        return false;
+    }
+    // SAFETY: as above.
+    unsafe { told.write_volatile(count + 1) };
+    true
+}
+
 /// `PF_KTHREAD` and `PF_IO_WORKER` (include/linux/sched.h, 5.8 to 7.2): threads without a user stack.
 #[inline(always)]
 fn is_kernels(task: Address) -> bool {
@@ -146,14 +163,16 @@ fn write(room: *mut StackRoom, task: Address, slot: [u64; 3]) {
     };
     let size = size_of::<StackRecord>() as u64 + length;
     let key = [thread >> 32, image];
-    let is_known = STACK_IMAGES.get_ptr(key).is_some();
-    if !is_known {
+    let is_early = if let Some(told) = STACK_IMAGES.get_ptr_mut(key) {
+        is_early(told)
+    } else {
         // Full or not, the map's answer changes nothing here: at worst the reader is woken up again.
         let _ = STACK_IMAGES.insert(key, 1, 0);
-    }
+        true
+    };
     // What a process has mapped is to be read while it is there.
     // SAFETY: so many bytes of the room have been written.
-    if !unsafe { ring::output(room.cast(), size, !is_known) } {
+    if !unsafe { ring::output(room.cast(), size, is_early) } {
         control::count(COUNTER_STACKS);
     }
 }
