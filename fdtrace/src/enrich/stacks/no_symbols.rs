@@ -4,10 +4,17 @@ use super::{module::Module, stack::Frame};
 
 /// Nothing.
 #[derive(Default)]
-pub(super) struct Symbols;
+pub(super) struct Symbols {
+    /// Nothing is kept.
+    _nothing: (),
+}
 
 impl Symbols {
     /// The one frame at an address.
+    #[expect(
+        clippy::unused_self,
+        reason = "the one that knows names has to keep them"
+    )]
     pub(super) fn frames(&mut self, module: &Module, address: u64) -> Vec<Frame> {
         vec![Frame {
             module: Some(module.path.to_string()),

@@ -63,6 +63,7 @@ fn innermost(sequence: Sequence, length: usize) -> Raw {
     }
 }
 
+#[cfg(feature = "symbols")]
 #[inline(never)]
 fn middle(sequence: Sequence, length: usize) -> Raw {
     let mut raw = innermost(sequence, length); // [middle]
@@ -70,6 +71,7 @@ fn middle(sequence: Sequence, length: usize) -> Raw {
     raw
 }
 
+#[cfg(feature = "symbols")]
 fn line(name: &str) -> u32 {
     let name = format!("// [{name}]");
     let mut lines = include_str!("tests.rs").lines().zip(1..);
