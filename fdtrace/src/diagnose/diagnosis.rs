@@ -44,10 +44,11 @@ impl Patient {
     fn is_about_table(&self) -> bool {
         match self.cause {
             None => true,
-            // dup2 to a number out of reach fails in an empty table as well.
-            Some(Cause::RlimitNofile | Cause::NrOpen) => {
-                self.used.is_none_or(|used| u64::from(used) >= self.soft)
-            }
+            // dup2 to a number out of reach fails in an empty table as well. One number left is too few for a
+            // pipe, and where only the end of a call is seen, it has been given back.
+            Some(Cause::RlimitNofile | Cause::NrOpen) => self
+                .used
+                .is_none_or(|used| u64::from(used).saturating_add(1) >= self.soft),
             Some(_) => false,
         }
     }
@@ -96,3 +97,6 @@ impl Diagnosis {
         Some(f64::from(left) * 60.0 / growth)
     }
 }
+
+#[cfg(test)]
+mod tests;

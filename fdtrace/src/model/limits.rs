@@ -2,6 +2,7 @@
 
 use rustc_hash::FxHashMap;
 
+use super::tables::Tables;
 use crate::stream::decode::Task;
 
 /// Tables are worth a note in a recording from this part of their limits on: a half.
@@ -40,6 +41,19 @@ impl Limits {
         is_news.then_some(noted)
     }
 
+    /// Tables that have grown since the last look, which may be some seconds ago where looking takes long: as
+    /// full as they have been followed to be.
+    pub fn follow(&mut self, tables: &Tables) {
+        for task in self.by_thread.values_mut() {
+            let thread = tables.thread(task.tid);
+            let is_same = thread.is_some_and(|thread| thread.files == task.files);
+            let table = tables.table(task.files).filter(|_| is_same);
+            if let Some(table) = table {
+                task.used = task.used.max(Some(table.open));
+            }
+        }
+    }
+
     /// All tasks that have a table with something in it.
     pub fn all(&self) -> impl Iterator<Item = &Task> {
         self.by_thread.values()
@@ -54,7 +68,14 @@ impl Limits {
 
 #[cfg(test)]
 mod tests {
+    use fdtrace_common::{
+        change::{OpenRecord, ThreadRecord},
+        record::{RECORD_BOUND, RECORD_OPENED},
+    };
+    use zerocopy::FromZeros;
+
     use super::*;
+    use crate::stream::record::Changed;
 
     fn task(tid: u32, used: u32) -> Task {
         Task {
@@ -83,5 +104,35 @@ mod tests {
             Some(vec![]),
             "nothing is news, too"
         );
+    }
+
+    #[test]
+    fn between_looks_a_table_is_as_full_as_it_is_followed_to_be() {
+        let mut tables = Tables::default();
+        tables.apply(
+            Changed::Bound(&ThreadRecord {
+                kind: RECORD_BOUND,
+                files: 1,
+                tgid: 1,
+                tid: 1,
+                ..ThreadRecord::new_zeroed()
+            }),
+            &mut (),
+        );
+        for fd in 0..50 {
+            let record = OpenRecord {
+                kind: RECORD_OPENED,
+                fd,
+                files: 1,
+                file: u64::from(fd) + 1,
+                ..OpenRecord::new_zeroed()
+            };
+            tables.apply(Changed::Opened(&record), &mut ());
+        }
+        let mut limits = Limits::default();
+        limits.look(vec![task(1, 30), task(2, 30)]);
+        limits.follow(&tables);
+        let used = |tid| limits.of(tid).and_then(|task| task.used);
+        assert_eq!((used(1), used(2)), (Some(50), Some(30)));
     }
 }

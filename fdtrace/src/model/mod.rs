@@ -47,6 +47,7 @@ impl Model {
     /// A second has gone by.
     pub fn second(&mut self, now_ns: u64) {
         self.trends.look(&mut self.tables, now_ns);
+        self.limits.follow(&self.tables);
         self.held.forget_before(now_ns, self.tables.names_mut());
     }
 

@@ -54,6 +54,12 @@ pub fn since_boot_ns() -> u64 {
     nanoseconds(clock_gettime(ClockId::Boottime))
 }
 
+/// What the calling thread has had of the CPUs.
+#[must_use]
+pub fn thread_cpu_time() -> Duration {
+    Duration::from_nanos(nanoseconds(clock_gettime(ClockId::ThreadCPUTime)))
+}
+
 /// What this process has had of the CPUs.
 #[must_use]
 pub fn own_cpu_time() -> Duration {

@@ -23,8 +23,23 @@ pub(crate) struct Facts {
     pub(crate) kinds: BTreeMap<u64, String>,
     /// Files open, where the scenario tells them apart from numbers taken.
     pub(crate) open: u64,
+    /// What most of the fds were when it ran out, from scenarios that are services.
+    pub(crate) holder: Option<Holder>,
+    /// How many of them leaked.
+    pub(crate) operations: u64,
+    /// How long that took, nanoseconds.
+    pub(crate) ns: Option<u64>,
     /// Why the scenario cannot be had here.
     pub(crate) skipped: Option<String>,
+}
+
+/// Fds that lead to the same.
+#[derive(Clone, Debug)]
+pub(crate) struct Holder {
+    pub(crate) kind: String,
+    /// `None`: each leads somewhere else, or there is nothing to tell.
+    pub(crate) target: Option<String>,
+    pub(crate) count: u64,
 }
 
 /// A victim that has been started.
@@ -154,6 +169,15 @@ fn facts(line: &str) -> Option<Facts> {
         used: number("used")?,
         kinds: kinds.into_iter().flatten().filter_map(kind).collect(),
         open: number("open").or_else(|| number("used"))?,
+        holder: value.get("holder").and_then(|holder| {
+            Some(Holder {
+                kind: holder["kind"].as_str()?.to_owned(),
+                target: holder["target"].as_str().map(str::to_owned),
+                count: holder["count"].as_u64()?,
+            })
+        }),
+        operations: number("operations").unwrap_or_default(),
+        ns: number("ns"),
         skipped: text("skipped"),
     })
 }

@@ -9,8 +9,11 @@
 //! * `FDTRACE_SOAK_SECONDS`: how long the soak goes on; there is none where it is unset.
 
 mod conditions;
+mod cookbook;
 mod exhaustion;
 mod gym;
+mod interpreters;
+mod leaks;
 mod ls;
 mod programs;
 mod record;
@@ -21,6 +24,7 @@ mod storm;
 mod tables;
 mod trace;
 mod tracer;
+mod verdicts;
 
 use std::{env, path::Path, process::ExitCode};
 
@@ -59,6 +63,10 @@ fn main() -> ExitCode {
     trials.extend(stacks::trials(&setting));
     trials.extend(record::trials(&setting));
     trials.extend(remedy::trials(&setting));
+    trials.extend(leaks::trials(&setting));
+    trials.extend(cookbook::trials(&setting));
+    trials.extend(verdicts::trials(&setting));
+    trials.extend(interpreters::trials(&setting));
     trials.extend(programs::trials(&setting));
     trials.extend(conditions::trials(&setting));
     if !is_root {

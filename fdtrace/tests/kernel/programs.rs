@@ -28,7 +28,7 @@ pub(crate) fn trials(setting: &Setting) -> Vec<Trial> {
 }
 
 /// A program that inherits nothing but 0, 1 and 2: what the test itself has open must not count.
-fn clean(program: &str) -> Command {
+pub(crate) fn clean(program: &str) -> Command {
     let launcher =
         "import os, sys; os.closerange(3, 1 << 16); os.execvp(sys.argv[1], sys.argv[1:])";
     let mut command = Command::new("python3");

@@ -155,6 +155,21 @@ impl Tracer {
         self.seen.objects().iter().any(wanted)
     }
 
+    /// Waits until all that it has said so far is enough.
+    pub(crate) fn wait_until(&self, enough: impl Fn(&[Value]) -> bool) -> Result<(), String> {
+        let objects = self.seen.objects();
+        let is_less = |objects: &mut Vec<Value>| !enough(objects);
+        let waited = self
+            .seen
+            .grew
+            .wait_timeout_while(objects, PATIENCE, is_less);
+        let (objects, timeout) = waited.expect("as above");
+        if timeout.timed_out() {
+            return Err(format!("never enough; the last was: {:#?}", objects.last()));
+        }
+        Ok(())
+    }
+
     /// Waits until stderr says this.
     pub(crate) fn wait_until_said(&self, words: &str) -> Result<(), String> {
         let said = self.seen.said();

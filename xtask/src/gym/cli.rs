@@ -47,7 +47,7 @@ pub(crate) struct Options {
     #[arg(long, value_name = "T", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=256))]
     pub(crate) threads: u64,
 
-    /// Time to go on for: `leak` [default: 1], `two_threads_one_number`, `dup2_over` [default: 10]
+    /// Time to go on for: `leak` [default: 1], `two_threads_one_number`, `dup2_over` [default: 10], `busy_*` [default: 9]
     #[arg(long, value_name = "SECONDS")]
     pub(crate) seconds: Option<u64>,
 

@@ -45,8 +45,22 @@ pub(crate) struct Facts {
     /// How often the timed operation was repeated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) operations: Option<u64>,
+    /// What most of the descriptors were when it ran out, from the scenarios that are services.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) holder: Option<Holder>,
     /// What else there is to know.
     pub(crate) note: Option<String>,
+}
+
+/// Descriptors that lead to the same.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+pub(crate) struct Holder {
+    /// What they are, in fdtrace's words.
+    pub(crate) kind: String,
+    /// The path, or the other end's address; none where they are many, or have none.
+    pub(crate) target: Option<String>,
+    /// How many.
+    pub(crate) count: u64,
 }
 
 /// The line that is printed.

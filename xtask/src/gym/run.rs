@@ -127,6 +127,7 @@ impl Run {
             kinds: BTreeMap::new(),
             ns: None,
             operations: None,
+            holder: None,
             note: None,
         })
     }

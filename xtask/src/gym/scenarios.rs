@@ -9,6 +9,7 @@ mod kinds;
 mod passing;
 mod processes;
 mod retry;
+mod services;
 mod silent;
 mod slots;
 mod storms;
@@ -92,6 +93,7 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Scenario> {
         kinds::ALL,
         cost::ALL,
         retry::ALL,
+        services::ALL,
     ];
     families.into_iter().flatten()
 }

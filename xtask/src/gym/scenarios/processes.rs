@@ -4,6 +4,7 @@ use std::{
     env,
     fs::File,
     io::Read as _,
+    net::{Ipv4Addr, TcpListener, TcpStream},
     os::{fd::OwnedFd, unix::process::CommandExt as _},
     process::Command,
     sync::mpsc,
@@ -14,7 +15,7 @@ use anyhow::{Context as _, Result, ensure};
 
 use super::Scenario;
 use crate::{
-    report::{Facts, tell},
+    report::{Facts, Holder, tell},
     run::{Run, must_fail},
     sys::{fds, process},
 };
@@ -25,6 +26,11 @@ pub(super) const ALL: &[Scenario] = &[
         "quick_exit",
         "fails once, after its report, and is gone at once",
         quick_exit,
+    ),
+    Scenario::new(
+        "quick_exit_sockets",
+        "the same with a table of connections and files",
+        quick_exit_sockets,
     ),
     Scenario::new(
         "fork_child",
@@ -57,14 +63,33 @@ fn run_out(run: &mut Run) -> Result<Facts> {
 /// The report comes first, so that nothing but the end follows the failing call; the exit status
 /// still tells whether it did fail.
 fn quick_exit(run: &mut Run) -> Result<Facts> {
+    fail_and_go(run, "quick_exit", None)
+}
+
+/// The connections wait in a listener's queue, which this process is as well.
+fn quick_exit_sockets(run: &mut Run) -> Result<Facts> {
+    const CONNECTIONS: usize = 40;
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("bind")?;
+    let address = listener.local_addr().context("getsockname")?;
+    run.held.push(listener.into());
+    for _ in 0..CONNECTIONS {
+        let connection = TcpStream::connect(address).context("connect")?;
+        run.held.push(connection.into());
+    }
+    let holder = Holder {
+        kind: "tcp".to_owned(),
+        target: Some(address.to_string()),
+        count: CONNECTIONS as u64,
+    };
+    fail_and_go(run, "quick_exit_sockets", Some(holder))
+}
+
+fn fail_and_go(run: &mut Run, name: &str, holder: Option<Holder>) -> Result<Facts> {
     run.fill_to(run.soft, fds::openat)?;
     run.gate()?;
-    tell(
-        "quick_exit",
-        run.facts("openat", 1, Some(libc::EMFILE))?,
-        true,
-        None,
-    )?;
+    let mut facts = run.facts("openat", 1, Some(libc::EMFILE))?;
+    facts.holder = holder;
+    tell(name, facts, true, None)?;
     let failed = must_fail("openat", fds::openat(), libc::EMFILE);
     process::exit_now(i32::from(failed.is_err()))
 }

@@ -260,6 +260,22 @@ pub(crate) fn readable(fd: BorrowedFd, milliseconds: i32) -> io::Result<bool> {
     Ok(check(unsafe { libc::poll(&raw mut wanted, 1, milliseconds) })? > 0)
 }
 
+/// The same with several: which of them have something.
+pub(crate) fn poll(fds: &[BorrowedFd], milliseconds: i32) -> io::Result<Vec<bool>> {
+    let mut wanted: Vec<_> = fds
+        .iter()
+        .map(|fd| libc::pollfd {
+            fd: fd.as_raw_fd(),
+            events: libc::POLLIN,
+            revents: 0,
+        })
+        .collect();
+    let count = libc::nfds_t::try_from(wanted.len()).map_err(io::Error::other)?;
+    // SAFETY: there are as many entries as the count says.
+    check(unsafe { libc::poll(wanted.as_mut_ptr(), count, milliseconds) })?;
+    Ok(wanted.iter().map(|one| one.revents != 0).collect())
+}
+
 /// Has the calling process killed when the one that forked it ends.
 pub(crate) fn die_with_parent() -> io::Result<()> {
     // SAFETY: no memory is involved.

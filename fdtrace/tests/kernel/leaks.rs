@@ -1,0 +1,66 @@
+//! `fdtrace leaks --fail -- COMMAND`: what a command leaves open decides.
+
+use libtest_mimic::Trial;
+use serde_json::Value;
+
+use super::{Setting, ensure, tracer, trial};
+
+pub(crate) fn trials(setting: &Setting) -> Vec<Trial> {
+    let test = |name: &str, test: fn(&Setting) -> Result<(), String>| {
+        let setting = setting.clone();
+        trial(format!("leaks::{name}"), move || test(&setting))
+    };
+    if setting.sees_inside_calls() {
+        vec![
+            test("of_a_command_that_leaves_three", leaves_three),
+            test("of_a_command_that_closes_all", closes_all),
+        ]
+    } else {
+        vec![test("of_a_command_too_quick_to_judge", too_quick)]
+    }
+}
+
+/// The exit status, fds in each row, and what stderr said.
+fn judged(setting: &Setting, script: &str) -> Result<(Option<i32>, Vec<u64>, String), String> {
+    let mut command = tracer::command();
+    command.args(["leaks", "--json", "--fail", "--backend", &setting.backend]);
+    command.args(["--", "sh", "-c", script]);
+    let output = command
+        .output()
+        .map_err(|error| format!("fdtrace: {error}"))?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let rows = text.lines().map(serde_json::from_str::<Value>);
+    let rows = rows.collect::<Result<Vec<_>, _>>();
+    let rows = rows.map_err(|error| format!("{error}: {text}"))?;
+    let rows = rows.iter().filter(|row| row["type"] == "outstanding");
+    let counts = rows.filter_map(|row| row["count"].as_u64()).collect();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    Ok((output.status.code(), counts, said))
+}
+
+fn leaves_three(setting: &Setting) -> Result<(), String> {
+    let script = "exec 3</dev/null 4</dev/zero 5</dev/zero; exec 6</dev/null 6<&-";
+    let judged = judged(setting, script)?;
+    let (status, mut counts, said) = judged;
+    counts.sort_unstable();
+    ensure(status == Some(1) && counts == [1, 2], || {
+        format!("{status:?} {counts:?} {said}")
+    })
+}
+
+fn closes_all(setting: &Setting) -> Result<(), String> {
+    let script = "exec 3</dev/null 4</dev/zero; exec 3<&- 4<&-";
+    let (status, counts, said) = judged(setting, script)?;
+    ensure(status == Some(0) && counts.is_empty(), || {
+        format!("{status:?} {counts:?} {said}")
+    })
+}
+
+/// Nothing is known of it, and that is no success.
+fn too_quick(setting: &Setting) -> Result<(), String> {
+    let (status, counts, said) = judged(setting, "exec 3</dev/null")?;
+    let is_refused = status == Some(2) && said.contains("between two looks");
+    ensure(is_refused && counts.is_empty(), || {
+        format!("{status:?} {counts:?} {said}")
+    })
+}
