@@ -4,6 +4,9 @@ use crate::change::OpenRecord;
 
 /// Bytes kept of a unix socket's path.
 pub const UNIX_KEPT: usize = 64;
+/// `flags` of a [`HeldRecord`]'s slot: every open slot is told; without it, only sockets are, for whoever has
+/// followed the others.
+pub const WHOLE: u32 = 32;
 /// Slots of a table that are told.
 pub const HELD_MAX: u32 = 4_096;
 

@@ -97,7 +97,7 @@ pub(crate) fn raise(failure: Failure, registers: Address) {
     }
     if is_told {
         if failures == 1 {
-            held::tell(key.files);
+            held::tell(key.files, key.hook);
         }
         tell(&key, failures, registers);
     }

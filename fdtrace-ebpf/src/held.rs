@@ -3,17 +3,23 @@
 
 use aya_ebpf::helpers::{bpf_get_current_pid_tgid, generated::bpf_ktime_get_boot_ns};
 use fdtrace_common::{
-    held::{HELD_MAX, HeldRecord, UNIX_KEPT},
+    alarm::HOOK_SYS_EXIT,
+    held::{HELD_MAX, HeldRecord, UNIX_KEPT, WHOLE},
     record::RECORD_HELD,
 };
 
 use crate::{
-    HAS_LOOP, identity,
+    HAS_LOOP, control, identity,
     kernel::{self, Address, Table, member, offset, read},
     repeat::{Turn, repeat},
     ring,
 };
 
+/// The tick that a session begins with.
+const FIRST_TICK: u64 = 1;
+/// `st_mode`'s type bits, and a socket's.
+const S_IFMT: u16 = 0o170_000;
+const S_IFSOCK: u16 = 0o140_000;
 /// `AF_UNIX` and `AF_INET6`.
 const AF_UNIX: u16 = 1;
 const AF_INET6: u16 = 10;
@@ -22,15 +28,20 @@ const AF_INET6: u16 = 10;
 /// program holds its code once. Kernels without `bpf_loop` would have to walk all of it in the verifier:
 /// there, nothing is told.
 #[inline(never)]
-pub(crate) fn tell(files: Address) {
+pub(crate) fn tell(files: Address, hook: u32) {
     if !HAS_LOOP {
         return;
     }
+    // Where every change is followed only the ends of sockets are missing, and a program that takes its
+    // time keeps itself from others' calls where kernels preempt it. In the first moments nothing has been
+    // followed yet.
+    let is_whole = hook == HOOK_SYS_EXIT || control::tick() <= FIRST_TICK;
     let table = Table::of(files);
     let slots = table.max_fds();
     let mut walk = Walk {
         files,
         pointers: table.pointers(),
+        flags: if is_whole { WHOLE } else { 0 },
     };
     let times = if slots > HELD_MAX { HELD_MAX } else { slots };
     repeat::<1, _>(times, &mut walk);
@@ -40,6 +51,7 @@ pub(crate) fn tell(files: Address) {
 struct Walk {
     files: Address,
     pointers: Address,
+    flags: u32,
 }
 
 impl Turn for Walk {
@@ -48,6 +60,12 @@ impl Turn for Walk {
         let file: Address = read(self.pointers + u64::from(fd) * 8);
         if file == 0 {
             return;
+        }
+        if self.flags != WHOLE {
+            let inode: Address = member(file, &offset::FILE_INODE);
+            if member::<u16>(inode, &offset::INODE_MODE) & S_IFMT != S_IFSOCK {
+                return;
+            }
         }
         let Some(mut entry) = ring::reserve::<HeldRecord>() else {
             return;
@@ -67,7 +85,7 @@ impl Turn for Walk {
             (&raw mut (*slot).tid).write(thread as u32);
             (&raw mut (*slot).uid).write(0);
             (&raw mut (*slot).call).write(0);
-            (&raw mut (*slot).flags).write(0);
+            (&raw mut (*slot).flags).write(self.flags);
             identity::fill(slot, file);
             fill_ends(record, file, (&raw const (*slot).family).read());
         }

@@ -5,7 +5,7 @@ use super::{
     holders::{Holder, holders},
     verdict::{Evidence, Verdict},
 };
-use crate::model::{Model, held::HeldTable, tables::slot::Slot};
+use crate::model::{Model, tables::slot::Slot};
 
 /// What is known of a table when it has run out, or nearly.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -64,9 +64,9 @@ impl Diagnosis {
             user.is_some_and(|user| (user.files, user.tgid) == (patient.files, patient.tgid));
         let known = model.tables.table(patient.files).filter(|_| is_user);
         let held = model.held.of(patient.files, patient.tid);
-        let told = held.map(|held| held.applied_to(known, model.tables.looked_ns()));
+        let told = held.and_then(|held| held.applied_to(known, model.tables.looked_ns()));
         let table = told.as_ref().or(known)?;
-        let ends = held.map(HeldTable::ends).unwrap_or_default();
+        let ends = held.map(|held| held.ends(table)).unwrap_or_default();
         let trend = model.trends.of(patient.files, table.generation);
         let first = trend.and_then(|trend| trend.stretches().first());
         let since_ns = match table.made_ns {

@@ -3,7 +3,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use fdtrace_common::held::{HELD_MAX, HeldRecord};
+use fdtrace_common::held::{HELD_MAX, HeldRecord, WHOLE};
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::{
@@ -34,6 +34,8 @@ pub struct Held {
 #[derive(Debug, Default)]
 pub struct HeldTable {
     time_ns: u64,
+    /// All its slots were told, and not only its sockets.
+    is_whole: bool,
     slots: Vec<(u32, Slot)>,
     sockets: Vec<(u32, Kind, HeldRecord)>,
 }
@@ -57,6 +59,7 @@ impl Held {
         let mut slot = Slot::new(&record.slot, names);
         slot.since_ns = 0;
         table.time_ns = record.slot.time_ns;
+        table.is_whole = record.slot.flags & WHOLE != 0;
         table.slots.push((record.slot.fd, slot));
         if record.slot.family != 0 {
             table.sockets.push((record.slot.fd, slot.kind, *record));
@@ -101,9 +104,12 @@ impl HeldTable {
     }
 
     /// The table as it was, from what was known of it: what has come since the last look, at `looked_ns`,
-    /// is as old as that at most.
+    /// is as old as that at most. `None` where only sockets were told, for whoever knows the rest.
     #[must_use]
-    pub fn applied_to(&self, known: Option<&Table>, looked_ns: u64) -> Table {
+    pub fn applied_to(&self, known: Option<&Table>, looked_ns: u64) -> Option<Table> {
+        if !self.is_whole {
+            return None;
+        }
         let mut table = known.cloned().unwrap_or_default();
         // It is looked at and forgotten, and counts as no user of its names.
         let uncounted = &mut Names::default();
@@ -127,19 +133,25 @@ impl HeldTable {
             // Only numbers that no table has are refused.
             let _ = table.put(*fd, slot, 0, uncounted);
         }
-        table
+        Some(table)
     }
 
     /// Where its sockets lead to: to the other end where they have connected to it, else to the port that
     /// they came in by or wait on, or a unix socket's path.
     #[must_use]
-    pub fn ends(&self) -> Ends {
+    pub fn ends(&self, table: &Table) -> Ends {
         let listens = |(_, kind, record): &&(u32, Kind, HeldRecord)| {
             *kind == Kind::Tcp && record.remote_port == 0 && record.local_port != 0
         };
         let listening = self.sockets.iter().filter(listens);
         let ports: FxHashSet<u16> = listening.map(|(_, _, record)| record.local_port).collect();
-        let ends = self.sockets.iter().filter_map(|(fd, _, record)| {
+        let is_there = |(fd, _, record): &&(u32, Kind, HeldRecord)| {
+            table
+                .get(*fd)
+                .is_some_and(|slot| slot.file == record.slot.file)
+        };
+        let sockets = self.sockets.iter().filter(is_there);
+        let ends = sockets.filter_map(|(fd, _, record)| {
             let end = match u32::from(record.slot.family) {
                 AF_INET | AF_INET6 => internet_end(record, &ports)?,
                 AF_UNIX => unix_end(record)?,

@@ -18,6 +18,7 @@ fn held(fd: u32, file: u64) -> HeldRecord {
     record.slot.files = 1;
     record.slot.file = file;
     record.slot.tid = 9;
+    record.slot.flags = WHOLE;
     record.slot.time_ns = 50;
     record.slot.mode = 0o100_644;
     record.slot.name[..3].copy_from_slice(b"log");
@@ -54,7 +55,8 @@ fn ends(records: &[HeldRecord]) -> Vec<(u32, String)> {
     for record in records {
         all.take(record, &mut names);
     }
-    let ends = all.of(1, 9).unwrap().ends();
+    let held = all.of(1, 9).unwrap();
+    let ends = held.ends(&held.applied_to(None, 0).unwrap());
     let mut ends: Vec<_> = ends
         .into_iter()
         .map(|(fd, end)| (fd, String::from_utf8_lossy(&end).into_owned()))
@@ -115,14 +117,18 @@ fn the_kernels_table_replaces_what_was_known_and_keeps_its_ages() {
     let (mut all, mut names) = (Held::default(), Names::default());
     all.take(&held(0, 10), &mut names);
     all.take(&held(2, 13), &mut names);
-    let table = all.of(1, 9).unwrap().applied_to(tables.table(1), 40);
+    let table = all
+        .of(1, 9)
+        .unwrap()
+        .applied_to(tables.table(1), 40)
+        .unwrap();
     let slots: Vec<_> = table
         .slots()
         .map(|(fd, slot)| (fd, slot.file, slot.since_ns))
         .collect();
     // What lies beyond the part that is told stays as it was known.
     assert_eq!(slots, [(0, 10, 7), (2, 13, 40), (5_000, 12, 7)]);
-    let unseen = all.of(1, 9).unwrap().applied_to(None, 40);
+    let unseen = all.of(1, 9).unwrap().applied_to(None, 40).unwrap();
     assert!(unseen.slots().all(|(_, slot)| slot.since_ns == 0));
 }
 
@@ -160,4 +166,25 @@ fn the_newest_are_kept_and_no_more_than_there_is_room_for() {
     assert_eq!(all.of(1, 1_039).unwrap().slots.len(), HELD_MAX as usize);
     all.forget_before(u64::MAX, &mut names);
     assert_eq!((all.slots, names.len()), (0, 0));
+}
+
+#[test]
+fn sockets_alone_add_their_ends_to_what_is_known_and_nothing_else() {
+    let (mut all, mut names) = (Held::default(), Names::default());
+    let remote = ([10, 0, 0, 3], 5432);
+    for mut record in [tcp(1, 50_001, Some(remote)), tcp(2, 50_002, Some(remote))] {
+        record.slot.flags = 0;
+        all.take(&record, &mut names);
+    }
+    let held = all.of(1, 9).unwrap();
+    assert!(held.applied_to(None, 40).is_none());
+    // The second one has been closed meanwhile.
+    let mut table = Table::default();
+    let slot = Slot {
+        file: 101,
+        ..Slot::default()
+    };
+    assert!(table.put(1, slot, 0, &mut names).is_ok());
+    let ends: Vec<_> = held.ends(&table).into_iter().collect();
+    assert_eq!(ends, [(1, b"10.0.0.3:5432".to_vec())]);
 }
