@@ -233,7 +233,8 @@ impl Follow {
         const AT_LEAST: u32 = 2;
         const AT_MOST: u32 = 8;
         let looks = self.settling.map_or(1, |looks| looks + 1);
-        let outcome = self.pass(Purpose::Settle, handler)?;
+        // At its own limit there may be no fd for it now; the next look comes.
+        let outcome = self.try_pass(Purpose::Settle, handler)?;
         let is_clean = outcome.is_some_and(|outcome| outcome.suspects == 0);
         if looks >= AT_MOST || is_clean && looks >= AT_LEAST {
             (self.settling, self.next_pass) = (None, None);

@@ -21,28 +21,26 @@ impl Loaded {
     pub(super) fn attach_hooks(&mut self, backend: Backend) -> Result<Coverage> {
         let mut coverage = Coverage::default();
         for hook in HOOKS {
-            let follows_tables = self.tables && hook.follows_tables();
-            if self.alarms || follows_tables {
-                self.attach_hook(backend, hook, follows_tables, &mut coverage)?;
+            if self.alarms || self.tables && hook.follows_tables() {
+                self.attach_hook(backend, hook, &mut coverage)?;
             }
         }
         if self.tables {
             for hook in TABLE_HOOKS {
-                self.attach_hook(backend, hook, true, &mut coverage)?;
+                self.attach_hook(backend, hook, &mut coverage)?;
             }
         }
         Ok(coverage)
     }
 
-    /// Attaches one hook, or takes down why not. With `needs_all` no call of it may be missed.
+    /// Attaches one hook, or takes down why not.
     fn attach_hook(
         &mut self,
         backend: Backend,
         hook: &Hook,
-        needs_all: bool,
         coverage: &mut Coverage,
     ) -> Result<()> {
-        match self.attach_somewhere(backend, hook, needs_all, coverage) {
+        match self.attach_somewhere(backend, hook, coverage) {
             Ok(true) => Ok(()),
             Ok(false) => coverage.lacks(hook),
             Err(error) if hook.role == Role::Required => Err(error),
@@ -59,7 +57,6 @@ impl Loaded {
         &mut self,
         backend: Backend,
         hook: &Hook,
-        needs_all: bool,
         coverage: &mut Coverage,
     ) -> Result<bool> {
         let mut places = hook.places.iter();
@@ -77,7 +74,7 @@ impl Loaded {
         let start = Instant::now();
         let mut how = backend;
         // A program on a trampoline that loses its CPU keeps others there from being told of.
-        if backend == Backend::Fentry && needs_all && !place.is_locked && self.preempts {
+        if backend == Backend::Fentry && !place.is_locked && self.preempts {
             match self.attach_probes(place) {
                 Ok(()) => how = Backend::Kprobe,
                 Err(error) => {
