@@ -18,7 +18,8 @@ There, `fdtrace` watches everything, and a service begins to leak: leaky-service
 
 const AFTER: &str = "
 A report says which call failed and which limit it ran into; the first one also what fills the
-table, leak or load, and what to type. Nothing of it is run. REPEATS says for how many further failures of the same kind it stands, so that no storm floods the terminal.
+table, leak or load, and what to type. Nothing of it is run. REPEATS says for how many further
+failures of the same kind it stands, so that no storm floods the terminal.
 `cargo xtask run` does on this machine, as root, what `fdtrace` has done in the guest.
 ";
 
