@@ -123,11 +123,16 @@ fn replayed(setting: &Setting) -> Result<(), String> {
     let pid = holding.pid.to_string();
     let trace = replay(&file.0, &["trace", "--json", "--pid", &pid, "--op", "open"])?;
     let events = objects(&trace)?;
-    let opened = events.iter().filter(|event| event["op"] == "open");
-    let opened: Vec<_> = opened.filter_map(|event| event["fd"].as_u64()).collect();
+    let (opened, others): (Vec<_>, Vec<_>) = events.iter().partition(|event| event["op"] == "open");
+    let opened: Vec<_> = opened
+        .iter()
+        .filter_map(|event| event["fd"].as_u64())
+        .collect();
+    // Stacks of a table that fills up that fast are not all taken.
+    let is_known = |other: &&Value| other["type"] == "summary" || other["place"] == "stacks";
     ensure(
-        (3..3 + 300).all(|fd| opened.contains(&fd)) && events.len() == opened.len() + 1,
-        || format!("{} opened: {opened:?}", opened.len()),
+        (3..3 + 300).all(|fd| opened.contains(&fd)) && others.iter().all(is_known),
+        || format!("{} opened: {opened:?}; {others:#?}", opened.len()),
     )?;
 
     for arguments in [&["--json"][..], &["trace", "--json"], &["audit", "--json"]] {
