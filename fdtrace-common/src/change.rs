@@ -12,8 +12,12 @@ pub const CHUNK: usize = 64;
 pub const WORDS: usize = 64;
 /// Slots of a copied table that the kernel programs read. Larger ones are read by the iterator.
 pub const COPY_MAX: u32 = 65_536;
-/// Slots of an executing process's table that the kernel programs read.
+/// The same where the verifier walks every turn of their loops: each takes it some 200 instructions.
+pub const COPY_MAX_UNROLLED: u32 = 16_384;
+/// Slots of an executing process's table that the kernel programs read; larger ones as above.
 pub const EXEC_MAX: u32 = 1 << 20;
+/// See [`COPY_MAX_UNROLLED`].
+pub const EXEC_MAX_UNROLLED: u32 = 65_536;
 
 /// [`OpenRecord::replaced`]: whatever file was there, by a record that comes when the table's lock is free
 /// again: the new file may have been closed by then.
@@ -26,7 +30,8 @@ pub const IN_SCOPE: u32 = 1;
 pub const MAYBE_TOLD: u32 = 2;
 /// `flags` of an [`OpenRecord`] in a snapshot of the model: the file came with the table.
 pub const INHERITED: u32 = 16;
-/// `flags` of a [`CopyRecord`]: the table is larger than [`COPY_MAX`], its slots have to be read.
+/// `flags` of a [`CopyRecord`] or [`BitsRecord`]: the table is larger than the programs read, its slots have to be
+/// read by the iterator.
 pub const UNREAD: u32 = 4;
 /// `flags` of a [`ThreadRecord`]: it was the last thread of its process.
 pub const LAST_THREAD: u32 = 8;
@@ -207,7 +212,7 @@ pub struct BitsRecord {
     pub tid: u32,
     /// Its user, where single changes are shown; else 0.
     pub uid: u32,
-    /// [`IN_SCOPE`].
+    /// [`IN_SCOPE`], [`UNREAD`].
     pub flags: u32,
     /// How many words of `bits` belong to the table.
     pub words: u32,

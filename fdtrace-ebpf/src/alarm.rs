@@ -10,12 +10,12 @@ use aya_ebpf::{
         },
     },
     macros::map,
-    maps::{LruHashMap, PerCpuHashMap},
+    maps::{LruHashMap, PerCpuArray, PerCpuHashMap},
 };
 use aya_log_ebpf::debug;
 use fdtrace_common::{
     alarm::{AlarmRecord, HOOK_ALLOC_FD, HOOK_OWN_LIMIT, HOOK_SYS_EXIT, StormCell, StormKey},
-    control::COUNTER_STORMS_FULL,
+    control::{COUNTER_RING_FULL, COUNTER_STORMS_FULL},
     record::RECORD_ALARM,
 };
 
@@ -34,6 +34,13 @@ static STORMS: PerCpuHashMap<StormKey, StormCell> = PerCpuHashMap::with_max_entr
 /// Threads in a call of which an alarm has already told why it fails.
 #[map]
 static TOLD: LruHashMap<u64, u8> = LruHashMap::with_max_entries(1_024, 0);
+
+/// Where a record is put together.
+///
+/// One for each CPU is enough: a program that could lose its CPU sits on a kprobe, and keeps it
+/// (`fdtrace::probe::preemption`); census has a single one, of which the kernel keeps a second run off.
+#[map]
+static ALARM_ROOM: PerCpuArray<AlarmRecord> = PerCpuArray::with_max_entries(1, 0);
 
 /// What a hook knows about a failure.
 #[derive(Clone, Copy)]
@@ -95,11 +102,13 @@ pub(crate) fn raise(failure: Failure, registers: Address) {
     if is_repeatable && !call::has_own_limit(call) {
         repeats::begin(&key);
     }
-    if is_told {
-        if failures == 1 {
-            held::tell(key.files, key.hook);
+    if is_told && let Some(record) = ALARM_ROOM.get_ptr_mut(0) {
+        // SAFETY: this CPU's own record.
+        unsafe {
+            (&raw mut (*record).key).write(key);
+            (&raw mut (*record).failures).write(failures);
         }
-        tell(&key, failures, registers);
+        tell(record, registers);
     }
 }
 
@@ -144,9 +153,22 @@ fn count(key: &StormKey) -> Option<(u64, bool)> {
     None
 }
 
-/// Writes the record. A function of its own, so that each program holds its code once.
+/// Writes the rest of a record and hands it over. A function of its own, so that each program holds its code
+/// once.
+///
+/// What kind of failure it is comes with the record: of memory no verifier knows anything, while of values it
+/// remembers each of the dozens of ways that lead here, and would walk all this once for each. That it is in no
+/// ring yet has the same reason: while a program holds room in one, verifiers up to 6.1 take no two states for
+/// the same (`refsafe` in kernel/bpf/verifier.c).
 #[inline(never)]
-fn tell(key: &StormKey, failures: u64, registers: Address) {
+fn tell(record: *mut AlarmRecord, registers: Address) {
+    // SAFETY: as in `raise`, which has written both.
+    let (key, failures) = unsafe {
+        (
+            (&raw const (*record).key).read_volatile(),
+            (&raw const (*record).failures).read_volatile(),
+        )
+    };
     debug!(
         &(),
         "hook {} errno {} call {} process {} failure {}",
@@ -156,26 +178,22 @@ fn tell(key: &StormKey, failures: u64, registers: Address) {
         key.tgid,
         failures
     );
-    let Some(mut entry) = ring::reserve::<AlarmRecord>() else {
-        return;
-    };
+    if failures == 1 {
+        held::tell(key.files, key.hook);
+    }
     let task = kernel::current_task();
     let signal: Address = member(task, &offset::TASK_SIGNAL);
     let call = Call {
         code: key.call,
         registers,
     };
-    let record = entry.as_mut_ptr();
-    // SAFETY: `record` points to a whole reserved record; each member is written once, without a
-    // reference to what is not yet initialised.
+    // SAFETY: as in `raise`; each of the other members is written once.
     unsafe {
         // The components serve as room for counting before they are filled.
         let scratch = (&raw mut (*record).exe).cast::<[u64; 64]>();
         (&raw mut (*record).kind).write(RECORD_ALARM);
         (&raw mut (*record).padding).write(0);
         (&raw mut (*record).time_ns).write(bpf_ktime_get_boot_ns());
-        (&raw mut (*record).key).write(*key);
-        (&raw mut (*record).failures).write(failures);
         (&raw mut (*record).cgroup_id).write(bpf_get_current_cgroup_id());
         (&raw mut (*record).soft).write(member(signal, &offset::SIGNAL_NOFILE_SOFT));
         (&raw mut (*record).hard).write(member(signal, &offset::SIGNAL_NOFILE_HARD));
@@ -193,5 +211,9 @@ fn tell(key: &StormKey, failures: u64, registers: Address) {
         let truncated = paths::cgroup(task, &raw mut (*record).cgroup);
         (&raw mut (*record).cgroup_truncated).write(truncated);
     }
-    ring::submit_now(entry);
+    // SAFETY: the whole record has been written.
+    let is_told = unsafe { ring::output(record.cast(), size_of::<AlarmRecord>() as u64, true) };
+    if !is_told {
+        control::count(COUNTER_RING_FULL);
+    }
 }

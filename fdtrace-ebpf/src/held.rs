@@ -24,10 +24,9 @@ const S_IFSOCK: u16 = 0o140_000;
 const AF_UNIX: u16 = 1;
 const AF_INET6: u16 = 10;
 
-/// Tells every open slot of a table, up to [`HELD_MAX`] of them. A function of its own, so that each
-/// program holds its code once. Kernels without `bpf_loop` would have to walk all of it in the verifier:
+/// Tells every open slot of a table, up to [`HELD_MAX`] of them. Kernels without `bpf_loop` would have to walk all of it in the verifier:
 /// there, nothing is told.
-#[inline(never)]
+#[inline(always)]
 pub(crate) fn tell(files: Address, hook: u32) {
     if !HAS_LOOP {
         return;
@@ -37,14 +36,12 @@ pub(crate) fn tell(files: Address, hook: u32) {
     // followed yet.
     let is_whole = hook == HOOK_SYS_EXIT || control::tick() <= FIRST_TICK;
     let table = Table::of(files);
-    let slots = table.max_fds();
     let mut walk = Walk {
         files,
         pointers: table.pointers(),
         flags: if is_whole { WHOLE } else { 0 },
     };
-    let times = if slots > HELD_MAX { HELD_MAX } else { slots };
-    repeat::<1, _>(times, &mut walk);
+    repeat::<HELD_MAX, _>(table.max_fds(), &mut walk);
 }
 
 /// Goes from slot to slot.
@@ -56,8 +53,8 @@ struct Walk {
 
 impl Turn for Walk {
     #[inline(always)]
-    fn turn(&mut self, fd: u32) {
-        let file: Address = read(self.pointers + u64::from(fd) * 8);
+    fn turn(&mut self, fd: u64) {
+        let file: Address = read(self.pointers + fd * 8);
         if file == 0 {
             return;
         }
@@ -76,7 +73,7 @@ impl Turn for Walk {
         unsafe {
             let slot = &raw mut (*record).slot;
             (&raw mut (*slot).kind).write(RECORD_HELD);
-            (&raw mut (*slot).fd).write(fd);
+            (&raw mut (*slot).fd).write(fd as u32);
             (&raw mut (*slot).time_ns).write(bpf_ktime_get_boot_ns());
             (&raw mut (*slot).files).write(self.files);
             (&raw mut (*slot).file).write(file);

@@ -319,8 +319,8 @@ struct Used {
 
 impl Turn for Used {
     #[inline(always)]
-    fn turn(&mut self, index: u32) {
-        self.count += read::<u64>(self.bits + u64::from(index) * 8).count_ones();
+    fn turn(&mut self, index: u64) {
+        self.count += read::<u64>(self.bits + index * 8).count_ones();
     }
 }
 
@@ -333,8 +333,8 @@ struct Open {
 
 impl Turn for Open {
     #[inline(always)]
-    fn turn(&mut self, index: u32) {
-        let from = self.pointers + u64::from(index) * u64::from(POINTERS_SIZE);
+    fn turn(&mut self, index: u64) {
+        let from = self.pointers + index * u64::from(POINTERS_SIZE);
         // SAFETY: `scratch` is that large.
         unsafe { bpf_probe_read_kernel(self.scratch.cast(), POINTERS_SIZE, from as *const _) };
         for slot in 0..64 {

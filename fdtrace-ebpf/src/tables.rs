@@ -11,8 +11,7 @@ use aya_ebpf::{
 };
 use fdtrace_common::{
     change::{
-        BitsRecord, CHUNK, COPY_MAX, CopyRecord, EXEC_MAX, LAST_THREAD, SlotsRecord, ThreadRecord,
-        UNREAD, WORDS,
+        self, BitsRecord, CHUNK, CopyRecord, LAST_THREAD, SlotsRecord, ThreadRecord, UNREAD, WORDS,
     },
     record::{
         RECORD_BOUND, RECORD_COPIED, RECORD_COPIED_SLOTS, RECORD_EXECUTED, RECORD_EXITED,
@@ -21,6 +20,7 @@ use fdtrace_common::{
 };
 
 use crate::{
+    HAS_LOOP,
     actor::Actor,
     call, kernel,
     kernel::{Address, Table, member, offset, read},
@@ -28,6 +28,18 @@ use crate::{
     ring, scope,
 };
 
+/// Slots of a copied table that are told.
+const COPY_MAX: u32 = if HAS_LOOP {
+    change::COPY_MAX
+} else {
+    change::COPY_MAX_UNROLLED
+};
+/// Slots of an executing process's table that are told.
+const EXEC_MAX: u32 = if HAS_LOOP {
+    change::EXEC_MAX
+} else {
+    change::EXEC_MAX_UNROLLED
+};
 /// Bytes of the slots in one record.
 const CHUNK_BYTES: u32 = (CHUNK * 8) as u32;
 /// Records that a copied table takes at most.
@@ -36,7 +48,7 @@ const CHUNKS: u32 = COPY_MAX / CHUNK as u32;
 const BITS_BYTES: u32 = (WORDS * 8) as u32;
 /// Slots that they stand for.
 const BITS: u32 = (WORDS * 64) as u32;
-/// Records that an executing process's table takes at most.
+/// Records that such a table takes at most.
 const BIT_RECORDS: u32 = EXEC_MAX / BITS;
 
 /// The end of `dup_fd`: `files` is a copy of the current thread's table that nobody else can reach
@@ -105,8 +117,8 @@ struct Slots {
 
 impl Turn for Slots {
     #[inline(always)]
-    fn turn(&mut self, index: u32) {
-        if read::<u64>(self.bits + u64::from(index) * 8) == 0 {
+    fn turn(&mut self, index: u64) {
+        if read::<u64>(self.bits + index * 8) == 0 {
             return;
         }
         let Some(mut entry) = ring::reserve::<SlotsRecord>() else {
@@ -117,9 +129,9 @@ impl Turn for Slots {
         // by the helper, which writes zeroes where it fails.
         unsafe {
             (&raw mut (*record).kind).write(RECORD_COPIED_SLOTS);
-            (&raw mut (*record).first).write(index * CHUNK as u32);
+            (&raw mut (*record).first).write(index as u32 * CHUNK as u32);
             (&raw mut (*record).files).write(self.files);
-            let from = self.pointers + u64::from(index) * u64::from(CHUNK_BYTES);
+            let from = self.pointers + index * u64::from(CHUNK_BYTES);
             kernel::copy((&raw mut (*record).slots).cast(), CHUNK_BYTES, from);
         }
         ring::submit(entry);
@@ -154,14 +166,18 @@ fn tell_bits(task: Address) -> i32 {
     let files: Address = member(task, &offset::TASK_FILES);
     let fdt: Address = member(files, &offset::FILES_FDT);
     let words = member::<u32>(fdt, &offset::FDT_MAX_FDS) / 64;
+    let records = words.div_ceil(WORDS as u32);
+    // Not in the loop: the verifier would walk all of it once for each outcome of the filters.
+    let mut actor = Actor::of_exec();
+    // No branch, for the same reason: the sign of a difference.
+    actor.flags |= (BIT_RECORDS.wrapping_sub(records) >> 31) * UNREAD;
     let mut work = Executed {
         files,
         words,
         bits: member(fdt, &offset::FDT_OPEN_FDS),
-        // Not in the loop: the verifier would walk all of it once for each outcome of the filters.
-        actor: Actor::of_exec(),
+        actor,
     };
-    repeat::<BIT_RECORDS, _>(words.div_ceil(WORDS as u32), &mut work);
+    repeat::<BIT_RECORDS, _>(records, &mut work);
     0
 }
 
@@ -175,8 +191,8 @@ struct Executed {
 
 impl Turn for Executed {
     #[inline(always)]
-    fn turn(&mut self, index: u32) {
-        let first = index * WORDS as u32;
+    fn turn(&mut self, index: u64) {
+        let first = index as u32 * WORDS as u32;
         let left = self.words - first;
         let here = if left < WORDS as u32 {
             left

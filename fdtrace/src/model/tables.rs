@@ -464,6 +464,7 @@ impl Tables {
         self.rebind_executed(record, sink);
         let table = Self::table_mut(&mut self.by_address, &mut self.generations, record.files);
         table.touched_in = pass;
+        table.is_unread |= record.flags & UNREAD != 0;
         let owed = table.forgive();
         let mut closed: Vec<(u32, Slot)> = Vec::new();
         let firsts = (record.first..).step_by(PAGE as usize);

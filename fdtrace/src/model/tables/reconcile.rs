@@ -277,6 +277,7 @@ impl Tables {
         let pass = self.pass;
         let mut extra = Vec::new();
         for (files, table) in &mut self.by_address {
+            let was_unread = table.is_unread;
             table.is_unread &= table.seen_in != pass;
             // Of a table that has ended since the last look, that is told with its end.
             let has_ended =
@@ -286,19 +287,24 @@ impl Tables {
             }
             for (first, page) in table.pages() {
                 let unseen = page.live & !page.seen(pass) & !page.touched(pass);
-                extra.extend(bits(unseen).map(|fd| (*files, first + fd)));
+                extra.extend(bits(unseen).map(|fd| (*files, first + fd, was_unread)));
             }
         }
-        for (files, fd) in extra {
+        for (files, fd, was_unread) in extra {
             let table = self.by_address.get_mut(&files);
             let known = table.and_then(|table| table.get(fd));
-            if !ending.is_slot_repaired(files, fd, known, None) {
+            // What exec has closed in a table too large for its records was never told.
+            if !was_unread && !ending.is_slot_repaired(files, fd, known, None) {
                 continue;
             }
             let table = self.by_address.get_mut(&files);
             if let Some(slot) = table.and_then(|table| table.take(fd, pass, &mut self.names)) {
                 if ending.is_told() {
-                    let op = ending.op(Op::Close, Op::Lost);
+                    let op = if was_unread {
+                        Op::CloseExec
+                    } else {
+                        ending.op(Op::Close, Op::Lost)
+                    };
                     self.tell(sink, op, self.user_of(files), files, fd, slot);
                 }
                 self.names.give_back(slot.name);
