@@ -100,8 +100,7 @@ const LIMIT: u64 = 200;
 /// What leaks, loses one in this time.
 const LEAK_EVERY: Duration = Duration::from_millis(50);
 
-/// A beat to work by. Where one is missed, the work is made up for, so that the rate is the same on slow
-/// machines.
+/// A beat to work by. One that is missed is not made up for: a machine that stalls would make a burst of it.
 struct Pace {
     next: Instant,
     every: Duration,
@@ -116,8 +115,9 @@ impl Pace {
     }
 
     fn wait(&mut self) {
-        thread::sleep(self.next.saturating_duration_since(Instant::now()));
-        self.next += self.every;
+        let now = Instant::now();
+        thread::sleep(self.next.saturating_duration_since(now));
+        self.next = self.next.max(now) + self.every;
     }
 }
 

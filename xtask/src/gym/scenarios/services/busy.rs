@@ -25,9 +25,12 @@ use crate::{
 /// How long they work, unless told otherwise.
 const SECONDS: u64 = 9;
 
-/// What is open of the kind that a service is about, oldest first, and what became of those that were not.
+/// What is open of the kind that a service is about, oldest first, each with the turn that it came in, and what became of those that were not.
 struct Work {
-    open: VecDeque<(Instant, OwnedFd)>,
+    open: VecDeque<(u64, OwnedFd)>,
+    /// One for each request, whether there was room for it or not: what takes time takes turns, so that slow
+    /// machines have as much open.
+    turn: u64,
     /// At the first failure.
     facts: Option<Facts>,
     failures: u64,
@@ -41,6 +44,7 @@ impl Work {
         let seconds = run.options.seconds.unwrap_or(SECONDS);
         Self {
             open: VecDeque::new(),
+            turn: 0,
             facts: None,
             failures: 0,
             until: Instant::now() + Duration::from_secs(seconds),
@@ -57,10 +61,17 @@ impl Work {
         Instant::now() < self.until
     }
 
+    /// Is the oldest this many turns old?
+    fn is_over(&self, turns: u64) -> bool {
+        let oldest = self.open.front();
+        oldest.is_some_and(|(since, _)| self.turn - since >= turns)
+    }
+
     /// Takes in one more, or notes that there was no room: false.
     fn take(&mut self, run: &Run, opened: io::Result<OwnedFd>) -> Result<bool> {
+        self.turn += 1;
         match opened {
-            Ok(opened) => self.open.push_back((Instant::now(), opened)),
+            Ok(opened) => self.open.push_back((self.turn, opened)),
             Err(error) if is_full(&error) => {
                 self.failures += 1;
                 if self.facts.is_none() {
@@ -99,18 +110,14 @@ impl Work {
 
 /// 250 connections would be open at once: a hundred a second, each for 2.5 seconds.
 pub(super) fn crawler(run: &mut Run) -> Result<Facts> {
-    const LIFE: Duration = Duration::from_millis(2_500);
+    const AT_ONCE: u64 = 250;
     let address = server::start(run, Manner::Waits)?;
     run.gate()?;
     let mut work = Work::new(run, "socket", "tcp", Some(address.to_string()));
     let mut pace = Pace::new(Duration::from_millis(10));
     while work.goes_on() {
         pace.wait();
-        while work
-            .open
-            .front()
-            .is_some_and(|(since, _)| since.elapsed() > LIFE)
-        {
+        while work.is_over(AT_ONCE) {
             work.open.pop_front();
         }
         work.take(run, server::connect(address))?;
@@ -215,6 +222,7 @@ impl Drop for Folder {
 
 /// Eighty children would run at once: forty a second, each for two seconds.
 pub(super) fn cgi(run: &mut Run) -> Result<Facts> {
+    const AT_ONCE: u64 = 80;
     const LIFE: Duration = Duration::from_secs(2);
     run.gate()?;
     let mut work = Work::new(run, "pipe2", "pipe", None);
@@ -222,11 +230,10 @@ pub(super) fn cgi(run: &mut Run) -> Result<Facts> {
     let mut pace = Pace::new(Duration::from_millis(25));
     while work.goes_on() {
         pace.wait();
-        while let Some((since, answer)) = work.open.front()
-            && since.elapsed() > LIFE
-        {
+        while work.is_over(AT_ONCE) {
+            let (_, answer) = work.open.pop_front().context("none is open")?;
             fds::read_byte(answer.as_raw_fd()).context("a child's answer")?;
-            work.open.pop_front();
+            drop(answer);
             let child = children.pop_front().context("a child less than answers")?;
             ensure!(
                 process::wait_for(child)? == Some(0),
