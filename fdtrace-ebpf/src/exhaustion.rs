@@ -224,51 +224,34 @@ fn raise_here(hook: u32, errno: i64, limit: Option<u32>) {
     );
 }
 
-/// Two programs for each function that fails with these errnos for a reason of its own, how many
-/// arguments it takes, and its kind; see `probe::plan` for which.
-///
-/// All of them return an int or a long that holds one (`i32`), or a pointer that may be an errno
-/// (`i64`). The result is read as memory, not by `ctx.arg`: verifiers know a pointer as such and
-/// refuse the arithmetic that compilers make of two comparisons ("bitwise operator &= on pointer
-/// prohibited").
-macro_rules! false_lead {
-    ($($function:literal $arguments:literal $result:ty, $hook:ident $exit:ident $returns:ident;)*) => {$(
-        #[doc = concat!("The end of `", $function, "`.")]
-        #[fexit]
-        pub(crate) fn $exit(ctx: FExitContext) -> i32 {
-            let result: $result = read(ctx.as_ptr() as Address + $arguments * 8);
-            false_lead($hook, i64::from(result));
-            0
-        }
+// Functions that fail with these errnos for a reason of their own; see `probe::plan` for which. They are called
+// rarely enough for a kretprobe, of which one sits on all of them, where each trampoline would need a program of
+// its own, verified anew.
+//
+// The results are read as what they are, and not all 64 bits of an int, whose upper half is anything.
 
-        /// The twin.
-        #[kretprobe]
-        pub(crate) fn $returns(ctx: RetProbeContext) -> u32 {
-            false_lead($hook, i64::from(ctx.ret::<$result>()));
-            0
-        }
-    )*};
-}
-false_lead! {
-    "do_inotify_init(flags)" 1 i32, HOOK_OWN_LIMIT
-        inotify_init_exit inotify_init_return;
-    "__x64_sys_fanotify_init(registers)" 1 i32, HOOK_OWN_LIMIT
-        fanotify_init_exit fanotify_init_return;
-    "do_mq_open(name, flags, mode, attributes)" 4 i32, HOOK_OWN_LIMIT
-        mq_open_exit mq_open_return;
-    "__x64_sys_io_uring_register(registers)" 1 i32, HOOK_OWN_LIMIT
-        io_uring_register_exit io_uring_register_return;
-    "do_pipe2(fds, flags)" 2 i32, HOOK_OWN_LIMIT
-        pipe_exit pipe_return;
-    "get_anon_bdev(number)" 1 i32, HOOK_OWN_LIMIT
-        anon_bdev_exit anon_bdev_return;
-    "fuse_file_open(mount, node, flags, isdir)" 4 i64, HOOK_FILE_SERVER
-        fuse_open_exit fuse_open_return;
-    "fuse_atomic_open(dir, entry, file, flags, mode)" 5 i32, HOOK_FILE_SERVER
-        fuse_create_exit fuse_create_return;
+/// The end of a function with a limit of its own: an int, or a long that holds one.
+#[kretprobe]
+pub(crate) fn own_limit_return(ctx: RetProbeContext) -> u32 {
+    false_lead(HOOK_OWN_LIMIT, i64::from(ctx.ret::<i32>()));
+    0
 }
 
-// The last three lie deep inside calls that also ask for numbers and files, and still no failure is
+/// `struct fuse_file *fuse_file_open(mount, node, flags, isdir)`.
+#[kretprobe]
+pub(crate) fn fuse_open_return(ctx: RetProbeContext) -> u32 {
+    false_lead(HOOK_FILE_SERVER, ctx.ret::<i64>());
+    0
+}
+
+/// `int fuse_atomic_open(dir, entry, file, flags, mode)`.
+#[kretprobe]
+pub(crate) fn fuse_create_return(ctx: RetProbeContext) -> u32 {
+    false_lead(HOOK_FILE_SERVER, i64::from(ctx.ret::<i32>()));
+    0
+}
+
+// FUSE's and `get_anon_bdev` lie deep inside calls that also ask for numbers and files, and still no failure is
 // told twice. open takes its number (`alloc_fd`) and its file (`alloc_empty_file`) before it comes to
 // the file system: where one of them fails, FUSE is not asked. Of FUSE's two, `fuse_atomic_open` asks
 // the server to look up and create the last component; only where that went well does the kernel go

@@ -63,6 +63,7 @@ pub fn attach(options: &Options<'_>, scope: &Scope) -> Result<(Session, RingBuf<
                     );
                 }
                 loaded.follow(scope)?;
+                loaded.load_iterators()?;
                 maps::clear_storms(&mut loaded.ebpf)?;
                 let openers = match options.stacks {
                     Stacks::Always => Openers::All,
@@ -75,10 +76,9 @@ pub fn attach(options: &Options<'_>, scope: &Scope) -> Result<(Session, RingBuf<
                     shared,
                     targets,
                     btf,
-                    hook_types,
                     ..
                 } = loaded;
-                drop((btf, hook_types));
+                drop(btf);
                 heap::give_back();
                 let session = Session {
                     ebpf,

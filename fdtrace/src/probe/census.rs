@@ -3,18 +3,42 @@
 use std::{fs::File, io::Read};
 
 use anyhow::{Context, Result};
-use aya::{Ebpf, programs::Iter};
+use aya::{Btf, Ebpf, programs::Iter};
 use rustix::io::Errno;
 
 use super::{heap, targets::Targets};
 use crate::stream::decode::Task;
 
-/// The iterator's program.
-const PROGRAM: &str = "census_task";
+/// An iterator's program, and what it goes over.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Iterator {
+    pub(super) program: &'static str,
+    /// As the kernel spells it.
+    pub(super) over: &'static str,
+}
+
+/// A program that goes over all tasks.
+pub(super) const fn tasks(program: &'static str) -> Iterator {
+    Iterator {
+        program,
+        over: "task",
+    }
+}
+
+/// A program that goes over all files of all tasks.
+pub(super) const fn files(program: &'static str) -> Iterator {
+    Iterator {
+        program,
+        over: "task_file",
+    }
+}
+
+/// The census's own.
+pub(super) const PROGRAM: Iterator = tasks("census_task");
 
 /// Reads all tables. Tables too large for the program are counted through /proc.
 pub fn read(ebpf: &mut Ebpf, targets: &Targets) -> Result<Vec<Task>> {
-    let mut tasks = Task::decode_all(&run(ebpf, targets, PROGRAM, "task")?)?;
+    let mut tasks = Task::decode_all(&run(ebpf, targets, PROGRAM)?)?;
     for task in &mut tasks {
         task.used = task.used.or_else(|| count_in_proc(task.tgid, task.tid));
     }
@@ -22,32 +46,39 @@ pub fn read(ebpf: &mut Ebpf, targets: &Targets) -> Result<Vec<Task>> {
 }
 
 /// Runs an iterator program over all there is of `iterated`; what it wrote.
-pub(super) fn run(
-    ebpf: &mut Ebpf,
-    targets: &Targets,
-    name: &str,
-    iterated: &str,
-) -> Result<Vec<u8>> {
-    let mut output = open(ebpf, targets, name, iterated)?;
-    read_to_end(&mut output).with_context(|| format!("reading the {iterated} iterator"))
+pub(super) fn run(ebpf: &mut Ebpf, targets: &Targets, iterator: Iterator) -> Result<Vec<u8>> {
+    let mut output = open(ebpf, targets, iterator)?;
+    read_to_end(&mut output).with_context(|| format!("reading the {} iterator", iterator.over))
 }
 
 /// Starts an iterator program: it runs as its output is read.
-pub(super) fn open(ebpf: &mut Ebpf, targets: &Targets, name: &str, iterated: &str) -> Result<File> {
-    let program: &mut Iter = ebpf
-        .program_mut(name)
-        .with_context(|| format!("no program {name} in the kernel object"))?
-        .try_into()?;
-    if program.fd().is_err() {
-        let types = targets.iterators()?;
-        let loaded = program.load(iterated, &types);
-        loaded.with_context(|| format!("loading the {iterated} iterator"))?;
-        drop(types);
+pub(super) fn open(ebpf: &mut Ebpf, targets: &Targets, iterator: Iterator) -> Result<File> {
+    let program = loaded(ebpf, targets, iterator)?;
+    let attached = program.attach();
+    let link = attached.with_context(|| format!("attaching the {} iterator", iterator.over))?;
+    Ok(program.take_link(link)?.into_file()?)
+}
+
+/// An iterator program, loaded when it is wanted first.
+fn loaded<'a>(ebpf: &'a mut Ebpf, targets: &Targets, iterator: Iterator) -> Result<&'a mut Iter> {
+    if program(ebpf, iterator)?.fd().is_err() {
+        load(ebpf, &targets.iterators()?, iterator)?;
         heap::give_back();
     }
-    let attached = program.attach();
-    let link = attached.with_context(|| format!("attaching the {iterated} iterator"))?;
-    Ok(program.take_link(link)?.into_file()?)
+    program(ebpf, iterator)
+}
+
+/// Loads an iterator program by types that have been read already.
+pub(super) fn load(ebpf: &mut Ebpf, types: &Btf, iterator: Iterator) -> Result<()> {
+    let loaded = program(ebpf, iterator)?.load(iterator.over, types);
+    loaded.with_context(|| format!("loading the {} iterator", iterator.over))
+}
+
+fn program(ebpf: &mut Ebpf, iterator: Iterator) -> Result<&mut Iter> {
+    let program = ebpf
+        .program_mut(iterator.program)
+        .with_context(|| format!("no program {} in the kernel object", iterator.program))?;
+    Ok(program.try_into()?)
 }
 
 /// Reads on where the kernel stops after a million silent objects with EAGAIN

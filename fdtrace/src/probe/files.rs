@@ -29,10 +29,10 @@ const CHUNK: usize = 64 * 1024;
 /// that are still there.
 pub fn read(ebpf: &mut Ebpf, targets: &Targets) -> Result<Vec<OpenFile>> {
     if load_with_paths(ebpf, targets)? {
-        let output = census::open(ebpf, targets, "files_with_paths", "task_file")?;
+        let output = census::open(ebpf, targets, census::files("files_with_paths"))?;
         return read_to_end(output, |_| Vec::new());
     }
-    let output = census::open(ebpf, targets, "files_without_paths", "task_file")?;
+    let output = census::open(ebpf, targets, census::files("files_without_paths"))?;
     read_to_end(output, |record| {
         let link = format!("/proc/{}/task/{}/fd/{}", record.tgid, record.tid, record.fd);
         let path = std::fs::read_link(link).unwrap_or_default();
@@ -42,7 +42,7 @@ pub fn read(ebpf: &mut Ebpf, targets: &Targets) -> Result<Vec<OpenFile>> {
 
 /// Counts the files of each table in scope.
 pub fn count(ebpf: &mut Ebpf, targets: &Targets) -> Result<Vec<Kinds>> {
-    let bytes = census::run(ebpf, targets, "files_counted", "task_file")?;
+    let bytes = census::run(ebpf, targets, census::files("files_counted"))?;
     Ok(files::decode_kinds(&bytes)?)
 }
 

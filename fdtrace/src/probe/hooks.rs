@@ -72,28 +72,7 @@ impl Loaded {
             return Ok(true);
         }
         let start = Instant::now();
-        let mut how = backend;
-        // A program on a trampoline that loses its CPU keeps others there from being told of.
-        if backend == Backend::Fentry && !place.is_locked && self.preempts {
-            match self.attach_probes(place) {
-                Ok(()) => how = Backend::Kprobe,
-                Err(error) => {
-                    let reason = one_line(&explain(Backend::Kprobe, place.function, &error));
-                    coverage.misses.push(format!(
-                        "{}, where the kernel interrupts the hook: {reason}",
-                        hook.sees
-                    ));
-                }
-            }
-        }
-        if how == backend {
-            let attached = if backend == Backend::Fentry {
-                self.attach_trampolines(place)
-            } else {
-                self.attach_probes(place)
-            };
-            attached.map_err(|error| explain(backend, place.function, &error))?;
-        }
+        let how = self.attach_to(backend, hook, place, coverage)?;
         debug!(
             "{}: {how} attached in {:?}, {:?} instructions verified so far",
             place.function,
@@ -108,11 +87,44 @@ impl Loaded {
         Ok(true)
     }
 
-    fn attach_trampolines(&mut self, place: &Place) -> Result<(), ProgramError> {
-        if self.hook_types.is_none() {
-            self.hook_types = Some(self.targets.hooks()?);
+    /// Attaches a hook to this function; how that has been done.
+    fn attach_to(
+        &mut self,
+        backend: Backend,
+        hook: &Hook,
+        place: &Place,
+        coverage: &mut Coverage,
+    ) -> Result<Backend> {
+        let mut how = backend;
+        if place.trampolines.is_empty() {
+            how = Backend::Kprobe;
+        } else if how == Backend::Fentry && !place.is_locked && self.preempts {
+            // A program on a trampoline that loses its CPU keeps others there from being told of.
+            match self.attach_probes(place) {
+                Ok(()) => return Ok(Backend::Kprobe),
+                Err(error) => {
+                    let reason = one_line(&explain(Backend::Kprobe, place.function, &error));
+                    coverage.misses.push(format!(
+                        "{}, where the kernel interrupts the hook: {reason}",
+                        hook.sees
+                    ));
+                }
+            }
         }
-        let Some(types) = &self.hook_types else {
+        let attached = if how == Backend::Fentry {
+            self.attach_trampolines(place)
+        } else {
+            self.attach_probes(place)
+        };
+        attached.map_err(|error| explain(how, place.function, &error))?;
+        Ok(how)
+    }
+
+    fn attach_trampolines(&mut self, place: &Place) -> Result<(), ProgramError> {
+        if self.types.is_none() {
+            self.types = Some(self.targets.all()?);
+        }
+        let Some(types) = &self.types else {
             return Err(ProgramError::NotLoaded);
         };
         for program in place.trampolines {
@@ -134,7 +146,10 @@ impl Loaded {
     fn attach_probes(&mut self, place: &Place) -> Result<(), ProgramError> {
         for program in place.probes {
             let program: &mut KProbe = find(&mut self.ebpf, program)?.try_into()?;
-            program.load()?;
+            // Hooks can share a program.
+            if program.fd().is_err() {
+                program.load()?;
+            }
             program.attach(place.function, 0)?;
         }
         Ok(())

@@ -13,10 +13,12 @@ use log::debug;
 use super::{
     backend::Backend,
     btf::{Btf, BtfError},
+    census,
     globals::Globals,
     preemption,
     scope::Scope,
     shared::Shared,
+    tables,
     targets::Targets,
 };
 
@@ -78,8 +80,8 @@ pub struct Loaded {
     pub(super) ring: RingBuf<MapData>,
     pub(super) shared: Shared,
     pub(super) targets: Targets,
-    /// Those of hooks on trampolines, while there are some to attach.
-    pub(super) hook_types: Option<AyaBtf>,
+    /// Their types, once there has been something to load by them.
+    pub(super) types: Option<AyaBtf>,
     pub(super) btf: Btf,
     /// See [`Options::alarms`].
     pub(super) alarms: bool,
@@ -154,7 +156,7 @@ pub fn load(options: &Options<'_>, scope: &Scope) -> Result<Loaded> {
         without_hook: options.without_hook.clone(),
         preempts: preemption::preempts_programs(&btf)?,
         targets: Targets::new(&btf),
-        hook_types: None,
+        types: None,
         btf,
     })
 }
@@ -171,6 +173,20 @@ impl Loaded {
         } = self;
         scope.add_descendants(&mut ebpf)?;
         Ok((ebpf, targets))
+    }
+
+    /// Loads the iterators through which tables are looked at: reading the types for it is half of what that
+    /// takes, and is done once.
+    pub(super) fn load_iterators(&mut self) -> Result<()> {
+        let types = match self.types.take() {
+            Some(types) => types,
+            None => self.targets.iterators()?,
+        };
+        census::load(&mut self.ebpf, &types, census::PROGRAM)?;
+        if self.tables {
+            tables::load(&mut self.ebpf, &types)?;
+        }
+        Ok(())
     }
 
     /// What the verifier has looked at for all programs loaded; kernels before 5.16 do not tell.

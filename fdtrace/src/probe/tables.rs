@@ -6,19 +6,31 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use aya::Ebpf;
+use aya::{Btf, Ebpf};
 use fdtrace_common::change::{OpenRecord, ThreadRecord};
 use rustix::io::Errno;
 use zerocopy::{FromBytes, IntoBytes};
 
-use super::{census, targets::Targets};
+use super::{
+    census::{self, Iterator},
+    targets::Targets,
+};
 
 /// Bytes read at a time: the kernel hands out a few pages at once.
 const CHUNK: usize = 64 * 1024;
 
+const THREADS: Iterator = census::tasks("census_threads");
+const SLOTS: Iterator = census::files("slots_seen");
+
+/// Loads the programs, by types that have been read already.
+pub(super) fn load(ebpf: &mut Ebpf, types: &Btf) -> Result<()> {
+    census::load(ebpf, types, THREADS)?;
+    census::load(ebpf, types, SLOTS)
+}
+
 /// All threads that have a table.
 pub fn threads(ebpf: &mut Ebpf, targets: &Targets) -> Result<Vec<ThreadRecord>> {
-    let bytes = census::run(ebpf, targets, "census_threads", "task")?;
+    let bytes = census::run(ebpf, targets, THREADS)?;
     let records = bytes.chunks_exact(size_of::<ThreadRecord>());
     Ok(records
         .filter_map(|bytes| ThreadRecord::read_from_bytes(bytes).ok())
@@ -37,7 +49,7 @@ impl Slots {
     /// Starts the iterator.
     pub fn open(ebpf: &mut Ebpf, targets: &Targets) -> Result<Self> {
         Ok(Self {
-            output: census::open(ebpf, targets, "slots_seen", "task_file")?,
+            output: census::open(ebpf, targets, SLOTS)?,
             room: vec![0; CHUNK / 8],
             filled: 0,
         })

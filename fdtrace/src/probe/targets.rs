@@ -30,12 +30,12 @@ impl Targets {
         )
     }
 
-    /// The types for loading programs on hooks.
-    pub fn hooks(&self) -> Result<AyaBtf, BtfError> {
-        self.types(|function| !ITERATORS.contains(&function))
+    /// The types for loading programs on hooks and on iterators.
+    pub fn all(&self) -> Result<AyaBtf, BtfError> {
+        self.types(|_| true)
     }
 
-    /// The types for loading programs on iterators.
+    /// The types for loading programs on iterators alone.
     pub fn iterators(&self) -> Result<AyaBtf, BtfError> {
         self.types(|function| ITERATORS.contains(&function))
     }

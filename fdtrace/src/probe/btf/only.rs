@@ -1,5 +1,7 @@
 //! A BTF of a few functions, each with its own number.
 
+use zerocopy::IntoBytes as _;
+
 use super::{
     Btf,
     format::{Kind, MAGIC, RECORD_LEN},
@@ -42,9 +44,8 @@ pub fn only<'a>(functions: impl IntoIterator<Item = (&'a str, u32)>) -> Vec<u8> 
     let [magic0, magic1] = MAGIC.to_ne_bytes();
     let mut bytes = vec![magic0, magic1, 1, 0];
     let header = [24, 0, types_length, types_length, length(&strings)];
-    for word in header.iter().chain(types.as_flattened()) {
-        bytes.extend(word.to_ne_bytes());
-    }
+    bytes.extend_from_slice(header.as_bytes());
+    bytes.extend_from_slice(types.as_bytes());
     bytes.extend(strings);
     bytes
 }

@@ -43,8 +43,8 @@ fn what_is_not_asked_for_is_left_out() {
 fn aya_reads_it() {
     for whole in kernels() {
         let targets = Targets::new(&whole);
-        targets.hooks().unwrap();
+        targets.all().unwrap();
         targets.iterators().unwrap();
     }
-    Targets(Vec::new()).hooks().unwrap();
+    Targets(Vec::new()).all().unwrap();
 }
