@@ -16,7 +16,7 @@
 //! what it shows is taken.
 
 use fdtrace_common::change::{OpenRecord, ThreadRecord};
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -149,6 +149,9 @@ impl Tables {
             now: Suspects::default(),
             outcome: Outcome::default(),
         };
+        if purpose == Purpose::Look {
+            self.renew_reused(&pass.threads);
+        }
         self.bind_threads(pass.threads, &mut ending);
         self.add_missing(pass.slots, &mut ending, sink);
         self.drop_extra(&mut ending, sink);
@@ -174,15 +177,46 @@ impl Tables {
         }
     }
 
+    /// Tables that all their users have left since the last look, and others use now: the kernel has made another
+    /// table at that address. What they have in common, as what both have inherited, stays as it is.
+    fn renew_reused(&mut self, shown: &[ThreadRecord]) {
+        let user = |thread: &ThreadRecord| (thread.files, thread.tgid, thread.started_ns);
+        let shown: FxHashSet<_> = shown.iter().map(user).collect();
+        let known = |thread: &Thread| (thread.files, thread.tgid, thread.started_ns);
+        let mut left: FxHashSet<u64> = shown.iter().map(|(files, ..)| *files).collect();
+        for thread in self.threads.values() {
+            if shown.contains(&known(thread)) {
+                left.remove(&thread.files);
+            }
+        }
+        // Nobody has left a table that nobody was known to use.
+        let left = self
+            .threads
+            .values()
+            .map(|thread| thread.files)
+            .filter(|files| left.remove(files));
+        for files in left {
+            if let Some(table) = self.by_address.get_mut(&files) {
+                self.generations += 1;
+                table.generation = self.generations;
+            }
+        }
+    }
+
     fn bind_threads(&mut self, shown: Vec<ThreadRecord>, ending: &mut Ending) {
         let pass = self.pass;
         let mut here: Vec<u32> = Vec::with_capacity(shown.len());
+        // A stream tells of the end of whoever had that number before.
+        let is_look = ending.purpose == Purpose::Look;
+        let is_same = |thread: &Thread, record: &ThreadRecord| {
+            thread.files == record.files && (!is_look || thread.started_ns == record.started_ns)
+        };
         for record in shown {
             here.push(record.tid);
             let known = self.threads.get(&record.tid).copied();
             if self.ended.contains(&record.tid)
                 || known
-                    .is_some_and(|thread| thread.touched_in == pass || thread.files == record.files)
+                    .is_some_and(|thread| thread.touched_in == pass || is_same(&thread, &record))
             {
                 continue;
             }

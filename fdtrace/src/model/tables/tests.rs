@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use fdtrace_common::{
     change::{MAYBE_TOLD, UNREAD},
-    record::RECORD_CLOSED,
+    record::{RECORD_BOUND, RECORD_CLOSED, RECORD_SEEN},
 };
 use proptest::prelude::*;
 use zerocopy::FromZeros;
@@ -72,6 +72,58 @@ fn known() -> (Kernel, Tables) {
     pass(&mut tables, &kernel, Purpose::Baseline);
     check(&tables, &kernel);
     (kernel, tables)
+}
+
+/// A look at one process's table, and which generation of it the model takes it for.
+fn look_at(tables: &mut Tables, tgid: u32, started_ns: u64, files: &[u64]) -> u64 {
+    const TABLE: u64 = 4_096;
+    let mut pass = tables.begin_pass();
+    pass.thread(ThreadRecord {
+        kind: RECORD_BOUND,
+        files: TABLE,
+        tgid,
+        tid: tgid,
+        started_ns,
+        ..ThreadRecord::new_zeroed()
+    });
+    for (fd, file) in (0..).zip(files) {
+        let slot = OpenRecord {
+            kind: RECORD_SEEN,
+            fd,
+            files: TABLE,
+            file: *file,
+            tgid,
+            tid: tgid,
+            ..OpenRecord::new_zeroed()
+        };
+        pass.slot(tables, &slot);
+    }
+    tables.end_pass(pass, Purpose::Look, &mut ());
+    let table = tables.table(TABLE).expect("it is shown");
+    assert_eq!(
+        contents(tables)[&TABLE]
+            .values()
+            .copied()
+            .collect::<Vec<_>>(),
+        files
+    );
+    assert_eq!(table.tgid, tgid);
+    table.generation
+}
+
+#[test]
+fn a_look_knows_a_table_from_the_next_one_at_its_address() {
+    let mut tables = model();
+    let first = look_at(&mut tables, 1, 5, &[16, 32]);
+    assert_eq!(look_at(&mut tables, 1, 5, &[16, 32, 48]), first);
+    let second = look_at(&mut tables, 2, 7, &[16, 64]);
+    assert_ne!(second, first, "another process's");
+    assert_eq!(look_at(&mut tables, 2, 7, &[16]), second);
+    assert_ne!(
+        look_at(&mut tables, 2, 9, &[16]),
+        second,
+        "of the same number"
+    );
 }
 
 fn apply(tables: &mut Tables, told: impl IntoIterator<Item = Told>) {

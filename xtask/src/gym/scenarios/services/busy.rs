@@ -25,12 +25,9 @@ use crate::{
 /// How long they work, unless told otherwise.
 const SECONDS: u64 = 9;
 
-/// What is open of the kind that a service is about, oldest first, each with the turn that it came in, and what became of those that were not.
+/// What is open of the kind that a service is about, oldest first, and what became of those that were not.
 struct Work {
-    open: VecDeque<(u64, OwnedFd)>,
-    /// One for each request, whether there was room for it or not: what takes time takes turns, so that slow
-    /// machines have as much open.
-    turn: u64,
+    open: VecDeque<(Instant, OwnedFd)>,
     /// At the first failure.
     facts: Option<Facts>,
     failures: u64,
@@ -44,7 +41,6 @@ impl Work {
         let seconds = run.options.seconds.unwrap_or(SECONDS);
         Self {
             open: VecDeque::new(),
-            turn: 0,
             facts: None,
             failures: 0,
             until: Instant::now() + Duration::from_secs(seconds),
@@ -61,17 +57,10 @@ impl Work {
         Instant::now() < self.until
     }
 
-    /// Is the oldest this many turns old?
-    fn is_over(&self, turns: u64) -> bool {
-        let oldest = self.open.front();
-        oldest.is_some_and(|(since, _)| self.turn - since >= turns)
-    }
-
     /// Takes in one more, or notes that there was no room: false.
     fn take(&mut self, run: &Run, opened: io::Result<OwnedFd>) -> Result<bool> {
-        self.turn += 1;
         match opened {
-            Ok(opened) => self.open.push_back((self.turn, opened)),
+            Ok(opened) => self.open.push_back((Instant::now(), opened)),
             Err(error) if is_full(&error) => {
                 self.failures += 1;
                 if self.facts.is_none() {
@@ -110,14 +99,18 @@ impl Work {
 
 /// 250 connections would be open at once: a hundred a second, each for 2.5 seconds.
 pub(super) fn crawler(run: &mut Run) -> Result<Facts> {
-    const AT_ONCE: u64 = 250;
+    const LIFE: Duration = Duration::from_millis(2_500);
     let address = server::start(run, Manner::Waits)?;
     run.gate()?;
     let mut work = Work::new(run, "socket", "tcp", Some(address.to_string()));
     let mut pace = Pace::new(Duration::from_millis(10));
     while work.goes_on() {
         pace.wait();
-        while work.is_over(AT_ONCE) {
+        while work
+            .open
+            .front()
+            .is_some_and(|(since, _)| since.elapsed() > LIFE)
+        {
             work.open.pop_front();
         }
         work.take(run, server::connect(address))?;
@@ -220,7 +213,8 @@ impl Drop for Folder {
     }
 }
 
-/// Eighty children would run at once: forty a second, each for two seconds.
+/// Eighty children would run at once: forty a second, each for two seconds, or for eighty turns where forks take
+/// their time.
 pub(super) fn cgi(run: &mut Run) -> Result<Facts> {
     const AT_ONCE: u64 = 80;
     const LIFE: Duration = Duration::from_secs(2);
@@ -228,13 +222,20 @@ pub(super) fn cgi(run: &mut Run) -> Result<Facts> {
     let mut work = Work::new(run, "pipe2", "pipe", None);
     let mut children = VecDeque::new();
     let mut pace = Pace::new(Duration::from_millis(25));
+    let mut turn: u64 = 0;
     while work.goes_on() {
         pace.wait();
-        while work.is_over(AT_ONCE) {
-            let (_, answer) = work.open.pop_front().context("none is open")?;
+        turn += 1;
+        while let Some((since, child)) = children.front().copied()
+            && turn - since >= AT_ONCE
+        {
+            let (_, answer) = work
+                .open
+                .pop_front()
+                .context("fewer answers than children")?;
             fds::read_byte(answer.as_raw_fd()).context("a child's answer")?;
             drop(answer);
-            let child = children.pop_front().context("a child less than answers")?;
+            children.pop_front();
             ensure!(
                 process::wait_for(child)? == Some(0),
                 "a child did not end well"
@@ -243,14 +244,16 @@ pub(super) fn cgi(run: &mut Run) -> Result<Facts> {
         let pipe = fds::pipe2();
         let answer = match pipe {
             Ok((answer, theirs)) => {
-                children.push_back(process::fork_into(|| request(&theirs, LIFE))?);
+                let child = process::fork_into(|| request(&theirs, LIFE))?;
+                children.push_back((turn, child));
                 Ok(answer)
             }
             Err(error) => Err(error),
         };
         work.take(run, answer)?;
     }
-    run.offspring.extend(children);
+    run.offspring
+        .extend(children.into_iter().map(|(_, child)| child));
     work.end(run)
 }
 
