@@ -38,7 +38,7 @@ pub(crate) fn trials(setting: &Setting) -> Vec<Trial> {
 }
 
 fn that_leak(setting: &Setting) -> Result<(), String> {
-    let watch = Tracer::start(&setting.backend, &["--warn-at", "75"])?;
+    let watch = Tracer::start(&setting.backend, &["--warn-at", verdicts::mark(setting)])?;
     let address = server()?.to_string();
     let programs = [
         ("python3", "file.py", FILE),
