@@ -65,7 +65,7 @@ pub enum Command {
     Watch(Watch),
     /// Show every fd that is opened, replaced, closed, passed or inherited, a line each
     Trace(Trace),
-    /// Show fds that have been open for too long, by what they lead to, and how many more there are each time
+    /// Show fds that have been open for too long, by the code that has opened them and what they lead to
     Leaks(Leaks),
     /// Show every open fd now: what it leads to, who has it, how full the tables are
     Ls(Ls),
@@ -192,7 +192,7 @@ pub struct Leaks {
     /// Time between two blocks
     #[arg(short, long, value_name = "TIME", value_parser = duration, default_value = "10s")]
     pub interval: Duration,
-    /// Rows in a block, the largest groups
+    /// Rows in a block, the largest first; a row is what one code path has opened of one target
     #[arg(long, value_name = "ROWS", default_value_t = 10, value_parser = row_count)]
     pub top: usize,
     /// One block at the end, as folded stacks for a flame graph

@@ -21,7 +21,7 @@ use super::{
 use crate::{
     cli::Trace,
     diagnose::cause::Host,
-    enrich::stacks::{Awaited, Stacks},
+    enrich::stacks::{AwaitedStack, Stacks},
     model::{
         kind::Kind,
         names::Names,
@@ -175,7 +175,7 @@ struct Tracer {
     /// Part of the name, which no kernel program looks at on census.
     comm: Vec<u8>,
     /// Stacks of changes to come, by table, number and file.
-    openers: HashMap<(u64, u32, u64), Awaited>,
+    openers: HashMap<(u64, u32, u64), AwaitedStack>,
     /// Tables from before the start are no changes.
     is_armed: bool,
     writer: Writer,

@@ -45,6 +45,45 @@ pub struct Holder {
     pub openers: Vec<Sequence>,
 }
 
+impl Holder {
+    /// Takes in another group of the same kind and target.
+    pub fn join(&mut self, other: &Self) {
+        let is_one = |holder: &Self| holder.inodes == 1;
+        let is_same = is_one(self) && is_one(other) && self.example.1 == other.example.1;
+        if !is_same {
+            self.inodes = self.inodes.saturating_add(other.inodes);
+        }
+        if self.target.is_none() {
+            self.targets = self.targets.saturating_add(other.targets);
+        }
+        self.count += other.count;
+        self.inherited += other.inherited;
+        // `None` is the oldest there is.
+        self.oldest_ns = self.oldest_ns.min(other.oldest_ns);
+        if other.newest_ns >= self.newest_ns {
+            self.newest_ns = other.newest_ns;
+            self.example = other.example;
+        }
+    }
+}
+
+/// An fd of a group, of which it is known which stack has opened it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Opened {
+    /// Which stack.
+    pub sequence: Sequence,
+    /// The number.
+    pub fd: u32,
+    /// The file's inode number.
+    pub inode: u64,
+    /// When it was opened, nanoseconds since boot; 0: before anybody looked.
+    pub since_ns: u64,
+    /// It came with the table.
+    pub is_inherited: bool,
+    /// Which of the things that the group leads to, in no order.
+    pub target: u32,
+}
+
 /// What groups are made by.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 struct Key<'a> {
@@ -71,29 +110,30 @@ struct Group {
     is_from_before: bool,
     inodes: FxHashSet<u64>,
     example: (u32, u64),
-    openers: Vec<Sequence>,
+    opened: Vec<Opened>,
 }
 
 impl Group {
-    fn add(&mut self, fd: u32, slot: &Slot) {
+    fn add(&mut self, fd: u32, inode: u64, since_ns: u64, is_inherited: bool) {
         self.count += 1;
-        self.inherited += u32::from(slot.is_inherited);
-        if slot.since_ns == 0 {
+        self.inherited += u32::from(is_inherited);
+        if since_ns == 0 {
             self.is_from_before = true;
         } else {
-            let oldest_ns = self.oldest_ns.unwrap_or(slot.since_ns);
-            self.oldest_ns = Some(oldest_ns.min(slot.since_ns));
+            let oldest_ns = self.oldest_ns.unwrap_or(since_ns);
+            self.oldest_ns = Some(oldest_ns.min(since_ns));
         }
-        if self.count == 1 || slot.since_ns >= self.newest_ns {
-            self.newest_ns = slot.since_ns;
-            self.example = (fd, slot.inode);
+        if self.count == 1 || since_ns >= self.newest_ns {
+            self.newest_ns = since_ns;
+            self.example = (fd, inode);
         }
         if self.inodes.len() < INODES_MAX {
-            self.inodes.insert(slot.inode);
+            self.inodes.insert(inode);
         }
     }
 
-    fn join(&mut self, other: Self) {
+    /// Takes in a group that leads elsewhere: to the thing of this number.
+    fn join(&mut self, other: Self, target: u32, opened_max: usize) {
         self.count += other.count;
         self.inherited += other.inherited;
         self.is_from_before |= other.is_from_before;
@@ -103,14 +143,16 @@ impl Group {
             self.newest_ns = other.newest_ns;
             self.example = other.example;
         }
-        let room = OPENERS_MAX.saturating_sub(self.openers.len());
-        self.openers.extend(other.openers.into_iter().take(room));
+        let room = opened_max.saturating_sub(self.opened.len());
+        let opened = other.opened.into_iter().take(room);
+        self.opened
+            .extend(opened.map(|opened| Opened { target, ..opened }));
         let room = INODES_MAX.saturating_sub(self.inodes.len());
         self.inodes.extend(other.inodes.into_iter().take(room));
     }
 
-    fn into_holder(self, kind: Kind, target: Option<Vec<u8>>, targets: u32) -> Holder {
-        Holder {
+    fn into_crowd(self, kind: Kind, target: Option<Vec<u8>>, targets: u32) -> Crowd {
+        let holder = Holder {
             kind,
             target,
             targets,
@@ -120,10 +162,14 @@ impl Group {
             oldest_ns: self.oldest_ns.filter(|_| !self.is_from_before),
             newest_ns: (self.newest_ns > 0).then_some(self.newest_ns),
             example: self.example,
-            openers: self.openers,
-        }
+            openers: Vec::new(),
+        };
+        (holder, self.opened)
     }
 }
+
+/// A group with those of its fds of which it is known which stack has opened them.
+pub type Crowd = (Holder, Vec<Opened>);
 
 /// Which stack has opened a slot, where that is known.
 pub type OpenerOf<'a> = &'a dyn Fn(u32, &Slot) -> Option<Sequence>;
@@ -147,6 +193,48 @@ pub fn groups(
     opener_of: OpenerOf<'_>,
     at_most: usize,
 ) -> Vec<Holder> {
+    let crowds = grouped(slots, names, ends, opener_of, at_most, OPENERS_MAX);
+    let holders = crowds.into_iter().map(|(holder, opened)| Holder {
+        openers: opened.iter().map(|opened| opened.sequence).collect(),
+        ..holder
+    });
+    holders.collect()
+}
+
+/// The same, each group with all its fds of which it is known which stack has opened them.
+#[must_use]
+pub fn crowds(
+    slots: impl Iterator<Item = (u32, impl Borrow<Slot>)>,
+    names: &Names,
+    ends: &Ends,
+    opener_of: OpenerOf<'_>,
+    at_most: usize,
+) -> Vec<Crowd> {
+    grouped(slots, names, ends, opener_of, at_most, usize::MAX)
+}
+
+/// Part of a group: what those of its fds make up that one code path has opened.
+#[must_use]
+pub fn part_of(whole: &Holder, opened: &[Opened]) -> Holder {
+    let mut group = Group::default();
+    let mut targets = FxHashSet::default();
+    for fd in opened {
+        group.add(fd.fd, fd.inode, fd.since_ns, fd.is_inherited);
+        targets.insert(fd.target);
+    }
+    let targets = u32::try_from(targets.len()).unwrap_or(u32::MAX);
+    let (holder, _) = group.into_crowd(whole.kind, whole.target.clone(), targets);
+    holder
+}
+
+fn grouped(
+    slots: impl Iterator<Item = (u32, impl Borrow<Slot>)>,
+    names: &Names,
+    ends: &Ends,
+    opener_of: OpenerOf<'_>,
+    at_most: usize,
+    opened_max: usize,
+) -> Vec<Crowd> {
     let mut groups: FxHashMap<Key<'_>, Group> = FxHashMap::default();
     for (fd, slot) in slots {
         let slot = slot.borrow();
@@ -160,9 +248,17 @@ pub fn groups(
             end: ends.get(&fd).map(Vec::as_slice),
         };
         let group = groups.entry(key).or_default();
-        group.add(fd, slot);
-        if group.openers.len() < OPENERS_MAX {
-            group.openers.extend(opener_of(fd, slot));
+        group.add(fd, slot.inode, slot.since_ns, slot.is_inherited);
+        if group.opened.len() < opened_max {
+            let opener = opener_of(fd, slot);
+            group.opened.extend(opener.map(|sequence| Opened {
+                sequence,
+                fd,
+                inode: slot.inode,
+                since_ns: slot.since_ns,
+                is_inherited: slot.is_inherited,
+                target: 0,
+            }));
         }
     }
     let mut groups: Vec<_> = groups.into_iter().collect();
@@ -177,25 +273,25 @@ pub fn groups(
     let mut rest: FxHashMap<Kind, (Group, u32)> = FxHashMap::default();
     for (key, group) in others {
         let (joined, targets) = rest.entry(key.kind).or_default();
-        joined.join(group);
+        joined.join(group, *targets, opened_max);
         *targets += 1;
     }
-    let mut holders: Vec<Holder> = groups
+    let mut crowds: Vec<Crowd> = groups
         .into_iter()
         .map(|(key, group)| {
             let target = key.target(names).map(<[u8]>::to_vec);
-            group.into_holder(key.kind, target, 1)
+            group.into_crowd(key.kind, target, 1)
         })
         .collect();
     let rest = rest.into_iter();
-    holders.extend(rest.map(|(kind, (group, targets))| group.into_holder(kind, None, targets)));
-    holders.sort_by(|one, other| {
+    crowds.extend(rest.map(|(kind, (group, targets))| group.into_crowd(kind, None, targets)));
+    crowds.sort_by(|(one, _), (other, _)| {
         let by_count = other.count.cmp(&one.count);
         by_count
             .then(one.kind.cmp(&other.kind))
             .then_with(|| one.target.cmp(&other.target))
     });
-    holders
+    crowds
 }
 
 /// Does the kernel give things of this kind a name that says what they are?

@@ -16,7 +16,7 @@ use crate::{
         holders::Holder,
         verdict::{self, Verdict},
     },
-    enrich::stacks::Counted,
+    enrich::stacks::{Counted, Stack},
     model::kind::Kind,
 };
 
@@ -51,16 +51,21 @@ pub(super) fn write_text(
 }
 
 /// The stacks of a group, a line each.
-pub(super) fn write_openers(output: &mut impl Write, openers: &[Counted]) -> io::Result<()> {
+fn write_openers(output: &mut impl Write, openers: &[Counted]) -> io::Result<()> {
+    if let [(_, only)] = openers {
+        return write_opener(output, only);
+    }
     for (count, stack) in openers {
         let functions = printable(openers::line(stack).as_bytes());
-        if openers.len() == 1 {
-            writeln!(output, "                 by {functions}")?;
-        } else {
-            writeln!(output, "                 {count} by {functions}")?;
-        }
+        writeln!(output, "                 {count} by {functions}")?;
     }
     Ok(())
+}
+
+/// The stack of all of a group.
+pub(super) fn write_opener(output: &mut impl Write, stack: &Stack) -> io::Result<()> {
+    let functions = printable(openers::line(stack).as_bytes());
+    writeln!(output, "                 by {functions}")
 }
 
 fn description(holder: &Holder, diagnosis: &Diagnosis) -> String {
@@ -147,7 +152,7 @@ pub(super) struct HolderFields {
 
 impl HolderFields {
     /// A holder now, of a table that has been followed since a moment.
-    pub(super) fn new(holder: &Holder, openers: &[Counted], since_ns: u64, now_ns: u64) -> Self {
+    pub(super) fn new(holder: &Holder, stack: Option<&Stack>, since_ns: u64, now_ns: u64) -> Self {
         let age = |moment_ns| rounded(seconds_between(moment_ns, now_ns));
         Self {
             kind: holder.kind,
@@ -158,7 +163,7 @@ impl HolderFields {
             oldest_s: age(holder.oldest_ns.unwrap_or(since_ns)),
             oldest_at_least: holder.oldest_ns.is_none(),
             newest_s: holder.newest_ns.map(age),
-            stack: openers.first().map(|(_, stack)| stack_lines(stack)),
+            stack: stack.map(stack_lines),
         }
     }
 }
@@ -168,7 +173,11 @@ pub(super) fn holders(diagnosis: &Diagnosis, openers: &Openers) -> Vec<HolderFie
     let holders = diagnosis.holders.iter().enumerate();
     let (since_ns, now_ns) = (diagnosis.since_ns, diagnosis.now_ns);
     holders
-        .map(|(index, holder)| HolderFields::new(holder, openers.of(index), since_ns, now_ns))
+        .map(|(index, holder)| {
+            let most_frequent = openers.of(index).first();
+            let stack = most_frequent.map(|(_, stack)| &**stack);
+            HolderFields::new(holder, stack, since_ns, now_ns)
+        })
         .collect()
 }
 

@@ -17,7 +17,7 @@ use crate::{
     diagnose::call,
     enrich::{
         self,
-        stacks::{Awaited, Stack},
+        stacks::{AwaitedStack, Stack},
     },
     model::{
         kind::Kind,
@@ -57,7 +57,7 @@ pub struct FdEvent {
     /// Why it failed.
     pub errno: Option<&'static str>,
     /// The stack of whoever has put it there, while it is being resolved.
-    pub awaited: Option<Awaited>,
+    pub awaited: Option<AwaitedStack>,
     /// The same, resolved.
     pub stack: Option<Arc<Stack>>,
 }
@@ -124,7 +124,7 @@ impl FdEvent {
 
     /// Looks up what only /proc can tell, and waits for the stack. Not for the loop that reads records.
     pub fn enrich(&mut self) {
-        self.stack = self.awaited.take().and_then(|awaited| awaited.wait());
+        self.stack = self.awaited.take().and_then(|awaited| awaited.wait()?);
         let stays = matches!(
             self.op,
             Op::Open | Op::Dup | Op::Replace | Op::Receive | Op::Inherit

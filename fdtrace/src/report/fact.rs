@@ -54,7 +54,7 @@ impl Fact {
         match self {
             Self::NearLimit(near) => near.openers.resolve(),
             Self::Exhausted(exhausted) => exhausted.openers.resolve(),
-            Self::Outstanding(outstanding) => outstanding.openers.resolve(),
+            Self::Outstanding(outstanding) => outstanding.resolve(),
             _ => {}
         }
     }

@@ -34,7 +34,7 @@ impl Openers {
             let wait = |awaited: &Option<AwaitedStacks>| {
                 awaited
                     .as_ref()
-                    .map(AwaitedStacks::wait)
+                    .and_then(AwaitedStacks::wait)
                     .unwrap_or_default()
             };
             self.resolved = self.awaited.iter().map(wait).collect();

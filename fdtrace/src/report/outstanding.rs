@@ -6,15 +6,14 @@ use jiff::{Timestamp, tz::TimeZone};
 use serde::Serialize;
 
 use super::{
-    diagnosis::{HolderFields, VerdictFields, age_words, sentence, write_openers},
+    diagnosis::{HolderFields, VerdictFields, age_words, sentence, write_opener},
     json,
-    openers::Openers,
     sanitize::printable,
     text::counted,
 };
 use crate::{
     diagnose::{holders::Holder, outstanding::Block},
-    enrich::{self, process::user_of},
+    enrich::{self, process::user_of, stacks::Awaited},
     probe::cgroup,
 };
 
@@ -23,19 +22,26 @@ use crate::{
 pub struct Outstanding {
     /// When.
     pub time: Timestamp,
-    /// What was outstanding.
+    /// What was outstanding; until [`Outstanding::resolve`] has returned, nothing.
     pub block: Block,
+    /// The same, while it is being taken apart by code path.
+    pub awaited: Option<Awaited<Block>>,
     /// From which age on, seconds.
     pub older_s: f64,
     /// As folded stacks, for flame graphs.
     pub is_folded: bool,
     /// User and cgroup of each row, where they are known.
     pub owners: Vec<(Option<u32>, Option<Vec<u8>>)>,
-    /// Which lines of code have opened the fds of each row.
-    pub openers: Openers,
 }
 
 impl Outstanding {
+    /// Waits for the block. Not for the loop that reads records.
+    pub fn resolve(&mut self) {
+        if let Some(block) = self.awaited.take().and_then(|awaited| awaited.wait()) {
+            self.block = block;
+        }
+    }
+
     /// Looks up what only /proc can tell. Not for the loop that reads records.
     pub fn enrich(&mut self) {
         for row in &mut self.block.rows {
@@ -72,7 +78,7 @@ pub fn write_text(output: &mut impl Write, outstanding: &Outstanding) -> io::Res
         "{:>8} {:>7} {:>9} {:>9} {:>7} {:<15} {:<8} TARGET",
         "COUNT", "GROWN", "OLDEST", "NEWEST", "PID", "COMM", "KIND"
     )?;
-    for (index, row) in block.rows.iter().enumerate() {
+    for row in &block.rows {
         let age = |moment_ns: Option<u64>| {
             let seconds = moment_ns.map(|moment_ns| seconds_between(moment_ns, block.now_ns));
             seconds.map_or_else(|| "-".to_owned(), age_words)
@@ -90,7 +96,9 @@ pub fn write_text(output: &mut impl Write, outstanding: &Outstanding) -> io::Res
             row.holder.kind.to_string(),
             target(&row.holder),
         )?;
-        write_openers(output, outstanding.openers.of(index))?;
+        if let Some(stack) = &row.stack {
+            write_opener(output, stack)?;
+        }
     }
     for (pid, comm, verdict) in &block.verdicts {
         let comm = printable(comm);
@@ -113,8 +121,8 @@ fn target(holder: &Holder) -> String {
 
 /// `comm;kind;target count`, as flame graphs are made of.
 fn write_folded(output: &mut impl Write, outstanding: &Outstanding) -> io::Result<()> {
-    for (index, row) in outstanding.block.rows.iter().enumerate() {
-        let functions = outstanding.openers.of(index).first().map(|(_, stack)| {
+    for row in &outstanding.block.rows {
+        let functions = row.stack.as_ref().map(|stack| {
             let frames = stack.from_caller().iter().rev();
             let functions = frames.map(|frame| printable(frame.to_string().as_bytes()));
             functions.collect::<Vec<_>>()
@@ -149,7 +157,7 @@ struct RowFields<'a> {
 pub fn write_json(output: &mut impl Write, outstanding: &Outstanding) -> io::Result<()> {
     let block = &outstanding.block;
     let mut owners = outstanding.owners.iter();
-    for (index, row) in block.rows.iter().enumerate() {
+    for row in &block.rows {
         let owner = owners.next();
         let verdict = block.verdicts.iter().find(|(pid, ..)| *pid == row.pid);
         let fields = RowFields {
@@ -163,7 +171,7 @@ pub fn write_json(output: &mut impl Write, outstanding: &Outstanding) -> io::Res
             // All of them were opened while somebody looked: there is no age but a known one.
             holder: HolderFields::new(
                 &row.holder,
-                outstanding.openers.of(index),
+                row.stack.as_deref(),
                 block.now_ns,
                 block.now_ns,
             ),

@@ -37,6 +37,7 @@ pub(crate) fn trials(setting: &Setting) -> Vec<Trial> {
         test("recorded", recorded),
         test("of_holders", of_holders),
         test("left_by_command", left_by_command),
+        test("left_by_two_code_paths", left_by_two_code_paths),
     ]
 }
 
@@ -283,21 +284,23 @@ fn of_holders(setting: &Setting) -> Result<(), String> {
     has(holder, &in_c())
 }
 
-/// A command is judged when it ends, by what it has left open and where that was opened.
-fn left_by_command(setting: &Setting) -> Result<(), String> {
+/// Starts a command below `leaks`.
+fn start_leaks(setting: &Setting, program: &[&str]) -> Result<Child, String> {
+    let mut command = tracer::command();
+    command.args(["leaks", "--fail", "--json", "--quiet", "--backend"]);
+    command.arg(&setting.backend).arg("--").args(program);
+    command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(|error| error.to_string())
+}
+
+/// What a victim with these arguments has left open.
+fn left_by(setting: &Setting, arguments: &[&str]) -> Result<Vec<Value>, String> {
     let victim = format!("{VICTIMS}/plain");
-    let start = |program: &[&str]| {
-        let mut command = tracer::command();
-        command.args(["leaks", "--fail", "--json", "--quiet", "--backend"]);
-        command.arg(&setting.backend).arg("--").args(program);
-        command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .map_err(|error| error.to_string())
-    };
-    let mut leaks = start(&[&victim, "5"])?;
+    let mut leaks = start_leaks(setting, &[&[&*victim], arguments].concat())?;
     let mut stdout = leaks.stdout.take().ok_or("no stdout")?;
     let mut ready = [0; 6];
     let outcome = stdout.read_exact(&mut ready);
@@ -318,18 +321,39 @@ fn left_by_command(setting: &Setting) -> Result<(), String> {
             String::from_utf8_lossy(&output.stderr)
         )
     })?;
-    let rows: Vec<Value> = text
+    let objects = text
         .lines()
         .filter(|line| line.starts_with('{'))
-        .filter_map(|line| serde_json::from_str(line).ok())
-        .filter(|object: &Value| object["type"] == "outstanding")
-        .collect();
+        .filter_map(|line| serde_json::from_str(line).ok());
+    let rows = objects.filter(|object: &Value| object["type"] == "outstanding");
+    Ok(rows.collect())
+}
+
+/// A command is judged when it ends, by what it has left open and where that was opened.
+fn left_by_command(setting: &Setting) -> Result<(), String> {
+    let rows = left_by(setting, &["5"])?;
     // Five, and three more at the end of its input.
     ensure(rows.len() == 1 && rows[0]["count"] == 8, || {
         format!("{rows:#?}")
     })?;
     has(&rows[0], &in_c())?;
-    let output = start(&["true"])?.wait_with_output();
+    let output = start_leaks(setting, &["true"])?.wait_with_output();
     let output = output.map_err(|error| error.to_string())?;
     ensure(output.status.success(), || format!("{output:?}"))
+}
+
+/// The same file leaked in two ways is two rows.
+fn left_by_two_code_paths(setting: &Setting) -> Result<(), String> {
+    let rows = left_by(setting, &["6", "two"])?;
+    let is_so = rows.len() == 2 && rows[0]["count"] == 5 && rows[1]["count"] == 4;
+    ensure(is_so, || format!("{rows:#?}"))?;
+    has(&rows[0], &in_c())?;
+    let place = |name| format!("/victim.c:{}", line(C, name));
+    let other_way = [
+        ("open_quietly", place("opens")),
+        ("leak_one", place("leaks")),
+        ("run_job", place("runs")),
+        ("main", place("starts")),
+    ];
+    has(&rows[1], &other_way)
 }

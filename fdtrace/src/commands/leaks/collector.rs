@@ -1,6 +1,9 @@
 //! From the model to blocks of outstanding fds.
 
-use std::time::Duration;
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use anyhow::{Result, bail};
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -13,13 +16,11 @@ use crate::{
     },
     diagnose::{
         cause::Host,
-        holders::groups,
-        outstanding::{Block, Outstanding},
+        outstanding::{Block, Found, Outstanding, Rows},
     },
     enrich::stacks::Stacks,
     model::{
         Model,
-        held::Ends,
         names::Names,
         openers::Sequence,
         tables::{
@@ -30,7 +31,6 @@ use crate::{
     },
     report::{
         fact::{Fact, Loss, Summary},
-        openers::Openers,
         outstanding as report,
         writer::Writer,
     },
@@ -59,6 +59,8 @@ struct Left {
 /// The listener that looks for what is outstanding.
 pub(super) struct Collector {
     outstanding: Outstanding,
+    /// Used by the thread that resolves stacks alone.
+    rows: Arc<Mutex<Rows>>,
     wanted: Wanted,
     writer: Writer,
     older: Duration,
@@ -67,7 +69,6 @@ pub(super) struct Collector {
     /// The next block, nanoseconds since boot; `None`: before the beginning.
     next_ns: Option<u64>,
     left: Option<Left>,
-    top: usize,
     found: u64,
     clock: Clock,
     own: u32,
@@ -77,6 +78,7 @@ impl Collector {
     pub(super) fn new(args: &Leaks, older: Duration, writer: Writer, wanted: Wanted) -> Self {
         Self {
             outstanding: Outstanding::new(nanoseconds(older), args.top),
+            rows: Arc::new(Mutex::new(Rows::new(args.top))),
             wanted,
             writer,
             older,
@@ -84,7 +86,6 @@ impl Collector {
             is_folded: args.folded,
             next_ns: None,
             left: None,
-            top: args.top,
             found: 0,
             clock: Clock::System,
             own: std::process::id(),
@@ -132,10 +133,8 @@ impl Collector {
                 .into_iter()
                 .filter(|task| task.tgid == left.pid)
                 .collect();
-            let block = self
-                .outstanding
-                .look(model, &tasks, &FxHashMap::default(), now_ns);
-            self.show(block, known.stacks);
+            let found = self.outstanding.look(model, &tasks, now_ns);
+            self.show(found, known.stacks);
             return Ok(());
         }
         let task = Task {
@@ -147,36 +146,39 @@ impl Collector {
             used: None,
             comm: left.comm,
         };
-        let slots = left.slots.iter().map(|(fd, slot)| (*fd, slot));
         let opener_of = |fd: u32, _: &Slot| left.openers.get(&fd).copied();
-        let holders = groups(slots, &left.names, &Ends::default(), &opener_of, self.top);
-        let block = self.outstanding.of_ended(&task, holders, now_ns);
-        self.show(block, known.stacks);
+        let (slots, names) = (&left.slots, &left.names);
+        let found = self
+            .outstanding
+            .of_ended(&task, slots, names, &opener_of, now_ns);
+        self.show(found, known.stacks);
         Ok(())
     }
 
     fn block(&mut self, known: &mut Known<'_>, now_ns: u64) -> Result<()> {
         let model = known.model;
         let tasks = self.wanted.choose(self.tasks(model))?;
-        let block = self
-            .outstanding
-            .look(model, &tasks, &FxHashMap::default(), now_ns);
-        self.show(block, known.stacks);
+        let found = self.outstanding.look(model, &tasks, now_ns);
+        self.show(found, known.stacks);
         Ok(())
     }
 
-    fn show(&mut self, block: Block, stacks: &mut Stacks) {
-        let holders = block.rows.iter().map(|row| &row.holder);
-        let openers = Openers::ask(holders, stacks);
-        self.found = block.fds;
+    fn show(&mut self, found: Found, stacks: &mut Stacks) {
+        let time = self.clock.at(found.now_ns);
+        self.found = found.fds;
+        let rows = Arc::clone(&self.rows);
+        let awaited = stacks.answer(move |resolver| {
+            let mut rows = rows.lock().unwrap_or_else(PoisonError::into_inner);
+            rows.block(found, |sequence| resolver.stack(sequence))
+        });
         self.writer
             .send(Fact::Outstanding(Box::new(report::Outstanding {
-                time: self.clock.at(block.now_ns),
-                block,
+                time,
+                block: Block::default(),
+                awaited: Some(awaited),
                 older_s: self.older.as_secs_f64(),
                 is_folded: self.is_folded,
                 owners: Vec::new(),
-                openers,
             })));
     }
 

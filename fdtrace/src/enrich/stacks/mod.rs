@@ -7,7 +7,7 @@
 //!               Stacks::ask ─┘→ Resolver::stack → symbols, where somebody wants to read them
 //! ```
 //!
-//! * [`stack`]: the result.
+//! * [`stack`]: the result; `path`: when two of them are the same code path.
 //! * `image`, `module`: what a process has mapped, and the ELF files behind it, held open: a process that
 //!   was known before it ended is as good as one that runs.
 //! * `unwind`: from a copied stack to return addresses, by `.eh_frame`.
@@ -19,6 +19,7 @@
 mod go;
 mod image;
 mod module;
+mod path;
 pub mod resolver;
 mod sigbus;
 pub mod stack;
@@ -40,7 +41,10 @@ use fdtrace_common::stack::StackRecord;
 use log::warn;
 
 use self::resolver::Resolver;
-pub use self::stack::{Frame, Stack};
+pub use self::{
+    path::CodePath,
+    stack::{Frame, Stack},
+};
 use crate::model::openers::Sequence;
 
 /// Bytes of stacks that may wait for the thread; further ones are dropped and counted.
@@ -78,48 +82,35 @@ pub struct Stacks {
     is_elsewhere: bool,
 }
 
-/// A stack that is being resolved.
+/// What that thread has been asked for.
 #[derive(Clone, Debug)]
-pub struct Awaited(Arc<Mutex<Receiver<Option<Arc<Stack>>>>>);
+pub struct Awaited<T>(Arc<Mutex<Receiver<T>>>);
 
-impl Awaited {
-    /// Waits for it; the first who does gets it.
+impl<T> Awaited<T> {
+    /// Waits for it; the first who does gets it. `None`: the thread has failed.
     #[must_use]
-    pub fn wait(&self) -> Option<Arc<Stack>> {
+    pub fn wait(&self) -> Option<T> {
         let receiver = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        receiver.recv().ok().flatten()
+        receiver.recv().ok()
     }
 }
 
-impl PartialEq for Awaited {
+impl<T> PartialEq for Awaited<T> {
     fn eq(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
     }
 }
 
-impl Eq for Awaited {}
+impl<T> Eq for Awaited<T> {}
+
+/// A stack that is being resolved; `None`: it is not known any more.
+pub type AwaitedStack = Awaited<Option<Arc<Stack>>>;
 
 /// A stack, and how many of those that were looked at it has opened.
 pub type Counted = (usize, Arc<Stack>);
 
-/// The most frequent of some stacks, when they have been resolved.
-#[derive(Clone, Debug)]
-pub struct AwaitedStacks(Arc<Mutex<Receiver<Vec<Counted>>>>);
-
-impl AwaitedStacks {
-    /// Waits for them, the most frequent first, each with its number; the first who does gets them.
-    #[must_use]
-    pub fn wait(&self) -> Vec<Counted> {
-        let receiver = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        receiver.recv().unwrap_or_default()
-    }
-}
-
-impl PartialEq for AwaitedStacks {
-    fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.0, &other.0)
-    }
-}
+/// The most frequent of some stacks, when they have been resolved, the most frequent first.
+pub type AwaitedStacks = Awaited<Vec<Counted>>;
 
 struct Running {
     requests: Sender<Request>,
@@ -173,29 +164,33 @@ impl Stacks {
         }
     }
 
-    /// Does something with all stacks that were handed over before.
+    /// Does something with all stacks that were handed over before. Where the thread cannot be had, which
+    /// has been told, it is done at once, and no stack is known.
     pub fn ask(&mut self, question: impl FnOnce(&mut Resolver) + Send + 'static) {
         self.send(Request::Ask(Box::new(question)));
     }
 
-    /// A stack that was pushed before, when it has been resolved.
-    pub fn later(&mut self, sequence: Sequence) -> Awaited {
+    /// The same, for the sake of what comes of it.
+    pub fn answer<T: Send + 'static>(
+        &mut self,
+        question: impl FnOnce(&mut Resolver) -> T + Send + 'static,
+    ) -> Awaited<T> {
         let (sender, receiver) = channel();
         self.ask(move |resolver| {
             // Nobody may be waiting any more.
-            let _ = sender.send(resolver.stack(sequence));
+            let _ = sender.send(question(resolver));
         });
         Awaited(Arc::new(Mutex::new(receiver)))
     }
 
+    /// A stack that was pushed before, when it has been resolved.
+    pub fn later(&mut self, sequence: Sequence) -> AwaitedStack {
+        self.answer(move |resolver| resolver.stack(sequence))
+    }
+
     /// The most frequent of stacks that were pushed before, so many at most.
     pub fn most_frequent(&mut self, sequences: Vec<Sequence>, at_most: usize) -> AwaitedStacks {
-        let (sender, receiver) = channel();
-        self.ask(move |resolver| {
-            // Nobody may be waiting any more.
-            let _ = sender.send(resolver.most_frequent(&sequences, at_most));
-        });
-        AwaitedStacks(Arc::new(Mutex::new(receiver)))
+        self.answer(move |resolver| resolver.most_frequent(&sequences, at_most))
     }
 
     /// Stacks dropped so far.
@@ -219,8 +214,12 @@ impl Stacks {
             self.thread = Running::start(&self.waiting);
         }
         // A thread that cannot be started is told of there; one that has failed, in `finish`.
-        if let Some(running) = &self.thread {
-            let _ = running.requests.send(request);
+        let unsent = match &self.thread {
+            Some(running) => running.requests.send(request).err().map(|unsent| unsent.0),
+            None => Some(request),
+        };
+        if let Some(Request::Ask(question)) = unsent {
+            question(&mut Resolver::default());
         }
     }
 }

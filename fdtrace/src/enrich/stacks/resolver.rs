@@ -12,7 +12,7 @@ use log::warn;
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::{
-    Counted, Raw, Stack,
+    CodePath, Counted, Raw, Stack,
     go::GoPrograms,
     image::Image,
     module::{Module, Modules},
@@ -101,20 +101,23 @@ impl Resolver {
     pub fn most_frequent(&mut self, sequences: &[Sequence], at_most: usize) -> Vec<Counted> {
         // What two stacks have in common shows when they are read: a function called from two lines is
         // two stacks.
-        let mut counted: Vec<Counted> = Vec::new();
+        let mut counted: Vec<(usize, CodePath)> = Vec::new();
         let stacks: Vec<_> = sequences
             .iter()
             .filter_map(|sequence| self.stack(*sequence))
+            .map(CodePath)
             .collect();
         for stack in stacks {
-            let known = counted
-                .iter_mut()
-                .find(|(_, known)| Arc::ptr_eq(known, &stack) || *known == stack);
+            let known = counted.iter_mut().find(|(_, known)| *known == stack);
             match known {
                 Some((count, _)) => *count += 1,
                 None => counted.push((1, stack)),
             }
         }
+        let mut counted: Vec<Counted> = counted
+            .into_iter()
+            .map(|(count, CodePath(stack))| (count, stack))
+            .collect();
         counted.sort_by(|(one, _), (other, _)| other.cmp(one));
         counted.truncate(at_most);
         counted

@@ -82,7 +82,7 @@ fn resolved(raw: Raw) -> Arc<Stack> {
     let mut stacks = Stacks::start();
     let sequence = raw.sequence;
     stacks.push(raw);
-    stacks.later(sequence).wait().unwrap()
+    stacks.later(sequence).wait().flatten().unwrap()
 }
 
 #[cfg(all(target_arch = "x86_64", feature = "symbols"))]
@@ -181,6 +181,18 @@ fn the_same_stack_is_kept_once_and_forgotten_with_its_last_fd() {
     stacks.finish();
 }
 
+/// What was asked for comes all the same, without stacks.
+#[test]
+fn a_thread_that_has_failed_keeps_nobody_waiting() {
+    let mut stacks = Stacks::start();
+    stacks.ask(|_| panic!("on purpose"));
+    while !stacks.thread.as_ref().unwrap().thread.is_finished() {
+        thread::yield_now();
+    }
+    let answer = stacks.answer(|resolver| resolver.stack(1));
+    assert_eq!(answer.wait(), Some(None));
+}
+
 #[test]
 fn too_many_that_wait_are_dropped_and_counted() {
     let mut stacks = Stacks::start();
@@ -200,8 +212,8 @@ fn too_many_that_wait_are_dropped_and_counted() {
     }
     assert_eq!(stacks.dropped(), 13);
     drop(sender);
-    assert!(stacks.later(1).wait().is_some());
-    assert!(stacks.later(20).wait().is_none());
+    assert!(stacks.later(1).wait().flatten().is_some());
+    assert!(stacks.later(20).wait().flatten().is_none());
     stacks.push(Raw {
         sequence: 21,
         ..raw
@@ -244,7 +256,7 @@ proptest! {
             bytes: bytes.into(),
             ..own
         });
-        let stack = stacks.later(1).wait().unwrap();
+        let stack = stacks.later(1).wait().flatten().unwrap();
         prop_assert!(!stack.frames.is_empty() && stack.frames.len() <= 96 * 33);
     }
 }

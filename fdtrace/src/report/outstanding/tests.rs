@@ -1,12 +1,29 @@
+use std::sync::Arc;
+
 use super::*;
 use crate::{
     diagnose::outstanding::Row,
     diagnose::verdict::{Kind as VerdictKind, Verdict},
+    enrich::stacks::{Frame, Stack},
     model::kind::Kind,
     report::fact::samples::HOSTILE,
 };
 
 const SECOND: u64 = 1_000_000_000;
+
+/// A function of a program with debug information, in its main.
+fn stack(function: &str) -> Arc<Stack> {
+    let frame = |function: &str, line| Frame {
+        function: Some(function.to_owned()),
+        file: Some("/src/a.c".to_owned()),
+        line: Some(line),
+        ..Frame::default()
+    };
+    Arc::new(Stack {
+        frames: vec![frame(function, 7), frame("main", 20)],
+        ..Stack::default()
+    })
+}
 
 fn sample(target: &[u8], is_folded: bool) -> Outstanding {
     let holder = Holder {
@@ -28,18 +45,27 @@ fn sample(target: &[u8], is_folded: bool) -> Outstanding {
         count: 12,
         ..holder.clone()
     };
-    let row = |holder, grown_by| Row {
+    let row = |holder, stack, grown_by| Row {
         pid: 2231,
         comm: b"web server".to_vec(),
         holder,
+        stack,
         grown_by,
+    };
+    let other_path = Holder {
+        count: 40,
+        ..holder.clone()
     };
     Outstanding {
         time: "2026-11-22T08:15:30.123456789Z".parse().unwrap(),
         block: Block {
             now_ns: 100 * SECOND,
-            rows: vec![row(holder, Some(33)), row(mixed, None)],
-            fds: 257,
+            rows: vec![
+                row(holder, Some(stack("leak one")), Some(33)),
+                row(other_path, Some(stack("leak;two")), Some(0)),
+                row(mixed, None, None),
+            ],
+            fds: 297,
             processes: 1,
             verdicts: vec![(
                 2231,
@@ -51,10 +77,10 @@ fn sample(target: &[u8], is_folded: bool) -> Outstanding {
                 },
             )],
         },
+        awaited: None,
         older_s: 30.0,
         is_folded,
         owners: Vec::new(),
-        openers: Openers::default(),
     }
 }
 
@@ -76,7 +102,9 @@ fn folded_stacks_have_no_spaces_but_one() {
     let text = text(&sample(b"/a b;c", true));
     assert_eq!(
         text,
-        "web_server;file;/a_b_c 245\nweb_server;tcp;(12_different) 12\n"
+        "web_server;main_(/src/a.c:20);leak_one_(/src/a.c:7);file;/a_b_c 245\n\
+         web_server;main_(/src/a.c:20);leak_two_(/src/a.c:7);file;/a_b_c 40\n\
+         web_server;tcp;(12_different) 12\n"
     );
 }
 
@@ -98,7 +126,7 @@ fn hostile_targets_stay_in_their_line() {
             );
             assert_eq!(
                 text.lines().count(),
-                if is_folded { 2 } else { 6 },
+                if is_folded { 3 } else { 9 },
                 "{text}"
             );
         }

@@ -1,7 +1,8 @@
 /* Leaks files from one line of code, as programs do: without frame pointers, through libc.
  *
- * victim COUNT: opens COUNT files and says so, then one for each byte of standard input, three more at its
- * end, and is gone at once. The tests look for the lines that end in a name in brackets.
+ * victim COUNT [two]: opens COUNT files and says so, then one for each byte of standard input, three more
+ * at its end, and is gone at once; with `two`, every second one in another way. The tests look for the lines
+ * that end in a name in brackets.
  */
 #include <fcntl.h>
 #include <stdio.h>
@@ -35,6 +36,14 @@ __attribute__((noinline)) int handle_request(const char *path, long a, long b, l
 	return fd + (int)(total & 1);
 }
 
+/* Another way to the same file. */
+__attribute__((noinline)) int run_job(const char *path, long a)
+{
+	int fd = leak_one(path, 80 + (a & 7)); /* [runs] */
+	total += fd;
+	return fd;
+}
+
 int main(int argc, char **argv)
 {
 	long count = argc > 1 ? atol(argv[1]) : 1;
@@ -45,7 +54,12 @@ int main(int argc, char **argv)
 			return 1;
 		if (turn >= count && read(0, &byte, 1) <= 0)
 			more--;
-		if (handle_request("/dev/null", turn, count, argc, total) < 0) /* [calls] */
+		int fd;
+		if (argc > 2 && turn % 2)
+			fd = run_job("/dev/null", turn); /* [starts] */
+		else
+			fd = handle_request("/dev/null", turn, count, argc, total); /* [calls] */
+		if (fd < 0)
 			return 1;
 	}
 	return 0;

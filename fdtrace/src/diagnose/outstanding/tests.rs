@@ -1,0 +1,141 @@
+use fdtrace_common::{
+    change::{INHERITED, OpenRecord, ThreadRecord},
+    record::{RECORD_BOUND, RECORD_OPENED},
+};
+use zerocopy::FromZeros;
+
+use super::*;
+use crate::stream::record::Changed;
+
+fn task(tgid: u32) -> Task {
+    Task {
+        files: u64::from(tgid),
+        tgid,
+        tid: tgid,
+        soft: 100,
+        hard: 100,
+        used: None,
+        comm: b"x".to_vec(),
+    }
+}
+
+/// A look, and the rows that come of it.
+fn block(
+    outstanding: &Outstanding,
+    rows: &mut Rows,
+    model: &Model,
+    tasks: &[Task],
+    now_ns: u64,
+) -> Block {
+    rows.block(outstanding.look(model, tasks, now_ns), |_| None)
+}
+
+fn open(model: &mut Model, tgid: u32, fd: u32, name: &str, since_ns: u64, flags: u32) {
+    let bound = ThreadRecord {
+        kind: RECORD_BOUND,
+        files: u64::from(tgid),
+        tgid,
+        tid: tgid,
+        ..ThreadRecord::new_zeroed()
+    };
+    model.tables.apply(Changed::Bound(&bound), &mut ());
+    let mut record = OpenRecord {
+        kind: RECORD_OPENED,
+        fd,
+        files: u64::from(tgid),
+        file: u64::from(fd) + 1,
+        time_ns: since_ns,
+        mode: 0o100_644,
+        flags,
+        ..OpenRecord::new_zeroed()
+    };
+    record.name[..name.len()].copy_from_slice(name.as_bytes());
+    model.tables.apply(Changed::Opened(&record), &mut ());
+}
+
+fn told(block: &Block) -> Vec<(u32, &[u8], u32, Option<i64>)> {
+    let told = block.rows.iter().map(|row| {
+        let target = row.holder.target.as_deref().unwrap_or_default();
+        (row.pid, target, row.holder.count, row.grown_by)
+    });
+    told.collect()
+}
+
+#[test]
+fn what_is_old_and_its_own_is_outstanding_and_its_growth_is_told() {
+    let mut model = Model::default();
+    open(&mut model, 5, 0, "before", 0, 0);
+    open(&mut model, 5, 1, "given", 10, INHERITED);
+    open(&mut model, 5, 2, "old", 10, 0);
+    open(&mut model, 5, 3, "young", 70, 0);
+    open(&mut model, 6, 0, "other", 20, 0);
+    let tasks = [task(5), task(6)];
+    let (outstanding, mut rows) = (Outstanding::new(50, 10), Rows::new(10));
+    let first = block(&outstanding, &mut rows, &model, &tasks, 100);
+    assert_eq!(
+        told(&first),
+        [(5, &b"old"[..], 1, None), (6, b"other", 1, None)]
+    );
+    assert_eq!((first.fds, first.processes), (2, 2));
+    open(&mut model, 5, 4, "old", 80, 0);
+    let second = block(&outstanding, &mut rows, &model, &tasks, 200);
+    assert_eq!(
+        told(&second),
+        [
+            (5, &b"old"[..], 2, Some(1)),
+            (5, b"young", 1, Some(1)),
+            (6, b"other", 1, Some(0))
+        ]
+    );
+}
+
+#[test]
+fn the_largest_groups_are_told_and_all_are_counted() {
+    let mut model = Model::default();
+    for tgid in 1..=50 {
+        for fd in 0..tgid {
+            open(&mut model, tgid, fd, "a", 1, 0);
+        }
+    }
+    let tasks: Vec<_> = (1..=50).map(task).collect();
+    let (outstanding, mut rows) = (Outstanding::new(0, 3), Rows::new(3));
+    let block = block(&outstanding, &mut rows, &model, &tasks, 100);
+    let pids: Vec<_> = block.rows.iter().map(|row| row.pid).collect();
+    assert_eq!(pids, [50, 49, 48]);
+    assert_eq!((block.fds, block.processes), (50 * 51 / 2, 50));
+}
+
+/// Those without a stack are a group of their own, and each of the others has its own.
+#[test]
+fn fds_whose_stack_is_known_are_kept_one_by_one() {
+    let mut model = Model::default();
+    for fd in 0..6 {
+        open(&mut model, 5, fd, "a", 10 + u64::from(fd), 0);
+    }
+    for fd in [1, 3] {
+        let (slot, sequence) = ((5, fd, u64::from(fd) + 1), u64::from(fd) + 100);
+        model.put_opener(slot, sequence, &mut Vec::new());
+    }
+    let found = Outstanding::new(0, 10).look(&model, &[task(5)], 100);
+    let told = found.groups.iter().map(|group| {
+        let opened = group.opened.iter();
+        let opened: Vec<_> = opened.map(|opened| (opened.fd, opened.sequence)).collect();
+        (group.holder.count, opened)
+    });
+    let told: Vec<_> = told.collect();
+    assert_eq!(told, [(4, vec![]), (2, vec![(1, 101), (3, 103)])]);
+    assert_eq!((found.fds, found.processes, found.is_cut), (6, 1, false));
+}
+
+#[test]
+fn no_more_groups_are_kept_than_can_be_shown_in_the_end() {
+    let mut model = Model::default();
+    let processes = 4 * u32::try_from(KEPT_MIN).unwrap();
+    for tgid in 1..=processes {
+        open(&mut model, tgid, 0, "a", 1, 0);
+    }
+    let tasks: Vec<_> = (1..=processes).map(task).collect();
+    let found = Outstanding::new(0, 10).look(&model, &tasks, 100);
+    assert_eq!((found.groups.len(), found.is_cut), (KEPT_MIN, true));
+    assert_eq!(found.fds, u64::from(processes));
+}
