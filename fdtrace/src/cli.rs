@@ -155,7 +155,8 @@ pub struct Trace {
     /// How to follow.
     #[command(flatten)]
     pub tracking: TrackingArgs,
-    /// Show the functions, files and lines that have led to each open, below it
+    /// Show the functions, files and lines that have led to each open, below it; of a recording, those
+    /// that it has
     #[arg(
         long,
         value_name = "WHEN",

@@ -175,8 +175,7 @@ impl Tracker {
     }
 
     /// The same from a recording, in which stacks are resolved.
-    pub fn take_resolved(&mut self, stack: Stack, opened: &[(u64, u32, u64)]) {
-        let stack = Arc::new(stack);
+    pub fn take_resolved(&mut self, stack: Arc<Stack>, opened: &[(u64, u32, u64)]) {
         let (mut gone, mut sequences) = (Vec::new(), Vec::new());
         for slot in opened {
             self.sequence += 1;
@@ -319,7 +318,7 @@ mod tests {
             frames: vec![Frame::default()],
             ..Stack::default()
         };
-        tracker.take_resolved(stack.clone(), &[(1, 3, 7), (1, 4, 8)]);
+        tracker.take_resolved(Arc::new(stack.clone()), &[(1, 3, 7), (1, 4, 8)]);
         for (fd, file) in [(3, 7), (4, 8)] {
             let sequence = tracker.model.openers.get(1, fd, file).unwrap();
             let known = tracker.stacks.later(sequence).wait().flatten().unwrap();

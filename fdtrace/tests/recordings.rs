@@ -10,6 +10,10 @@ use std::{
     process::Command,
 };
 
+use fdtrace::{
+    report::fact::Place,
+    stream::recording::{Encoder, Event, Note, number},
+};
 use insta::assert_snapshot;
 use serde_json::Value;
 
@@ -27,7 +31,7 @@ fn recordings() -> Vec<(String, PathBuf)> {
         .map(|path| (path.file_stem().unwrap().to_str().unwrap().to_owned(), path))
         .collect();
     files.sort();
-    assert!(files.len() >= 5, "{files:?}");
+    assert!(files.len() >= 6, "{files:?}");
     files
 }
 
@@ -80,6 +84,87 @@ fn changes_are_told_as_ever() {
         let _ = writeln!(all, "{name}: {ops:?}, CRC-32 {checksum:08x}");
     }
     assert_snapshot!(all);
+}
+
+/// The one that has them all: below each change and by code path, and in no other way without being asked.
+#[test]
+fn stacks_are_told_as_ever() {
+    let recordings = recordings();
+    let (_, path) = recordings
+        .iter()
+        .find(|(name, _)| name == "6.1-stacks")
+        .unwrap();
+    let trace = ["trace", "--quiet", "--comm", "server", "--op", "open"];
+    let with = said(path, &[&trace[..], &["--stacks", "auto"]].concat());
+    assert_eq!(
+        with,
+        said(path, &[&trace[..], &["--stacks", "always"]].concat())
+    );
+    let lines = with.lines().filter(|line| !line.starts_with("   "));
+    let mut without = lines.collect::<Vec<_>>().join("\n");
+    without.push('\n');
+    assert_eq!(without, said(path, &trace));
+    let leaks = said(
+        path,
+        &[
+            "leaks",
+            "--quiet",
+            "--comm",
+            "server",
+            "--older",
+            "1s",
+            "--interval",
+            "1s",
+        ],
+    );
+    let folded = said(
+        path,
+        &[
+            "leaks", "--folded", "--quiet", "--comm", "server", "--older", "1s", "-d", "2",
+        ],
+    );
+    let never = said(
+        path,
+        &[
+            "leaks", "--quiet", "--comm", "server", "--older", "1s", "-i", "1s", "--stacks",
+            "never",
+        ],
+    );
+    assert_snapshot!(format!("{with}\n{leaks}\n{folded}\n{never}"));
+}
+
+/// Stacks that were not taken are missing from nothing where none are shown.
+#[test]
+fn stacks_that_are_missing_are_told_where_stacks_are_shown() {
+    let (_, path) = &recordings()[0];
+    let bytes = std::fs::read(path).unwrap();
+    let line = bytes.iter().position(|byte| *byte == b'\n').unwrap() + 1;
+    let length = u32::from_le_bytes(bytes[line + 4..line + 8].try_into().unwrap());
+    let first = line + 16 + length as usize;
+    let mut encoder = Encoder::default();
+    encoder.add(Event::Note(&Note::Lost {
+        place: Place::Stacks,
+        count: 7,
+        now_ns: 0,
+    }));
+    let mut chunk = encoder.take().unwrap();
+    number(&mut chunk, 1);
+    let lossy = std::env::temp_dir().join(format!("fdtrace-lossy-{}", std::process::id()));
+    std::fs::write(&lossy, [&bytes[..first], &chunk].concat()).unwrap();
+    let losses = [
+        &["trace"][..],
+        &["trace", "--stacks", "auto"],
+        &["watch"],
+        &["watch", "--stacks", "never"],
+        &["leaks"],
+        &["leaks", "--stacks", "never"],
+    ]
+    .map(|arguments| {
+        let text = said(&lossy, &[arguments, &["--json", "--quiet"]].concat());
+        text.matches(r#""where":"stacks","count":7"#).count()
+    });
+    std::fs::remove_file(&lossy).unwrap();
+    assert_eq!(losses, [0, 1, 1, 0, 1, 0]);
 }
 
 /// A recording whose model goes wrong is noticed: here, one that has lost a part of itself.

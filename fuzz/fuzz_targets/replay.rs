@@ -46,7 +46,9 @@ fn read(bytes: &[u8]) {
                     tracker.end_pass(pass, purpose, &mut Listener);
                 }
             }
-            (Item::Note(Note::Stack { stack, opened }), _) => tracker.take_resolved(stack, &opened),
+            (Item::Note(Note::Stack { stack, opened, .. }), _) => {
+                tracker.take_resolved(stack.into(), &opened);
+            }
             _ => {}
         }
     }

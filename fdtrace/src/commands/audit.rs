@@ -19,7 +19,7 @@ use super::{
     wanted::Wanted,
 };
 use crate::{
-    cli::Audit,
+    cli::{Audit, StacksChoice},
     diagnose::cause::Host,
     model::{
         history::History,
@@ -122,7 +122,7 @@ fn replay(args: &Audit, path: &Path) -> Result<Verdict> {
             "a recording does not tell whose processes it has compared: choose with --pid or --comm"
         );
     }
-    let mut replay = Replay::open(path)?;
+    let mut replay = Replay::open(path, StacksChoice::Never)?;
     if !args.run.quiet {
         replay.banner();
     }

@@ -6,6 +6,7 @@ mod shedding;
 
 use std::{
     collections::BTreeSet,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -27,7 +28,11 @@ use self::{
 use super::say;
 use crate::{
     diagnose::cause::Host,
-    model::tables::reconcile::{Outcome, Purpose},
+    enrich::stacks::Stack,
+    model::{
+        openers::{Sequence, Slot},
+        tables::reconcile::{Outcome, Purpose},
+    },
     probe::{
         attach::{self, Session},
         backend::Backend,
@@ -126,6 +131,12 @@ pub(super) trait Listener: Handler {
     fn is_done(&self) -> bool {
         false
     }
+
+    /// Of a recording: whoever puts the file that comes next into this slot has left the stack of this number.
+    fn taken(&mut self, _: Slot, _: Sequence) {}
+
+    /// Of a recording: the stacks of these numbers are this one.
+    fn resolved(&mut self, _: &[Sequence], _: &Arc<Stack>) {}
 }
 
 /// What the kernel counts of failures by itself, now or when it was recorded.

@@ -189,7 +189,7 @@ fn outcome(args: &Leaks, found: u64, has_failed: bool) -> Ended {
 /// The same from a recording.
 fn replay(args: &Leaks, path: &Path) -> Result<Ended> {
     let choice = Choice::new(&args.scope)?;
-    let mut replay = Replay::open(path)?;
+    let mut replay = Replay::open(path, args.stacks.stacks)?;
     if !args.run.quiet {
         replay.banner();
     }

@@ -7,6 +7,7 @@ use std::{
     fs::File,
     io::{BufReader, Read, stdin},
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
@@ -20,6 +21,7 @@ use super::{
     say,
 };
 use crate::{
+    cli::StacksChoice,
     diagnose::cause::Host,
     model::tables::reconcile::{Outcome, Pass, Purpose},
     report::{fact::Place, text::counted},
@@ -50,6 +52,7 @@ pub(super) struct Replay {
     time: Time,
     armed_ns: Option<u64>,
     is_whole: bool,
+    shows_stacks: bool,
 }
 
 /// Where and when the recording is.
@@ -92,8 +95,8 @@ impl Counts for Recorded {
 }
 
 impl Replay {
-    /// Opens a recording; `-` is standard input.
-    pub(super) fn open(path: &Path) -> Result<Self> {
+    /// Opens a recording; `-` is standard input. Where no stacks are shown, it is as if none had been taken.
+    pub(super) fn open(path: &Path, stacks: StacksChoice) -> Result<Self> {
         let input: Box<dyn Read> = if path == Path::new("-") {
             Box::new(stdin())
         } else {
@@ -134,6 +137,7 @@ impl Replay {
             },
             armed_ns: None,
             is_whole: false,
+            shows_stacks: stacks != StacksChoice::Never,
             start,
         })
     }
@@ -248,6 +252,13 @@ impl Replay {
                 self.counts.ended.insert(tgid);
             }
             Note::Lost {
+                place: Place::Stacks,
+                ..
+            }
+            | Note::Taken { .. }
+            | Note::Stack { .. }
+                if !self.shows_stacks => {}
+            Note::Lost {
                 place,
                 count,
                 now_ns,
@@ -261,7 +272,16 @@ impl Replay {
                     repaired: self.tracker.repaired,
                 });
             }
-            Note::Stack { stack, opened } => self.tracker.take_resolved(stack, &opened),
+            Note::Taken { slot, number } => handler.taken(slot, number),
+            Note::Stack {
+                stack,
+                opened,
+                numbers,
+            } => {
+                let stack = Arc::new(stack);
+                handler.resolved(&numbers, &stack);
+                self.tracker.take_resolved(stack, &opened);
+            }
             Note::Notice { text } => handler.notice(text),
             Note::Task(task) => self.tasks.push(task),
             Note::Tasks(tasks) => self.tracker.look_at_limits(tasks, handler),

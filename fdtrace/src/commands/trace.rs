@@ -1,5 +1,7 @@
 //! `fdtrace trace`: every change of every slot, a line each.
 
+mod held;
+
 use std::{
     collections::{HashMap, HashSet},
     io::stdout,
@@ -11,6 +13,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 use tokio::{runtime, sync::Notify};
 
+use self::held::Held;
 use super::{
     Ended, finish,
     follow::{Follow, Followed, Listener, Lost, say_what_runs},
@@ -19,12 +22,13 @@ use super::{
     say,
 };
 use crate::{
-    cli::Trace,
+    cli::{StacksChoice, Trace},
     diagnose::cause::Host,
-    enrich::stacks::{AwaitedStack, Stacks},
+    enrich::stacks::{AwaitedStack, Stack, Stacks},
     model::{
         kind::Kind,
         names::Names,
+        openers::{Sequence, Slot},
         tables::change::{Change, Op, Sink},
     },
     probe::{
@@ -123,7 +127,7 @@ async fn trace(args: &Trace, mut follow: Follow, scope: &Scope) -> Result<Ended>
 /// The same from a recording.
 fn replay(args: &Trace, path: &Path) -> Result<Ended> {
     let choice = Choice::new(&args.scope)?;
-    let mut replay = Replay::open(path)?;
+    let mut replay = Replay::open(path, args.stacks)?;
     if !args.run.quiet {
         replay.banner();
     }
@@ -132,6 +136,8 @@ fn replay(args: &Trace, path: &Path) -> Result<Ended> {
     let is_census = replay.start.backend == Backend::Census;
     let mut tracer = Tracer::new(args, writer, is_census);
     tracer.own = Some(replay.start.pid);
+    // They may come long after their changes.
+    tracer.held = (args.stacks != StacksChoice::Never).then(Held::default);
     let mut chosen = Chosen {
         inner: &mut tracer,
         choice,
@@ -162,6 +168,14 @@ fn say_sum(args: &Trace, events: u64, dropped: u64, summary: &Summary) {
 /// Stacks that wait for the change that they belong to: it comes right behind them.
 const OPENERS: usize = 4_096;
 
+/// The stack of a change to come.
+enum Stacked {
+    /// Live.
+    Awaited(AwaitedStack),
+    /// Of a recording: its number.
+    Numbered(Sequence),
+}
+
 /// Hands on what is wanted.
 struct Tracer {
     kinds: Vec<Kind>,
@@ -175,7 +189,9 @@ struct Tracer {
     /// Part of the name, which no kernel program looks at on census.
     comm: Vec<u8>,
     /// Stacks of changes to come, by table, number and file.
-    openers: HashMap<(u64, u32, u64), AwaitedStack>,
+    openers: HashMap<Slot, Stacked>,
+    /// Of a recording, where stacks are shown.
+    held: Option<Held>,
     /// Tables from before the start are no changes.
     is_armed: bool,
     writer: Writer,
@@ -194,6 +210,7 @@ impl Tracer {
             is_census,
             comm: Vec::new(),
             openers: HashMap::new(),
+            held: None,
             is_armed: false,
             writer,
             events: 0,
@@ -203,7 +220,10 @@ impl Tracer {
     }
 
     /// The writer, how many changes were shown, and the sum of it all.
-    fn into_summary(self, followed: Followed) -> (Writer, u64, Summary) {
+    fn into_summary(mut self, followed: Followed) -> (Writer, u64, Summary) {
+        while let Some(fact) = self.held.as_mut().and_then(Held::next) {
+            self.writer.send(fact);
+        }
         let summary = Summary {
             time: self.clock.now(),
             backend: followed.backend,
@@ -217,9 +237,37 @@ impl Tracer {
         (self.writer, self.events, summary)
     }
 
-    fn send(&mut self, event: FdEvent) {
+    /// An event, and the number of the stack that a recording has of it.
+    fn tell(&mut self, event: FdEvent, number: Option<Sequence>) {
         self.events += 1;
-        self.writer.send(Fact::Event(Box::new(event)));
+        self.send(Fact::Event(Box::new(event)), number);
+    }
+
+    fn send(&mut self, fact: Fact, number: Option<Sequence>) {
+        let now_ns = self.clock.now_ns();
+        match &mut self.held {
+            Some(held) => {
+                held.push(fact, number, now_ns);
+                self.release();
+            }
+            None => self.writer.send(fact),
+        }
+    }
+
+    /// Sends what has waited long enough.
+    fn release(&mut self) {
+        let now_ns = self.clock.now_ns();
+        while let Some(fact) = self.held.as_mut().and_then(|held| held.ready(now_ns)) {
+            self.writer.send(fact);
+        }
+    }
+
+    fn expect(&mut self, slot: Slot, stack: Stacked) {
+        if self.openers.len() >= OPENERS {
+            // Their changes have been lost.
+            self.openers.clear();
+        }
+        self.openers.insert(slot, stack);
     }
 }
 
@@ -240,10 +288,14 @@ impl Sink for Tracer {
                 .is_none_or(|only| only.contains(&change.tgid))
             && (!self.is_census || has_name(&change.comm, &self.comm));
         let slot = (change.files, change.fd, change.slot.file);
-        let awaited = self.openers.remove(&slot);
+        let (awaited, number) = match self.openers.remove(&slot) {
+            Some(Stacked::Awaited(awaited)) => (Some(awaited), None),
+            Some(Stacked::Numbered(number)) => (None, Some(number)),
+            None => (None, None),
+        };
         if is_wanted {
             let event = FdEvent::changed(&change, names, !self.is_census, self.clock);
-            self.send(FdEvent { awaited, ..event });
+            self.tell(FdEvent { awaited, ..event }, number);
         }
     }
 }
@@ -256,7 +308,7 @@ impl Handler for Tracer {
         match Alarm::decode(record) {
             Ok(alarm) if is_wanted => {
                 self.failures += 1;
-                self.send(FdEvent::failed(alarm, self.clock));
+                self.tell(FdEvent::failed(alarm, self.clock), None);
             }
             Ok(_) => {}
             Err(error) => log::warn!("{error}"),
@@ -264,12 +316,8 @@ impl Handler for Tracer {
     }
 
     fn opener(&mut self, opener: &Opener, stacks: &mut Stacks) {
-        if self.openers.len() >= OPENERS {
-            // Their changes have been lost.
-            self.openers.clear();
-        }
         let slot = (opener.files, opener.fd, opener.file);
-        self.openers.insert(slot, stacks.later(opener.sequence));
+        self.expect(slot, Stacked::Awaited(stacks.later(opener.sequence)));
     }
 
     fn clock(&self) -> Clock {
@@ -280,12 +328,24 @@ impl Handler for Tracer {
 impl Listener for Tracer {
     fn at(&mut self, clock: Clock, _: Host) {
         self.clock = clock;
+        self.release();
+    }
+
+    fn taken(&mut self, slot: Slot, number: Sequence) {
+        self.expect(slot, Stacked::Numbered(number));
+    }
+
+    fn resolved(&mut self, numbers: &[Sequence], stack: &Arc<Stack>) {
+        if let Some(held) = &mut self.held {
+            held.resolved(numbers, stack);
+            self.release();
+        }
     }
 
     fn armed(&mut self) {
         if !self.is_armed {
             self.is_armed = true;
-            self.writer.send(Fact::StartTrace);
+            self.send(Fact::StartTrace, None);
         }
     }
 
@@ -294,15 +354,16 @@ impl Listener for Tracer {
     }
 
     fn lost(&mut self, lost: Lost) {
-        self.writer.send(Fact::Loss(Loss {
+        let fact = Fact::Loss(Loss {
             time: self.clock.now(),
             place: lost.place,
             count: lost.count,
             repaired: lost.repaired,
-        }));
+        });
+        self.send(fact, None);
     }
 
     fn notice(&mut self, text: String) {
-        self.writer.send(Fact::Notice(text));
+        self.send(Fact::Notice(text), None);
     }
 }

@@ -101,7 +101,7 @@ async fn watch(args: &Watch, mut follow: Follow) -> Result<Ended> {
 /// The same from a recording.
 fn replay(args: &Watch, path: &Path) -> Result<Ended> {
     let choice = Choice::new(&args.scope)?;
-    let mut replay = Replay::open(path)?;
+    let mut replay = Replay::open(path, args.stacks.stacks)?;
     if !args.run.quiet {
         replay.banner();
     }

@@ -2,6 +2,7 @@
 
 use std::{
     io::{Read, Write},
+    path::Path,
     process::{Child, Command, Stdio},
     thread::sleep,
     time::{Duration, Instant},
@@ -232,6 +233,7 @@ fn recorded(setting: &Setting) -> Result<(), String> {
         .map_err(|error| error.to_string())?;
     recorder.stop()?;
     end(victim)?;
+    let outcome = replayed(&file);
     let bytes = std::fs::read(&file).map_err(|error| error.to_string())?;
     let _ = std::fs::remove_file(&file);
     let mut reader = Reader::new(&bytes[..]).map_err(|error| error.to_string())?;
@@ -240,6 +242,7 @@ fn recorded(setting: &Setting) -> Result<(), String> {
         if let Item::Note(Note::Stack {
             stack,
             opened: slots,
+            ..
         }) = item
             && stack
                 .caller()
@@ -248,7 +251,38 @@ fn recorded(setting: &Setting) -> Result<(), String> {
             opened += slots.len();
         }
     }
-    ensure(opened == 5, || format!("{opened} opened"))
+    ensure(opened == 5, || format!("{opened} opened"))?;
+    outcome
+}
+
+/// `trace` shows them below the opens as it does live, where that is asked for, and the same each time.
+fn replayed(file: &Path) -> Result<(), String> {
+    let replay = |arguments: &[&str]| {
+        let mut command = tracer::command();
+        command.args(["trace", "--json", "--op", "open", "--comm", "plain"]);
+        command.args(arguments).arg("--replay").arg(file);
+        let output = command.output().map_err(|error| error.to_string())?;
+        String::from_utf8(output.stdout).map_err(|error| error.to_string())
+    };
+    let opens = |text: &str| {
+        let objects = text
+            .lines()
+            .filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        objects.filter(is_null).collect::<Vec<_>>()
+    };
+    for choice in ["always", "auto"] {
+        let text = replay(&["--stacks", choice])?;
+        let opens = opens(&text);
+        ensure(opens.len() == 5, || text.clone())?;
+        opens.iter().try_for_each(|event| has(event, &in_c()))?;
+        let again = replay(&["--stacks", choice])?;
+        ensure(text == again, || {
+            "something else the second time".to_owned()
+        })?;
+    }
+    let without = opens(&replay(&[])?);
+    let is_without = without.iter().all(|event| event["stack"].is_null());
+    ensure(without.len() == 5 && is_without, || format!("{without:#?}"))
 }
 
 /// At exhaustion the line of code stands with what fills the table, also of a process that is gone at

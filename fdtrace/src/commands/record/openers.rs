@@ -10,7 +10,10 @@ use std::{
 
 use crate::{
     enrich::stacks::{Stack, Stacks},
-    model::{openers::Slot, tables::Tables},
+    model::{
+        openers::{Sequence, Slot},
+        tables::Tables,
+    },
     stream::recording::Note,
     tracker::Opener,
 };
@@ -20,10 +23,13 @@ const KEPT: usize = 16_384;
 /// Slots in one note.
 const SLOTS: usize = 4_096;
 
+/// A slot, its stack's number, and the stack.
+type Resolved = (Slot, Sequence, Arc<Stack>);
+
 /// What is resolved meanwhile, and what is open.
 pub(super) struct Openers {
-    resolved: Receiver<(Slot, Arc<Stack>)>,
-    sender: Sender<(Slot, Arc<Stack>)>,
+    resolved: Receiver<Resolved>,
+    sender: Sender<Resolved>,
     /// Only where a recording begins anew.
     kept: Option<HashMap<Slot, Arc<Stack>>>,
 }
@@ -38,28 +44,34 @@ impl Openers {
         }
     }
 
-    /// Has a stack resolved.
-    pub(super) fn ask(&self, opener: &Opener, stacks: &mut Stacks) {
-        let (sender, opener) = (self.sender.clone(), *opener);
+    /// Has a stack resolved; the note says that it is to come.
+    pub(super) fn ask(&self, opener: &Opener, stacks: &mut Stacks) -> Note {
+        let (sender, sequence) = (self.sender.clone(), opener.sequence);
+        let slot = (opener.files, opener.fd, opener.file);
         stacks.ask(move |resolver| {
-            if let Some(stack) = resolver.stack(opener.sequence) {
+            if let Some(stack) = resolver.stack(sequence) {
                 // Nobody waits for it any more at the end.
-                let _ = sender.send(((opener.files, opener.fd, opener.file), stack));
+                let _ = sender.send((slot, sequence, stack));
             }
         });
+        Note::Taken {
+            slot,
+            number: sequence,
+        }
     }
 
     /// Notes of those that have been resolved since.
     pub(super) fn notes(&mut self) -> Vec<Note> {
         let news: Vec<_> = self.resolved.try_iter().collect();
         if let Some(kept) = &mut self.kept {
-            for (slot, stack) in &news {
+            for (slot, _, stack) in &news {
                 if kept.len() < KEPT || kept.contains_key(slot) {
                     kept.insert(*slot, Arc::clone(stack));
                 }
             }
         }
-        notes(news.iter().map(|(slot, stack)| (*slot, stack)))
+        let news = news.iter();
+        notes(news.map(|(slot, number, stack)| (*slot, Some(*number), stack)))
     }
 
     /// Notes of those whose fd is open, as far as they are kept.
@@ -71,22 +83,24 @@ impl Openers {
             let slot = tables.table(*files).and_then(|table| table.get(*fd));
             slot.is_some_and(|slot| slot.file == *file)
         });
-        notes(kept.iter().map(|(slot, stack)| (*slot, stack)))
+        notes(kept.iter().map(|(slot, stack)| (*slot, None, stack)))
     }
 }
 
 /// One for each stack, with all that it has opened.
-fn notes<'a>(openers: impl Iterator<Item = (Slot, &'a Arc<Stack>)>) -> Vec<Note> {
-    let mut by_stack: HashMap<*const Stack, (&Arc<Stack>, Vec<Slot>)> = HashMap::new();
-    for (slot, stack) in openers {
+fn notes<'a>(openers: impl Iterator<Item = (Slot, Option<Sequence>, &'a Arc<Stack>)>) -> Vec<Note> {
+    let mut by_stack: HashMap<*const Stack, (&Arc<Stack>, Vec<_>)> = HashMap::new();
+    for (slot, number, stack) in openers {
         let known = by_stack.entry(Arc::as_ptr(stack));
-        known.or_insert_with(|| (stack, Vec::new())).1.push(slot);
+        let (_, slots) = known.or_insert_with(|| (stack, Vec::new()));
+        slots.push((slot, number));
     }
     let mut notes = Vec::new();
     for (stack, slots) in by_stack.into_values() {
         notes.extend(slots.chunks(SLOTS).map(|slots| Note::Stack {
             stack: Stack::clone(stack),
-            opened: slots.to_vec(),
+            opened: slots.iter().map(|(slot, _)| *slot).collect(),
+            numbers: slots.iter().filter_map(|(_, number)| *number).collect(),
         }));
     }
     notes
@@ -111,16 +125,21 @@ mod tests {
     #[test]
     fn each_stack_is_written_once_with_all_that_it_has_opened() {
         let (one, other) = (stack("one"), stack("other"));
-        let openers = [((1, 3, 7), &one), ((1, 4, 8), &other), ((2, 3, 9), &one)];
+        let openers = [
+            ((1, 3, 7), Some(1), &one),
+            ((1, 4, 8), Some(2), &other),
+            ((2, 3, 9), Some(3), &one),
+        ];
         let mut notes = notes(openers.into_iter());
         notes.sort_by_key(|note| format!("{note:?}"));
         let expected = [
-            (&one, vec![(1, 3, 7), (2, 3, 9)]),
-            (&other, vec![(1, 4, 8)]),
+            (&one, vec![(1, 3, 7), (2, 3, 9)], vec![1, 3]),
+            (&other, vec![(1, 4, 8)], vec![2]),
         ];
-        let expected = expected.map(|(stack, opened)| Note::Stack {
+        let expected = expected.map(|(stack, opened, numbers)| Note::Stack {
             stack: Stack::clone(stack),
             opened,
+            numbers,
         });
         assert_eq!(notes, expected);
     }
@@ -128,7 +147,7 @@ mod tests {
     #[test]
     fn those_of_closed_fds_are_not_written_again() {
         let mut openers = Openers::new(true);
-        let _ = openers.sender.send(((1, 3, 7), stack("one")));
+        let _ = openers.sender.send(((1, 3, 7), 1, stack("one")));
         assert_eq!(openers.notes().len(), 1);
         assert!(openers.notes().is_empty());
         assert!(openers.all(&Tables::default()).is_empty());

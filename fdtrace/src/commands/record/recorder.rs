@@ -282,7 +282,8 @@ impl Handler for Recorder {
     }
 
     fn opener(&mut self, opener: &Opener, stacks: &mut Stacks) {
-        self.openers.ask(opener, stacks);
+        let note = self.openers.ask(opener, stacks);
+        self.add(Event::Note(&note));
     }
 }
 

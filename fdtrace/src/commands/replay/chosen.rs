@@ -1,13 +1,17 @@
 //! The filters of a command, applied to what a recording tells.
 
+use std::sync::Arc;
+
 use anyhow::{Result, bail};
 
 use crate::{
     cli::ScopeArgs,
     commands::follow::{Counts, Listener, Lost},
     diagnose::cause::Host,
+    enrich::stacks::Stack,
     model::{
         names::Names,
+        openers::{Sequence, Slot},
         tables::change::{Change, Sink},
     },
     stream::{
@@ -103,5 +107,13 @@ impl<L: Listener> Listener for Chosen<'_, L> {
 
     fn is_done(&self) -> bool {
         self.inner.is_done()
+    }
+
+    fn taken(&mut self, slot: Slot, number: Sequence) {
+        self.inner.taken(slot, number);
+    }
+
+    fn resolved(&mut self, numbers: &[Sequence], stack: &Arc<Stack>) {
+        self.inner.resolved(numbers, stack);
     }
 }

@@ -71,12 +71,23 @@ pub enum Note {
     Task(Task),
     /// All tables that are half full or fuller, as the kernel counts them now.
     Tasks(Vec<Task>),
+    /// Whoever puts this file into this slot has left a stack: the change comes next, the stack when it
+    /// has been resolved.
+    Taken {
+        /// Table, number, file.
+        slot: (u64, u32, u64),
+        /// Which stack.
+        number: u64,
+    },
     /// Who has opened what, resolved: slots that are there, or have been a moment ago.
     Stack {
         /// The functions.
         stack: Stack,
         /// What they have opened: table, number, file.
         opened: Vec<(u64, u32, u64)>,
+        /// The numbers of their stacks, where they have been told before.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        numbers: Vec<u64>,
     },
     /// The last item of a recording that was not cut off.
     End {
