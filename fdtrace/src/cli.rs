@@ -125,6 +125,10 @@ pub struct Ls {
     /// One line a process: numbers taken, files open, limit, kinds
     #[arg(short, long)]
     pub count: bool,
+    /// With --count: below each process what fills its table, by kind and target, most first. Reads what
+    /// every fd leads to, which takes longer than counting
+    #[arg(long, requires = "count")]
+    pub holders: bool,
     /// How to run.
     #[command(flatten)]
     pub run: RunArgs,

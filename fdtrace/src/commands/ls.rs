@@ -12,6 +12,7 @@ use jiff::Timestamp;
 use super::{Ended, kernel_log_level};
 use crate::{
     cli::Ls,
+    diagnose::holders::files::{ByTable, by_table},
     model::{
         file::OpenFile,
         listing::{self, Kinds, Usage},
@@ -58,9 +59,12 @@ pub(super) fn run(args: &Ls) -> Result<Ended> {
     let (mut ebpf, targets) = load::load(&options, &scope)?.for_snapshot(&scope)?;
     let mut output = BufWriter::with_capacity(OUTPUT, io::stdout().lock());
     let shown = if args.count {
-        let mut tables = if args.path.is_some() {
+        let mut holders = None;
+        // Counting in the kernel tells no targets, and is what makes this fast.
+        let mut tables = if args.path.is_some() || args.holders {
             let mut found = files::read(&mut ebpf, &targets)?;
-            found.retain(|file| is_wanted(args, file));
+            found.retain(|file| is_member(file.tgid) && is_wanted(args, file));
+            holders = args.holders.then(|| by_table(&found));
             listing::kinds(&found)
         } else {
             files::count(&mut ebpf, &targets)?
@@ -74,7 +78,7 @@ pub(super) fn run(args: &Ls) -> Result<Ended> {
             is_member(task.tgid) && (is_asked_for || with_files.contains(&task.tid))
         });
         let usages = listing::usage(&tasks, &tables);
-        write_usages(&mut output, &usages, args.run.json)?;
+        write_usages(&mut output, &usages, holders.as_ref(), args.run.json)?;
         usages.len()
     } else {
         let mut found = files::read(&mut ebpf, &targets)?;
@@ -111,17 +115,25 @@ fn write_files(output: &mut impl Write, rows: &[Row<'_>], as_json: bool) -> Resu
     text::files(output, rows).context("writing to stdout")
 }
 
-fn write_usages(output: &mut impl Write, usages: &[Usage], as_json: bool) -> Result<()> {
+fn write_usages(
+    output: &mut impl Write,
+    usages: &[Usage],
+    holders: Option<&ByTable>,
+    as_json: bool,
+) -> Result<()> {
     if as_json {
         let now = Timestamp::now();
         let mut cgroups = Cgroups::default();
         for usage in usages {
             let cgroup = cgroups.of(usage.pid);
-            json::usage(output, now, usage, cgroup).context("writing to stdout")?;
+            // Where they were asked for, an empty table has none.
+            let holders =
+                holders.map(|holders| holders.get(&usage.tid).map_or(&[][..], Vec::as_slice));
+            json::usage(output, now, usage, holders, cgroup).context("writing to stdout")?;
         }
         return Ok(());
     }
-    text::usages(output, usages).context("writing to stdout")
+    text::usages(output, usages, holders).context("writing to stdout")
 }
 
 /// The cgroups of processes, each read once.

@@ -1,5 +1,7 @@
 //! What fills a table: its fds grouped by kind and target, most first. Pure.
 
+pub mod files;
+
 use std::borrow::Borrow;
 
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -180,7 +182,16 @@ pub const NO_OPENERS: OpenerOf<'static> = &|_, _| None;
 /// Groups a table's fds: the ten largest groups, and what is left of each kind.
 #[must_use]
 pub fn holders(table: &Table, names: &Names, ends: &Ends, opener_of: OpenerOf<'_>) -> Vec<Holder> {
-    groups(table.slots(), names, ends, opener_of, GROUPS_MAX)
+    holders_of(table.slots(), names, ends, opener_of)
+}
+
+fn holders_of(
+    slots: impl Iterator<Item = (u32, Slot)>,
+    names: &Names,
+    ends: &Ends,
+    opener_of: OpenerOf<'_>,
+) -> Vec<Holder> {
+    groups(slots, names, ends, opener_of, GROUPS_MAX)
 }
 
 /// Groups fds: the largest groups, so many at most, and what is left of each kind. Takes time in

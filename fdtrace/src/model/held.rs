@@ -153,7 +153,7 @@ impl HeldTable {
         let sockets = self.sockets.iter().filter(is_there);
         let ends = sockets.filter_map(|(fd, _, record)| {
             let end = match u32::from(record.slot.family) {
-                AF_INET | AF_INET6 => internet_end(record, &ports)?,
+                AF_INET | AF_INET6 => internet_end(record.local_port, remote(record), &ports)?,
                 AF_UNIX => unix_end(record)?,
                 _ => return None,
             };
@@ -163,25 +163,32 @@ impl HeldTable {
     }
 }
 
-fn internet_end(record: &HeldRecord, listening: &FxHashSet<u16>) -> Option<Vec<u8>> {
-    let port = record.local_port;
-    if record.remote_port == 0 {
-        return (port != 0).then(|| format!("*:{port}").into_bytes());
-    }
-    if listening.contains(&port) {
-        return Some(format!("clients of *:{port}").into_bytes());
-    }
+/// The other end's address, where there is one.
+fn remote(record: &HeldRecord) -> Option<SocketAddr> {
     let bytes = record.remote;
     let address = if u32::from(record.slot.family) == AF_INET6 {
         IpAddr::from(Ipv6Addr::from(bytes)).to_canonical()
     } else {
         IpAddr::from(Ipv4Addr::new(bytes[0], bytes[1], bytes[2], bytes[3]))
     };
-    Some(
-        SocketAddr::new(address, record.remote_port)
-            .to_string()
-            .into_bytes(),
-    )
+    (record.remote_port != 0).then_some(SocketAddr::new(address, record.remote_port))
+}
+
+/// Where an internet socket leads to, by its port on this side, the other end and the ports that its table
+/// listens on.
+#[must_use]
+pub(crate) fn internet_end(
+    port: u16,
+    remote: Option<SocketAddr>,
+    listening: &FxHashSet<u16>,
+) -> Option<Vec<u8>> {
+    let Some(remote) = remote else {
+        return (port != 0).then(|| format!("*:{port}").into_bytes());
+    };
+    if listening.contains(&port) {
+        return Some(format!("clients of *:{port}").into_bytes());
+    }
+    Some(remote.to_string().into_bytes())
 }
 
 fn unix_end(record: &HeldRecord) -> Option<Vec<u8>> {

@@ -30,23 +30,45 @@ pub(super) fn write_text(
     openers: &Openers,
 ) -> io::Result<()> {
     for (index, holder) in diagnosis.holders.iter().enumerate().take(SHOWN) {
-        writeln!(
-            output,
-            "         {:>7} {:<9} {}",
-            holder.count,
-            holder.kind.to_string(),
-            description(holder, diagnosis)
-        )?;
+        write_holder(output, holder, &description(holder, diagnosis))?;
         write_openers(output, openers.of(index))?;
     }
-    let rest = diagnosis.holders.iter().skip(SHOWN);
+    write_others(output, &diagnosis.holders)?;
+    match &diagnosis.verdict {
+        Some(verdict) => writeln!(output, "         {}", sentence(verdict)),
+        None => Ok(()),
+    }
+}
+
+/// Lines below a table of which nothing but one look is known.
+pub(super) fn write_snapshot(output: &mut impl Write, holders: &[Holder]) -> io::Result<()> {
+    for holder in holders.iter().take(SHOWN) {
+        write_holder(output, holder, &target(holder).unwrap_or_default())?;
+    }
+    write_others(output, holders)
+}
+
+fn write_holder(output: &mut impl Write, holder: &Holder, description: &str) -> io::Result<()> {
+    let (count, kind) = (holder.count, holder.kind.to_string());
+    let line = format!("         {count:>7} {kind:<9} {description}");
+    writeln!(output, "{}", line.trim_end())
+}
+
+fn write_others(output: &mut impl Write, holders: &[Holder]) -> io::Result<()> {
+    let rest = holders.iter().skip(SHOWN);
     let others: u32 = rest.map(|holder| holder.count).sum();
     if others > 0 {
         writeln!(output, "         {others:>7} others")?;
     }
-    match &diagnosis.verdict {
-        Some(verdict) => writeln!(output, "         {}", sentence(verdict)),
-        None => Ok(()),
+    Ok(())
+}
+
+/// What a group leads to; `None`: its kind says it all.
+fn target(holder: &Holder) -> Option<String> {
+    match &holder.target {
+        Some(target) => Some(printable(target)),
+        None if holder.targets > 1 => Some(format!("{} different", holder.targets)),
+        None => None,
     }
 }
 
@@ -69,12 +91,7 @@ pub(super) fn write_opener(output: &mut impl Write, stack: &Stack) -> io::Result
 }
 
 fn description(holder: &Holder, diagnosis: &Diagnosis) -> String {
-    let mut parts = Vec::new();
-    match &holder.target {
-        Some(target) => parts.push(printable(target)),
-        None if holder.targets > 1 => parts.push(format!("{} different", holder.targets)),
-        None => {}
-    }
+    let mut parts: Vec<_> = target(holder).into_iter().collect();
     let age = |moment_ns| age_words(seconds_between(moment_ns, diagnosis.now_ns));
     let is_one = holder.count == 1;
     match (holder.oldest_ns, holder.newest_ns) {
@@ -142,10 +159,10 @@ pub(super) struct HolderFields {
     target: Option<String>,
     targets: u32,
     count: u32,
-    inherited: u32,
+    inherited: Option<u32>,
     /// At least so old where `oldest_at_least` says so: it was there before anybody looked.
-    oldest_s: f64,
-    oldest_at_least: bool,
+    oldest_s: Option<f64>,
+    oldest_at_least: Option<bool>,
     newest_s: Option<f64>,
     stack: Option<Vec<String>>,
 }
@@ -159,11 +176,26 @@ impl HolderFields {
             target: holder.target.as_deref().map(json::text),
             targets: holder.targets,
             count: holder.count,
-            inherited: holder.inherited,
-            oldest_s: age(holder.oldest_ns.unwrap_or(since_ns)),
-            oldest_at_least: holder.oldest_ns.is_none(),
+            inherited: Some(holder.inherited),
+            oldest_s: Some(age(holder.oldest_ns.unwrap_or(since_ns))),
+            oldest_at_least: Some(holder.oldest_ns.is_none()),
             newest_s: holder.newest_ns.map(age),
             stack: stack.map(stack_lines),
+        }
+    }
+
+    /// A holder of which nothing but one look is known.
+    pub(super) fn of_snapshot(holder: &Holder) -> Self {
+        Self {
+            kind: holder.kind,
+            target: holder.target.as_deref().map(json::text),
+            targets: holder.targets,
+            count: holder.count,
+            inherited: None,
+            oldest_s: None,
+            oldest_at_least: None,
+            newest_s: None,
+            stack: None,
         }
     }
 }

@@ -34,6 +34,7 @@ pub(crate) fn trials(setting: &Setting) -> Vec<Trial> {
         trial("ls::other_ends", other_ends),
         trial("ls::by_path", by_path),
         trial("ls::count", count),
+        trial("ls::count_with_holders", count_with_holders),
         trial("ls::count_sees_reserved_numbers", count_sees_reserved),
         trial("ls::nothing_is_status_1", nothing),
         trial("ls::by_cgroup", by_cgroup),
@@ -252,6 +253,46 @@ fn count() -> Result<(), String> {
         && object["percent"] == facts.used * 100 / 64
         && object["kinds"]["char"].as_u64() >= Some(57);
     ensure(is_right, || object.to_string())
+}
+
+/// What fills the table, which a plain count does not read.
+fn count_with_holders() -> Result<(), String> {
+    let path = temporary("holders");
+    let files: Vec<_> = (0..70).map(|_| File::create(&path)).collect();
+    let listener = TcpListener::bind("127.0.0.1:0").map_err(said)?;
+    let pid = std::process::id().to_string();
+    let with = objects(&["--count", "--holders", "-p", &pid]);
+    let text = tracer::command()
+        .args(["ls", "--count", "--holders", "-p", &pid])
+        .output()
+        .map_err(said)?;
+    let without = objects(&["--count", "-p", &pid])?;
+    let _ = fs::remove_file(&path);
+    let with = with?;
+    let object = with.first().ok_or("no process")?;
+    let holders = object["holders"].as_array().ok_or(object.to_string())?;
+    let is_first = holders.first().is_some_and(|holder| {
+        holder["kind"] == "file"
+            && holder["count"] == files.len()
+            && holder["target"] == path.display().to_string()
+            && holder["oldest_s"].is_null()
+    });
+    ensure(is_first, || object.to_string())?;
+    let port = listener.local_addr().map_err(said)?.port();
+    let total: u64 = holders
+        .iter()
+        .filter_map(|holder| holder["count"].as_u64())
+        .sum();
+    let listens = |holder: &Value| holder["target"] == format!("*:{port}");
+    ensure(
+        Some(total) == object["open"].as_u64() && holders.iter().any(listens),
+        || object.to_string(),
+    )?;
+    let row = format!("{:>16} file      {}\n", files.len(), path.display());
+    let text = String::from_utf8_lossy(&text.stdout);
+    ensure(text.contains(&row), || text.into_owned())?;
+    let is_plain = without.iter().all(|object| object["holders"].is_null());
+    ensure(is_plain, || format!("{without:?}"))
 }
 
 /// A thread that waits in accept holds a number that is not open.

@@ -9,12 +9,16 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::{
+    diagnose::holders::Holder,
     model::{
         file::OpenFile,
         kind::Kind,
         listing::{Peer, Usage},
     },
-    report::json::{finite, line, text},
+    report::{
+        diagnosis::HolderFields,
+        json::{finite, line, text},
+    },
 };
 
 #[derive(Serialize)]
@@ -90,17 +94,20 @@ struct UsageFields<'a> {
     limit: Option<u64>,
     percent: Option<u64>,
     kinds: &'a BTreeMap<Kind, u32>,
+    holders: Option<Vec<HolderFields>>,
     growth_per_min: Option<f64>,
     seconds_left: Option<f64>,
 }
 
-/// Writes one table in numbers. One look knows nothing of growth.
+/// Writes one table in numbers, with what fills it where that was asked for. One look knows nothing of growth.
 pub fn usage(
     output: &mut impl Write,
     time: Timestamp,
     usage: &Usage,
+    holders: Option<&[Holder]>,
     cgroup: Option<&[u8]>,
 ) -> io::Result<()> {
+    let holders = holders.map(|holders| holders.iter().map(HolderFields::of_snapshot).collect());
     let fields = UsageFields {
         pid: usage.pid,
         tid: usage.tid,
@@ -111,6 +118,7 @@ pub fn usage(
         limit: finite(usage.soft),
         percent: usage.percent(),
         kinds: &usage.kinds,
+        holders,
         growth_per_min: None,
         seconds_left: None,
     };

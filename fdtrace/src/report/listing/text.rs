@@ -6,11 +6,13 @@ use std::{
 };
 
 use crate::{
+    diagnose::holders::files::ByTable,
     model::{
         file::OpenFile,
         listing::{Peer, Usage},
     },
     report::{
+        diagnosis,
         sanitize::printable,
         text::{count, limit},
     },
@@ -121,8 +123,13 @@ fn target(line: &mut String, file: &OpenFile, peer: Option<Peer>) {
     }
 }
 
-/// Writes tables in numbers, a line each.
-pub fn usages(output: &mut impl Write, usages: &[Usage]) -> io::Result<()> {
+/// Writes tables in numbers, a line each; below it what fills the table, where that was asked for: by the
+/// thread whose table it is.
+pub fn usages(
+    output: &mut impl Write,
+    usages: &[Usage],
+    holders: Option<&ByTable>,
+) -> io::Result<()> {
     if usages.is_empty() {
         return Ok(());
     }
@@ -149,6 +156,9 @@ pub fn usages(output: &mut impl Write, usages: &[Usage]) -> io::Result<()> {
             count(usage.percent()),
             kinds.join(", "),
         )?;
+        if let Some(holders) = holders.and_then(|holders| holders.get(&usage.tid)) {
+            diagnosis::write_snapshot(output, holders)?;
+        }
     }
     Ok(())
 }
