@@ -128,24 +128,34 @@ impl Tracker {
     /// Takes all records that there are. Never blocks.
     pub fn drain(&mut self, ring: &mut Ring, handler: &mut impl Handler) {
         self.model.tables.set_time(handler.clock().now_ns());
-        ring.drain(|record| self.take(record, handler));
+        ring.drain(|record| self.read(record, handler));
+        self.model.tables.settle(handler);
     }
 
     /// Takes one record of the ring. Never blocks.
     pub fn take(&mut self, bytes: &[u8], handler: &mut impl Handler) {
+        self.read(bytes, handler);
+        self.model.tables.settle(handler);
+    }
+
+    /// Takes one of several records: what opens a file may wait for the next ones.
+    fn read(&mut self, bytes: &[u8], handler: &mut impl Handler) {
         let record = Record::read(bytes);
         // A stack means nothing without the process that it is of.
         if !matches!(record, Ok(Record::Stack(..))) {
             handler.tap(Event::Record(bytes));
         }
+        if let Ok(Record::Change(change)) = record {
+            self.records += 1;
+            self.model.tables.apply_soon(change, handler);
+            return;
+        }
+        self.model.tables.settle(handler);
         match record {
+            Ok(Record::Change(_)) => {}
             Ok(Record::Alarm(bytes)) => {
                 self.records += 1;
                 handler.alarm(bytes, &mut self.known());
-            }
-            Ok(Record::Change(change)) => {
-                self.records += 1;
-                self.model.tables.apply(change, handler);
             }
             Ok(Record::Held(held)) => self.model.hold(held),
             Ok(Record::Mark) => self.marks += 1,

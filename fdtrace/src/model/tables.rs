@@ -8,6 +8,7 @@
 //! closing can be overtaken by the next opening of the same number (`probe::plan`). Therefore a file that
 //! another one takes the place of is kept until its own closing is told.
 
+mod brief;
 pub mod change;
 pub mod reconcile;
 pub mod slot;
@@ -26,6 +27,7 @@ use fdtrace_common::{
 use rustc_hash::FxHashMap;
 
 use self::{
+    brief::Waiting,
     change::{Change, Op, Sink},
     reconcile::Suspects,
     slot::{FD_END, PAGE, Recent, Slot, bits},
@@ -71,6 +73,7 @@ pub struct Tables {
     threads: FxHashMap<u32, Thread>,
     names: Names,
     recent: Recent,
+    waiting: Waiting,
     /// Tables made for a child that has not been told yet, by the thread that forks.
     unborn: FxHashMap<u32, u64>,
     /// The name that a thread has given itself under a number that it did not have yet.

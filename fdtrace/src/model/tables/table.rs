@@ -70,7 +70,7 @@ impl Table {
         self.pages.get((fd / PAGE) as usize)?.as_ref()
     }
 
-    fn page_mut(&mut self, fd: u32) -> Option<&mut Page> {
+    pub(super) fn page_mut(&mut self, fd: u32) -> Option<&mut Page> {
         self.pages.get_mut((fd / PAGE) as usize)?.as_mut()
     }
 

@@ -68,10 +68,38 @@ fn pass(tables: &mut Tables, kernel: &Kernel, purpose: Purpose) -> Outcome {
 
 /// A kernel with one process, and a model that knows it.
 fn known() -> (Kernel, Tables) {
-    let (kernel, mut tables) = (Kernel::new(), model());
-    pass(&mut tables, &kernel, Purpose::Baseline);
-    check(&tables, &kernel);
+    let kernel = Kernel::new();
+    let tables = tables_of(&kernel);
     (kernel, tables)
+}
+
+/// A model that knows everything.
+fn tables_of(kernel: &Kernel) -> Tables {
+    let mut tables = model();
+    pass(&mut tables, kernel, Purpose::Baseline);
+    check(&tables, kernel);
+    tables
+}
+
+/// Generation, open, turnover, what is awaited, and the slots with their files and times.
+type State = (u64, u32, table::Turnover, usize, Vec<(u32, u64, u64)>);
+
+/// All that is known of every table.
+fn state(tables: &Tables) -> BTreeMap<u64, State> {
+    let tables = tables.all().map(|(files, table)| {
+        let slots = table.slots();
+        let slots = slots.map(|(fd, slot)| (fd, slot.file, slot.since_ns));
+        let (generation, open) = (table.generation, table.open);
+        let state = (
+            generation,
+            open,
+            table.turnover,
+            table.awaited(),
+            slots.collect(),
+        );
+        (files, state)
+    });
+    tables.collect()
 }
 
 /// A look at one process's table, and which generation of it the model takes it for.
@@ -178,6 +206,29 @@ fn overtaken(told: Vec<Told>, delays: &[usize]) -> Vec<Told> {
     out
 }
 
+/// Interleaved as processors interleave them, and the peak that they come to together.
+#[test]
+fn what_opens_and_closes_between_two_looks_is_its_number_and_its_peak() {
+    let (mut kernel, mut tables) = known();
+    kernel.step(Step::Open(0));
+    apply(&mut tables, std::mem::take(&mut kernel.told));
+    for _ in 0..3 {
+        kernel.step(Step::Open(0));
+    }
+    for _ in 0..3 {
+        kernel.step(Step::Close(0, 2));
+    }
+    let before = tables.table(0x1000).unwrap().turnover;
+    for record in std::mem::take(&mut kernel.told) {
+        tables.apply_soon(record.changed(), &mut ());
+        assert_eq!(tables.open(), 2, "nothing of it comes into a slot");
+    }
+    tables.settle(&mut ());
+    check(&tables, &kernel);
+    let turnover = tables.table(0x1000).unwrap().turnover;
+    assert_eq!((turnover.gained - before.gained, turnover.high), (3, 5));
+}
+
 proptest! {
     #[test]
     fn records_in_order_give_the_kernels_tables(steps in steps()) {
@@ -226,6 +277,40 @@ proptest! {
         apply(&mut tables, told);
         prop_assert_eq!(tables.contradictions(), 0);
         check(&tables, &kernel);
+    }
+
+    /// Whatever is late, lost or doubled: in batches, all comes out as it does one by one.
+    #[test]
+    fn what_waits_for_its_closing_makes_no_difference(
+        steps in steps(),
+        delays in prop::collection::vec(0..6_usize, 1..40),
+        fates in prop::collection::vec(0..12_u8, 1..50),
+    ) {
+        let (mut kernel, mut tables) = known();
+        let mut batches = tables_of(&kernel);
+        for step in steps {
+            kernel.step(step);
+        }
+        let told = overtaken(std::mem::take(&mut kernel.told), &delays);
+        for (record, fate) in told.into_iter().zip(fates.iter().cycle()) {
+            let times = [0, 2].get(usize::from(*fate)).copied().unwrap_or(1);
+            for _ in 0..times {
+                tables.apply(record.changed(), &mut ());
+                batches.apply_soon(record.changed(), &mut ());
+            }
+            if *fate == 2 {
+                batches.settle(&mut ());
+                prop_assert_eq!(state(&batches), state(&tables));
+            }
+        }
+        batches.settle(&mut ());
+        prop_assert_eq!(state(&batches), state(&tables));
+        prop_assert_eq!(batches.contradictions(), tables.contradictions());
+        let outcomes = [&mut tables, &mut batches].map(|tables| {
+            let outcome = pass(tables, &kernel, Purpose::Reconcile);
+            (outcome.repaired, outcome.suspects)
+        });
+        prop_assert_eq!(outcomes[0], outcomes[1]);
     }
 
     #[test]
