@@ -12,7 +12,7 @@ use crate::stream::record::Changed;
 /// Openings that wait for their closing at most: about as many as processors that take turns in the ring.
 const WAITING_MAX: usize = 16;
 
-/// Openings that may have been closed again by one of the next records. Never wait for more than those.
+/// Openings that one of the next records may take back.
 #[derive(Debug, Default)]
 pub(super) struct Waiting(Vec<OpenRecord>);
 
