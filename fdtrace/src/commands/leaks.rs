@@ -1,6 +1,7 @@
 //! `fdtrace leaks`: fds that have been open for too long, block by block, or of a command when it ends.
 
 mod collector;
+mod schedule;
 mod started;
 
 use std::{

@@ -8,6 +8,7 @@ use std::{
 use anyhow::{Result, bail};
 use rustc_hash::{FxHashMap, FxHashSet};
 
+use super::schedule::Schedule;
 use crate::{
     cli::Leaks,
     commands::{
@@ -64,10 +65,8 @@ pub(super) struct Collector {
     wanted: Wanted,
     writer: Writer,
     older: Duration,
-    interval: Duration,
     is_folded: bool,
-    /// The next block, nanoseconds since boot; `None`: before the beginning.
-    next_ns: Option<u64>,
+    schedule: Schedule,
     left: Option<Left>,
     found: u64,
     clock: Clock,
@@ -82,9 +81,8 @@ impl Collector {
             wanted,
             writer,
             older,
-            interval: args.interval,
             is_folded: args.folded,
-            next_ns: None,
+            schedule: Schedule::new(args.interval),
             left: None,
             found: 0,
             clock: Clock::System,
@@ -283,10 +281,7 @@ impl Listener for Collector {
     }
 
     fn armed(&mut self) {
-        if self.next_ns.is_none() {
-            let now_ns = self.clock.now_ns();
-            self.next_ns = Some(now_ns.saturating_add(nanoseconds(self.interval)));
-        }
+        self.schedule.begin(self.clock.now_ns());
     }
 
     fn lost(&mut self, lost: Lost) {
@@ -304,10 +299,9 @@ impl Listener for Collector {
 
     fn second(&mut self, _: &mut dyn Counts, known: &mut Known<'_>) -> Result<()> {
         let now_ns = self.clock.now_ns();
-        if self.left.is_some() || self.is_folded || self.next_ns.is_none_or(|next| now_ns < next) {
+        if self.left.is_some() || self.is_folded || !self.schedule.is_due(now_ns) {
             return Ok(());
         }
-        self.next_ns = Some(now_ns.saturating_add(nanoseconds(self.interval)));
         self.block(known, now_ns)
     }
 

@@ -13,6 +13,8 @@ const FULL: u64 = 95;
 
 /// Less time tells nothing about growth, seconds.
 pub(super) const SECONDS_MIN: f64 = 4.0;
+/// Looks are a second apart, some a little earlier and some later: so much less is the same time.
+const JITTER: f64 = 0.25;
 /// Nor do fewer stretches of time.
 const STRETCHES_MIN: usize = 4;
 /// A rise by less is noise.
@@ -147,7 +149,8 @@ impl Evidence {
     pub fn growth_per_min(&self) -> Option<f64> {
         let rise = self.rise.as_ref()?;
         let grown = rise.to.saturating_sub(rise.from);
-        let is_enough = rise.seconds >= SECONDS_MIN && rise.stretches >= STRETCHES_MIN;
+        let is_long_enough = rise.seconds >= SECONDS_MIN - JITTER;
+        let is_enough = is_long_enough && rise.stretches >= STRETCHES_MIN;
         let is_growing = is_enough && rise.is_steady && grown >= RISE_MIN;
         // A tenth is as exact as it gets.
         is_growing.then(|| (f64::from(grown) / rise.seconds * 600.0).round() / 10.0)

@@ -328,6 +328,20 @@ fn without_time_there_is_no_verdict() {
     );
 }
 
+/// Looks are a second apart, but not to the millisecond.
+#[test]
+fn four_seconds_are_long_enough_also_where_a_look_came_early() {
+    let mut play = Play::with(20);
+    play.seconds(6, |play, _| play.open(1));
+    let grown_in = |seconds| {
+        let mut evidence = play.evidence();
+        evidence.rise.as_mut().unwrap().seconds = seconds;
+        evidence.growth_per_min()
+    };
+    assert!(grown_in(3.99).is_some());
+    assert!(grown_in(3.5).is_none());
+}
+
 #[test]
 fn noise_is_no_leak() {
     let mut play = Play::with(100);
