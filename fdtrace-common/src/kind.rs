@@ -50,6 +50,17 @@ pub enum Kind {
     Unknown,
 }
 
+impl Kind {
+    /// Does a file of this kind have a path, by which people know it?
+    #[must_use]
+    pub const fn has_path(self) -> bool {
+        matches!(
+            self,
+            Self::File | Self::Dir | Self::Char | Self::Block | Self::Fifo
+        )
+    }
+}
+
 /// Room for a number for each kind: a power of two, so that a mask keeps an index within it.
 pub const KINDS: usize = 32;
 const _: () = assert!((Kind::Unknown as usize) < KINDS);

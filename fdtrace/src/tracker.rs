@@ -14,7 +14,7 @@ use crate::{
     enrich::stacks::{Raw, Stack, Stacks},
     model::{
         Model,
-        openers::Sequence,
+        openers::{Sequence, Slot},
         tables::{
             Tables,
             change::Sink,
@@ -50,6 +50,9 @@ pub struct Tracker {
     pub stacks: Stacks,
     /// Stacks taken.
     sequence: Sequence,
+    /// Of a recording: stacks that belong to nothing any more, but maybe to facts that wait; those from before
+    /// the last answers, and those from after them.
+    gone: [Vec<Sequence>; 2],
     marks: u64,
 }
 
@@ -102,6 +105,7 @@ impl Default for Tracker {
             repaired: 0,
             stacks: Stacks::start(),
             sequence: 0,
+            gone: Default::default(),
             marks: 0,
         }
     }
@@ -113,6 +117,8 @@ impl Tracker {
     pub fn of_recording() -> Self {
         Self {
             stacks: Stacks::elsewhere(),
+            // Those that the recording has numbered are below.
+            sequence: 1 << 63,
             ..Self::default()
         }
     }
@@ -198,6 +204,28 @@ impl Tracker {
             }
         });
         self.stacks.forget(gone);
+    }
+
+    /// Of a recording: whoever puts this file into this slot has left a stack that is told later, by this
+    /// number.
+    pub fn expect_resolved(&mut self, slot: Slot, number: Sequence) {
+        self.model.put_opener(slot, number, &mut self.gone[1]);
+    }
+
+    /// Such a stack. It is remembered until answers have come twice after its fd was closed.
+    pub fn take_expected(&mut self, stack: Arc<Stack>, numbers: Vec<Sequence>) {
+        self.stacks.ask(move |resolver| {
+            for number in numbers {
+                resolver.insert(number, Arc::clone(&stack));
+            }
+        });
+    }
+
+    /// Answers have come: no fact waits any longer for what was gone before the last ones.
+    pub fn forget_gone(&mut self) {
+        let [before, after] = &mut self.gone;
+        self.stacks.forget(std::mem::take(before));
+        std::mem::swap(before, after);
     }
 
     /// Compares the model with the kernel's tables, for a purpose. `None`: the mark was lost, and with it

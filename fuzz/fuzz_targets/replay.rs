@@ -2,6 +2,7 @@
 #![no_main]
 
 use fdtrace::{
+    enrich::lookup::{Lookup, Recorded},
     model::{
         names::Names,
         tables::{
@@ -34,6 +35,7 @@ fn read(bytes: &[u8]) {
         return;
     };
     let mut tracker = Tracker::of_recording();
+    let mut recorded = Recorded::default();
     let mut pass: Option<Pass> = None;
     while let Ok(Some(item)) = reader.item() {
         match (item, &mut pass) {
@@ -46,9 +48,23 @@ fn read(bytes: &[u8]) {
                     tracker.end_pass(pass, purpose, &mut Listener);
                 }
             }
-            (Item::Note(Note::Stack { stack, opened, .. }), _) => {
-                tracker.take_resolved(stack.into(), &opened);
+            (Item::Note(Note::Taken { slot, number }), _) => tracker.expect_resolved(slot, number),
+            (
+                Item::Note(Note::Stack {
+                    stack,
+                    opened,
+                    numbers,
+                }),
+                _,
+            ) => {
+                if numbers.is_empty() {
+                    tracker.take_resolved(stack.into(), &opened);
+                } else {
+                    tracker.take_expected(stack.into(), numbers);
+                }
             }
+            (Item::Note(Note::Looked(looked)), _) => recorded.learn(looked),
+            (Item::Note(Note::Answered { .. }), _) => tracker.forget_gone(),
             _ => {}
         }
     }

@@ -28,7 +28,7 @@ use self::{
 use super::say;
 use crate::{
     diagnose::cause::Host,
-    enrich::stacks::Stack,
+    enrich::{lookup::Looked, stacks::Stack},
     model::{
         openers::{Sequence, Slot},
         tables::reconcile::{Outcome, Purpose},
@@ -137,6 +137,12 @@ pub(super) trait Listener: Handler {
 
     /// Of a recording: the stacks of these numbers are this one.
     fn resolved(&mut self, _: &[Sequence], _: &Arc<Stack>) {}
+
+    /// Of a recording: this was looked up of processes.
+    fn looked(&mut self, _: Looked) {}
+
+    /// Of a recording: whatever was asked for up to that moment has been told.
+    fn answered(&mut self, _: u64, _: &mut Known<'_>) {}
 }
 
 /// What the kernel counts of failures by itself, now or when it was recorded.

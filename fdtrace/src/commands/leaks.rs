@@ -197,6 +197,9 @@ fn replay(args: &Leaks, path: &Path) -> Result<Ended> {
     let writer = Writer::patient(stdout(), Format::of(args.run.json), None)
         .context("starting the output thread")?;
     let mut collector = Collector::new(args, older(args), writer, Wanted::recorded(&args.scope));
+    if replay.start.answers {
+        collector.wait_for_answers();
+    }
     let mut chosen = Chosen {
         inner: &mut collector,
         choice,

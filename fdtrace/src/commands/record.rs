@@ -2,6 +2,7 @@
 
 mod file;
 mod flight;
+mod lookups;
 mod openers;
 mod recorder;
 
@@ -10,7 +11,9 @@ use std::{path::Path, sync::Arc, time::Instant};
 use anyhow::{Context, Result};
 use tokio::{runtime, sync::Notify};
 
-use self::{file::FileOutput, flight::Flight, openers::Openers, recorder::Recorder};
+use self::{
+    file::FileOutput, flight::Flight, lookups::Lookups, openers::Openers, recorder::Recorder,
+};
 use super::{
     Ended,
     follow::{Follow, say_what_runs},
@@ -50,7 +53,7 @@ pub(super) fn run(args: &Record) -> Result<Ended> {
     let runtime = runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.context("starting the runtime")?;
     runtime.block_on(async {
-        let recorder = Recorder::new(session.backend, output);
+        let recorder = Recorder::new(session.backend, output)?;
         let follow = Follow::new(session, ring)?;
         record(args, follow, recorder, &ended).await
     })
@@ -94,7 +97,7 @@ async fn record(
     }
     // What is being resolved belongs into it.
     follow.tracker.stacks.finish();
-    recorder.end(&follow.session, duration)?;
+    recorder.end(&follow.session, &mut follow.tracker.known(), duration)?;
     let records = follow.tracker.records;
     drop(follow);
     let kept = recorder.finish()?;

@@ -1,6 +1,7 @@
 //! A recording in place of the kernel: the same records and passes, to the same listeners.
 
 mod chosen;
+mod late;
 
 use std::{
     collections::{HashMap, HashSet},
@@ -15,7 +16,10 @@ use anyhow::{Context, Result, bail};
 use fdtrace_common::alarm::StormKey;
 use jiff::Timestamp;
 
-pub(super) use self::chosen::{Choice, Chosen};
+pub(super) use self::{
+    chosen::{Choice, Chosen},
+    late::Late,
+};
 use super::{
     follow::{Counts, Followed, Listener, Lost},
     say,
@@ -212,8 +216,34 @@ impl Replay {
                 Item::Note(note) => self.note(note, handler)?,
             }
         }
-        if !self.is_whole && !handler.is_done() && !self.is_over(duration) {
+        if handler.is_done() || self.is_over(duration) {
+            return self.read_answers(handler);
+        }
+        if !self.is_whole {
             handler.notice("the recording was cut off here".to_owned());
+        }
+        Ok(())
+    }
+
+    /// Reads on, up to where everything has been told that was asked for until now.
+    fn read_answers(&mut self, handler: &mut impl Listener) -> Result<()> {
+        let now_ns = self.time.now_ns;
+        let mut is_answered = !self.start.answers;
+        while !is_answered {
+            match self.reader.item() {
+                Ok(Some(Item::Note(note))) => {
+                    is_answered = matches!(note, Note::Answered { until_ns } if until_ns > now_ns);
+                    if matches!(
+                        note,
+                        Note::Stack { .. } | Note::Looked(_) | Note::Answered { .. }
+                    ) {
+                        self.note(note, handler)?;
+                    }
+                }
+                Ok(Some(_)) => {}
+                // Nobody has asked for what comes here.
+                Ok(None) | Err(_) => break,
+            }
         }
         Ok(())
     }
@@ -272,7 +302,12 @@ impl Replay {
                     repaired: self.tracker.repaired,
                 });
             }
-            Note::Taken { slot, number } => handler.taken(slot, number),
+            Note::Taken { slot, number } => {
+                if self.start.answers {
+                    self.tracker.expect_resolved(slot, number);
+                }
+                handler.taken(slot, number);
+            }
             Note::Stack {
                 stack,
                 opened,
@@ -280,7 +315,16 @@ impl Replay {
             } => {
                 let stack = Arc::new(stack);
                 handler.resolved(&numbers, &stack);
-                self.tracker.take_resolved(stack, &opened);
+                if self.start.answers && !numbers.is_empty() {
+                    self.tracker.take_expected(stack, numbers);
+                } else {
+                    self.tracker.take_resolved(stack, &opened);
+                }
+            }
+            Note::Looked(looked) => handler.looked(looked),
+            Note::Answered { until_ns } => {
+                handler.answered(until_ns, &mut self.tracker.known());
+                self.tracker.forget_gone();
             }
             Note::Notice { text } => handler.notice(text),
             Note::Task(task) => self.tasks.push(task),

@@ -13,7 +13,7 @@ use tokio::{runtime, sync::Notify};
 use self::stream::Stream;
 use super::{
     Ended, finish,
-    follow::{End, Follow, Listener},
+    follow::{End, Follow},
     kernel_log_level, own,
     replay::{Choice, Chosen, Replay},
     say,
@@ -109,14 +109,15 @@ fn replay(args: &Watch, path: &Path) -> Result<Ended> {
         .context("starting the output thread")?;
     let mut stream = Stream::new(writer, args, Wanted::recorded(&args.scope));
     stream.start();
+    if replay.start.answers {
+        stream.wait_for_answers();
+    }
     let mut chosen = Chosen {
         inner: &mut stream,
         choice,
     };
     let read = replay.run(args.duration, &mut chosen);
-    if !stream.is_done() {
-        stream.end(&replay.counts, &mut replay.tracker.known())?;
-    }
+    stream.end(&replay.counts, &mut replay.tracker.known())?;
     let (writer, summary) = stream.into_summary(replay.followed());
     finish::replayed(writer, summary.clone())?;
     read?;

@@ -2,6 +2,7 @@
 //! the loop that drains the ring.
 
 pub mod holders;
+pub mod lookup;
 pub mod names;
 pub mod path;
 pub mod place;

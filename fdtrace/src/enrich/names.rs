@@ -10,10 +10,12 @@ use std::{
     time::{Duration, Instant},
 };
 
+use serde::{Deserialize, Serialize};
+
 use super::place::Place;
 
 /// Names; text is hostile.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Named {
     /// The container's.
     pub container: Option<String>,
@@ -24,7 +26,9 @@ pub struct Named {
 }
 
 impl Named {
-    fn is_nothing(&self) -> bool {
+    /// Is nothing known?
+    #[must_use]
+    pub fn is_nothing(&self) -> bool {
         self.container.is_none() && self.pod.is_none()
     }
 }

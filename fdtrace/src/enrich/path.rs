@@ -1,14 +1,22 @@
 //! The full path of an open file, if its process still has it open.
 
-use std::os::unix::fs::MetadataExt;
+use std::{fs, os::unix::fs::MetadataExt};
 
 /// What /proc says an fd leads to; `None` where it leads to something else by now, or nowhere.
 #[must_use]
 pub fn of_fd(pid: u32, fd: u32, inode: u64) -> Option<Vec<u8>> {
     let link = format!("/proc/{pid}/fd/{fd}");
-    let path = std::fs::read_link(&link).ok()?;
-    let metadata = std::fs::metadata(&link).ok()?;
-    (metadata.ino() == inode).then(|| path.into_os_string().into_encoded_bytes())
+    let path = fs::read_link(&link).ok()?;
+    let known = inode_of(pid, fd).or_else(|| Some(fs::metadata(&link).ok()?.ino()))?;
+    (known == inode).then(|| path.into_os_string().into_encoded_bytes())
+}
+
+/// As the kernel has it, without asking the file system, whose server may be gone: `ino` has been in fdinfo
+/// since 5.14 (`seq_show`, fs/proc/fd.c).
+fn inode_of(pid: u32, fd: u32) -> Option<u64> {
+    let information = fs::read_to_string(format!("/proc/{pid}/fdinfo/{fd}")).ok()?;
+    let mut lines = information.lines();
+    lines.find_map(|line| line.strip_prefix("ino:")?.trim().parse().ok())
 }
 
 #[cfg(test)]
@@ -19,12 +27,20 @@ mod tests {
 
     #[test]
     fn the_inode_must_be_the_same() {
-        let file = std::fs::File::open("/proc/self/exe").unwrap();
+        let file = fs::File::open("/proc/self/exe").unwrap();
         let inode = file.metadata().unwrap().ino();
         let fd = file.as_raw_fd().unsigned_abs();
         let own = std::env::current_exe().unwrap();
         let path = of_fd(std::process::id(), fd, inode).unwrap();
         assert_eq!(path, own.into_os_string().into_encoded_bytes());
         assert_eq!(of_fd(std::process::id(), fd, inode + 1), None);
+    }
+
+    #[test]
+    fn the_kernel_knows_the_inode_where_it_tells_one() {
+        let file = fs::File::open("/proc/self/exe").unwrap();
+        let inode = inode_of(std::process::id(), file.as_raw_fd().unsigned_abs());
+        let expected = file.metadata().unwrap().ino();
+        assert!(inode.is_none_or(|inode| inode == expected), "{inode:?}");
     }
 }

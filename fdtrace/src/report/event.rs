@@ -16,7 +16,7 @@ use super::{
 use crate::{
     diagnose::call,
     enrich::{
-        self,
+        lookup::Lookup,
         stacks::{AwaitedStack, Stack},
     },
     model::{
@@ -123,20 +123,19 @@ impl FdEvent {
     }
 
     /// Looks up what only /proc can tell, and waits for the stack. Not for the loop that reads records.
-    pub fn enrich(&mut self) {
-        self.stack = self.awaited.take().and_then(|awaited| awaited.wait()?);
+    pub fn complete(&mut self, lookup: &mut dyn Lookup) {
         let stays = matches!(
             self.op,
             Op::Open | Op::Dup | Op::Replace | Op::Receive | Op::Inherit
         );
-        let has_path = matches!(
-            self.kind,
-            Some(Kind::File | Kind::Dir | Kind::Char | Kind::Block | Kind::Fifo)
-        );
+        let has_path = self.kind.is_some_and(Kind::has_path);
         if let Some(fd) = self.fd.filter(|_| stays && has_path)
-            && let Some(path) = enrich::path::of_fd(self.pid, fd, self.inode)
+            && let Some(path) = lookup.path(self.pid, fd, self.inode)
         {
             self.target = path;
+        }
+        if let Some(awaited) = self.awaited.take() {
+            self.stack = awaited.wait().flatten();
         }
     }
 }

@@ -15,12 +15,12 @@ use crate::{
     },
     enrich::{
         self,
-        names::{Named, Names},
+        lookup::{Looked, Lookup},
+        names::Named,
         place::{self, Place as Belonging},
-        process::user_of,
     },
     model::storms::Report,
-    probe::{backend::Backend, cgroup, host},
+    probe::backend::Backend,
     stream::{clock::Clock, decode::Task},
 };
 
@@ -43,29 +43,21 @@ pub enum Fact {
     Loss(Loss),
     /// Something that a reader of stderr should know.
     Notice(String),
+    /// Nothing to write: what a recording has told of processes, for the facts behind it.
+    Looked(Looked),
     /// The stream has ended.
     Summary(Summary),
 }
 
 impl Fact {
-    /// Waits for what another thread finds out, live or from a recording. Not for the loop that reads
-    /// records.
-    pub fn resolve(&mut self) {
+    /// Looks up what no record tells, and waits for what another thread finds out. Not for the loop that
+    /// reads records. What goes with the process comes first.
+    pub fn complete(&mut self, lookup: &mut dyn Lookup) {
         match self {
-            Self::NearLimit(near) => near.openers.resolve(),
-            Self::Exhausted(exhausted) => exhausted.openers.resolve(),
-            Self::Outstanding(outstanding) => outstanding.resolve(),
-            _ => {}
-        }
-    }
-
-    /// Looks up what only /proc can tell. Not for the loop that reads records.
-    pub fn enrich(&mut self, names: &mut Names) {
-        match self {
-            Self::Event(event) => event.enrich(),
-            Self::NearLimit(near) => near.enrich(),
-            Self::Outstanding(outstanding) => outstanding.enrich(),
-            Self::Exhausted(exhausted) => exhausted.enrich(names),
+            Self::Event(event) => event.complete(lookup),
+            Self::NearLimit(near) => near.complete(lookup),
+            Self::Outstanding(outstanding) => outstanding.complete(lookup),
+            Self::Exhausted(exhausted) => exhausted.complete(lookup),
             _ => {}
         }
     }
@@ -112,7 +104,7 @@ pub struct Exhausted {
     pub openers: Openers,
     /// The diagnosis says something that the report before did not.
     pub is_news: bool,
-    /// The host's limits, as they were recorded; live, [`Exhausted::enrich`] looks them up.
+    /// The host's limits, as they were recorded; live, [`Exhausted::complete`] looks them up.
     pub host: Option<Host>,
     /// What the container and the pod are called, where this host tells.
     pub named: Named,
@@ -154,14 +146,14 @@ impl Exhausted {
 }
 
 impl Exhausted {
-    /// Looks up what only this host can tell, at the time. Not for the loop that reads records, and not
-    /// for a recording, which says the same everywhere.
-    pub fn enrich(&mut self, names: &mut Names) {
+    /// See [`Fact::complete`].
+    pub fn complete(&mut self, lookup: &mut dyn Lookup) {
         if let Some(diagnosis) = &mut self.diagnosis {
-            enrich::holders::find_paths(&mut diagnosis.holders, self.pid);
+            enrich::holders::find_paths(&mut diagnosis.holders, self.pid, lookup);
         }
-        self.host = Some(host::all());
-        self.named = names.of(&self.place());
+        self.host = lookup.host().or(self.host);
+        self.named = lookup.named(self.pid, &self.place());
+        self.openers.resolve();
     }
 
     /// Where the process belongs.
@@ -245,13 +237,14 @@ impl NearLimit {
         diagnosis.seconds_until(u64::from(self.used?), self.soft)
     }
 
-    /// Looks up what only /proc can tell. Not for the loop that reads records.
-    pub fn enrich(&mut self) {
+    /// See [`Fact::complete`].
+    pub fn complete(&mut self, lookup: &mut dyn Lookup) {
         if let Some(diagnosis) = &mut self.diagnosis {
-            enrich::holders::find_paths(&mut diagnosis.holders, self.pid);
+            enrich::holders::find_paths(&mut diagnosis.holders, self.pid, lookup);
         }
-        self.uid = user_of(self.pid);
-        self.cgroup = cgroup::of_process(self.pid);
+        self.uid = lookup.user(self.pid);
+        self.cgroup = lookup.cgroup(self.pid);
+        self.openers.resolve();
     }
 }
 

@@ -22,7 +22,7 @@ const VERSION: u32 = 1;
 pub fn write(output: &mut impl Write, fact: &Fact) -> io::Result<()> {
     match fact {
         // The first object of a stream is the first thing that was seen.
-        Fact::Start | Fact::StartTrace | Fact::Notice(_) => Ok(()),
+        Fact::Start | Fact::StartTrace | Fact::Notice(_) | Fact::Looked(_) => Ok(()),
         Fact::Event(event) => event::write_json(output, event),
         Fact::Exhausted(exhausted) => line(
             output,

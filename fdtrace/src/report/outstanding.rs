@@ -13,8 +13,7 @@ use super::{
 };
 use crate::{
     diagnose::{holders::Holder, outstanding::Block},
-    enrich::{self, process::user_of, stacks::Awaited},
-    probe::cgroup,
+    enrich::{self, lookup::Lookup, stacks::Awaited},
 };
 
 /// One block, and what it is to look like.
@@ -22,7 +21,7 @@ use crate::{
 pub struct Outstanding {
     /// When.
     pub time: Timestamp,
-    /// What was outstanding; until [`Outstanding::resolve`] has returned, nothing.
+    /// What was outstanding; until [`Outstanding::complete`] has returned, nothing.
     pub block: Block,
     /// The same, while it is being taken apart by code path.
     pub awaited: Option<Awaited<Block>>,
@@ -35,19 +34,15 @@ pub struct Outstanding {
 }
 
 impl Outstanding {
-    /// Waits for the block. Not for the loop that reads records.
-    pub fn resolve(&mut self) {
+    /// Waits for the block, and looks up what it does not tell. Not for the loop that reads records.
+    pub fn complete(&mut self, lookup: &mut dyn Lookup) {
         if let Some(block) = self.awaited.take().and_then(|awaited| awaited.wait()) {
             self.block = block;
         }
-    }
-
-    /// Looks up what only /proc can tell. Not for the loop that reads records.
-    pub fn enrich(&mut self) {
         for row in &mut self.block.rows {
-            enrich::holders::find_paths(std::slice::from_mut(&mut row.holder), row.pid);
+            enrich::holders::find_paths(std::slice::from_mut(&mut row.holder), row.pid, lookup);
             self.owners
-                .push((user_of(row.pid), cgroup::of_process(row.pid)));
+                .push((lookup.user(row.pid), lookup.cgroup(row.pid)));
         }
     }
 }

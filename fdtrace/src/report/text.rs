@@ -25,7 +25,7 @@ pub fn write(output: &mut impl Write, fact: &Fact) -> io::Result<()> {
         Fact::Exhausted(exhausted) => write_exhausted(output, exhausted),
         Fact::Outstanding(block) => outstanding::write_text(output, block),
         Fact::NearLimit(near) => write_near_limit(output, near),
-        Fact::Loss(_) | Fact::Notice(_) | Fact::Summary(_) => Ok(()),
+        Fact::Loss(_) | Fact::Notice(_) | Fact::Looked(_) | Fact::Summary(_) => Ok(()),
     }
 }
 

@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{exec::Exec, fact::Fact, json, text};
-use crate::enrich::names::Names;
+use crate::enrich::lookup::{Lookup, Recorded, ThisHost};
 
 /// Facts that may wait for stdout; further ones are dropped and counted.
 const WAITING: usize = 4096;
@@ -139,12 +139,17 @@ fn write_all(
     facts: &Receiver<Fact>,
 ) -> io::Result<()> {
     let mut output = BufWriter::new(output);
-    let mut names = Names::default();
+    let mut lookup: Box<dyn Lookup> = if is_live {
+        Box::new(ThisHost::default())
+    } else {
+        Box::new(Recorded::default())
+    };
     while let Ok(mut fact) = facts.recv() {
-        fact.resolve();
-        if is_live {
-            fact.enrich(&mut names);
+        if let Fact::Looked(looked) = fact {
+            lookup.learn(looked);
+            continue;
         }
+        fact.complete(&mut *lookup);
         match &fact {
             Fact::Loss(loss) => say(&text::loss(loss)),
             Fact::Notice(text) => say(text),

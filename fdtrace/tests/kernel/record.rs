@@ -14,6 +14,7 @@ use super::{
     gym::{self, Gym},
     tracer::{self, Tracer},
     trial,
+    verdicts::mark,
 };
 
 pub(crate) fn trials(setting: &Setting) -> Vec<Trial> {
@@ -26,6 +27,7 @@ pub(crate) fn trials(setting: &Setting) -> Vec<Trial> {
         test("killed", killed),
         test("flight", flight),
         test("disk_full", disk_full),
+        test("as_live", as_live),
     ];
     if let Some(reason) = why_ends_are_not_told(setting) {
         println!("skipped: record::gone_at_once: {reason}");
@@ -210,6 +212,90 @@ fn flight(setting: &Setting) -> Result<(), String> {
         ensure(opened.count() >= 40, || format!("{} events", events.len()))?;
     }
     Ok(())
+}
+
+/// Who holds what, who has opened it, whose process it is and why: a warning, a report and the outstanding fds
+/// say the same of a recording as they did live.
+fn as_live(setting: &Setting) -> Result<(), String> {
+    let file = Scratch::new("as-live");
+    // A victim that is stopped in time leaks slowly: verdicts take seconds.
+    let warn = ["--warn-at", mark(setting), "--stacks", "always"];
+    let outstanding = [
+        "leaks",
+        "--older",
+        "1s",
+        "--interval",
+        "2s",
+        "--stacks",
+        "always",
+    ];
+    let recorder = record(setting, &file.0, &["--stacks", "always"])?;
+    let watch = Tracer::start(&setting.backend, &warn)?;
+    let mut leaks = tracer::command();
+    leaks.args(outstanding);
+    leaks.args(["--json", "--backend", &setting.backend]);
+    let leaks = Tracer::start_command(leaks)?;
+    let (mut victim, pid) = Gym::waiting::<&str>("leak_file", &[])?;
+    victim.release()?;
+    let facts = victim.held()?;
+    watch.wait_for(|object| object["pid"] == pid && object["type"] == "exhausted")?;
+    // All that has leaked is a second old in one of the next blocks.
+    let is_last =
+        |row: &Value| row["pid"] == pid && row["count"].as_u64() >= Some(facts.operations);
+    leaks.wait_for(is_last)?;
+    // Until then the victim holds still.
+    let (watch, leaks, ended) = (watch.stop()?, leaks.stop()?, recorder.stop()?);
+    victim.end()?;
+    ensure(ended.status.success(), || ended.stderr.clone())?;
+    let live = [watch.objects, leaks.objects].concat();
+    let mut replayed = Vec::new();
+    for arguments in [&warn[..], &outstanding] {
+        let arguments = [arguments, &["--json"]].concat();
+        let (one, other) = (replay(&file.0, &arguments)?, replay(&file.0, &arguments)?);
+        ensure(one.stdout == other.stdout, || {
+            format!("{arguments:?} says something else the second time")
+        })?;
+        replayed.extend(objects(&one)?);
+    }
+    let path = facts.holder.and_then(|holder| holder.target);
+    for what in ["near_limit", "exhausted", "outstanding"] {
+        let all = |objects: &[Value]| {
+            // Rows of outstanding fds that are few are of files that it was started with.
+            let is_it = |object: &&Value| {
+                let is_large = what != "outstanding" || object["count"].as_u64() > Some(10);
+                object["type"] == what && object["pid"] == pid && is_large
+            };
+            let objects = objects.iter().filter(is_it);
+            objects
+                .map(|object| told(object, path.as_deref()))
+                .collect::<Vec<_>>()
+        };
+        let (live, replayed) = (all(&live), all(&replayed));
+        // The first blocks come too early for a verdict, each at its own time.
+        ensure(!live.is_empty() && live.last() == replayed.last(), || {
+            format!("{what}: live {live:#?}, but of the recording {replayed:#?}")
+        })?;
+        for told in [live, replayed].iter().flatten() {
+            ensure(told["is_the_file"] == true, || format!("{what}: {told}"))?;
+        }
+    }
+    Ok(())
+}
+
+/// What does not depend on the moment: of whom, of which verdict, and of who has opened the victim's files.
+fn told(object: &Value, path: Option<&str>) -> Value {
+    let is_its = |holder: &&Value| holder["target"].as_str() == path;
+    let holders = object["holders"].as_array();
+    let holder = holders.map_or(Some(object), |holders| holders.iter().find(is_its));
+    let holder = holder.filter(is_its);
+    serde_json::json!({
+        "uid": object["uid"],
+        "cgroup": object["cgroup"],
+        "exe": object["exe"],
+        "verdict": object["verdict"]["kind"],
+        "is_the_file": holder.is_some(),
+        "stack": holder.map(|holder| holder["stack"].clone()),
+    })
 }
 
 /// One line says why the recording ends.

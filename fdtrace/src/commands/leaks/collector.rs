@@ -6,6 +6,7 @@ use std::{
 };
 
 use anyhow::{Result, bail};
+use jiff::Timestamp;
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::schedule::Schedule;
@@ -13,13 +14,14 @@ use crate::{
     cli::Leaks,
     commands::{
         follow::{Counts, Followed, Listener, Lost},
+        replay::Late,
         wanted::Wanted,
     },
     diagnose::{
         cause::Host,
         outstanding::{Block, Found, Outstanding, Rows},
     },
-    enrich::stacks::Stacks,
+    enrich::{lookup::Looked, stacks::Stacks},
     model::{
         Model,
         names::Names,
@@ -71,6 +73,14 @@ pub(super) struct Collector {
     found: u64,
     clock: Clock,
     own: u32,
+    /// What a recording tells that tells answers.
+    late: Option<Late<Pending>>,
+}
+
+/// What waits for answers.
+enum Pending {
+    Block(Timestamp, Found),
+    Other(Fact),
 }
 
 impl Collector {
@@ -87,7 +97,13 @@ impl Collector {
             found: 0,
             clock: Clock::System,
             own: std::process::id(),
+            late: None,
         }
+    }
+
+    /// Blocks wait for the answers that the recording tells.
+    pub(super) fn wait_for_answers(&mut self) {
+        self.late = Some(Late::default());
     }
 
     /// From here on only this process counts, and when it ends.
@@ -116,7 +132,9 @@ impl Collector {
     pub(super) fn last(&mut self, known: &mut Known<'_>, has_ended: bool) -> Result<()> {
         let now_ns = self.clock.now_ns();
         let Some(left) = self.left.take() else {
-            return self.block(known, now_ns);
+            let outcome = self.block(known, now_ns);
+            self.release(u64::MAX, known.stacks);
+            return outcome;
         };
         if has_ended && !left.is_seen {
             bail!(
@@ -164,6 +182,31 @@ impl Collector {
     fn show(&mut self, found: Found, stacks: &mut Stacks) {
         let time = self.clock.at(found.now_ns);
         self.found = found.fds;
+        match &mut self.late {
+            Some(late) => late.push(Pending::Block(time, found), self.clock.now_ns()),
+            None => self.send(time, found, stacks),
+        }
+    }
+
+    /// What has waited for these answers is written.
+    fn release(&mut self, until_ns: u64, stacks: &mut Stacks) {
+        while let Some(ready) = self.late.as_mut().and_then(|late| late.ready(until_ns)) {
+            match ready {
+                Pending::Block(time, found) => self.send(time, found, stacks),
+                Pending::Other(fact) => self.writer.send(fact),
+            }
+        }
+    }
+
+    /// A fact that needs no answers keeps its place among blocks that do.
+    fn tell(&mut self, fact: Fact) {
+        match &mut self.late {
+            Some(late) => late.push(Pending::Other(fact), self.clock.now_ns()),
+            None => self.writer.send(fact),
+        }
+    }
+
+    fn send(&mut self, time: Timestamp, found: Found, stacks: &mut Stacks) {
         let rows = Arc::clone(&self.rows);
         let awaited = stacks.answer(move |resolver| {
             let mut rows = rows.lock().unwrap_or_else(PoisonError::into_inner);
@@ -285,7 +328,7 @@ impl Listener for Collector {
     }
 
     fn lost(&mut self, lost: Lost) {
-        self.writer.send(Fact::Loss(Loss {
+        self.tell(Fact::Loss(Loss {
             time: self.clock.now(),
             place: lost.place,
             count: lost.count,
@@ -294,7 +337,16 @@ impl Listener for Collector {
     }
 
     fn notice(&mut self, text: String) {
-        self.writer.send(Fact::Notice(text));
+        self.tell(Fact::Notice(text));
+    }
+
+    fn looked(&mut self, looked: Looked) {
+        // Ahead of all that waits for it.
+        self.writer.send(Fact::Looked(looked));
+    }
+
+    fn answered(&mut self, until_ns: u64, known: &mut Known<'_>) {
+        self.release(until_ns, known.stacks);
     }
 
     fn second(&mut self, _: &mut dyn Counts, known: &mut Known<'_>) -> Result<()> {

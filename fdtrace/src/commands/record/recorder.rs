@@ -7,17 +7,19 @@ use fdtrace_common::alarm::StormKey;
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::Notify;
 
-use super::{FileOutput, Flight, Openers};
+use super::{FileOutput, Flight, Lookups, Openers};
 use crate::{
     cli::Record,
     commands::{
         follow::{Counts, Listener, Lost},
         say,
     },
+    diagnose::diagnosis::{Diagnosis, Patient},
     enrich::stacks::Stacks,
     model::{
+        Model,
         names::Names,
-        storms::Storms,
+        storms::{Report, Storms},
         tables::{
             Tables,
             change::{Change, Sink},
@@ -39,6 +41,9 @@ use crate::{
 
 /// A clock that differs by so much from what it was has been set.
 const CLOCK_SET: SignedDuration = SignedDuration::from_millis(10);
+
+/// An exhaustion is written after so long, nanoseconds, although not all answers are there.
+const ANSWERS_NS: u64 = 5_000_000_000;
 
 /// Where it goes.
 pub(super) enum Output {
@@ -79,6 +84,7 @@ pub(super) struct Recorder {
     output: Output,
     encoder: Encoder,
     openers: Openers,
+    lookups: Lookups,
     /// Which kinds of failures the kernel may still be counting.
     storms: Storms,
     armed_ns: Option<u64>,
@@ -86,16 +92,20 @@ pub(super) struct Recorder {
     boot: Timestamp,
     /// A chunk was dropped: what comes next has to begin with all tables.
     has_hole: bool,
-    /// There was an exhaustion that is not in a file yet.
+    /// There was an exhaustion that is not in a file yet, and when the last one was.
     is_wanted: bool,
+    wanted_ns: u64,
+    /// Whatever was asked for up to here has been told.
+    answered_ns: u64,
 }
 
 impl Recorder {
-    pub(super) fn new(backend: Backend, output: Output) -> Self {
+    pub(super) fn new(backend: Backend, output: Output) -> Result<Self> {
         let openers = Openers::new(matches!(output, Output::Flight(_)));
         let mut recorder = Self {
             backend,
             openers,
+            lookups: Lookups::start()?,
             output,
             encoder: Encoder::default(),
             storms: Storms::default(),
@@ -103,12 +113,14 @@ impl Recorder {
             boot: clock::boot(),
             has_hole: false,
             is_wanted: false,
+            wanted_ns: 0,
+            answered_ns: 0,
         };
         if let Output::File(_) = recorder.output {
             let start = Note::Start(start(backend, recorder.boot, clock::since_boot_ns()));
             recorder.add(Event::Note(&start));
         }
-        recorder
+        Ok(recorder)
     }
 
     pub(super) fn add(&mut self, event: Event<'_>) {
@@ -155,9 +167,8 @@ impl Recorder {
             flight.begin_part(now_ns);
         }
         self.snapshot(now_ns, tables);
-        for note in self.openers.all(tables) {
-            self.add(Event::Note(&note));
-        }
+        let known = [self.openers.all(tables), self.lookups.all(tables)];
+        self.add_notes(known.into_iter().flatten());
         self.add(Event::Note(&Note::Armed { now_ns }));
     }
 
@@ -183,16 +194,54 @@ impl Recorder {
         Ok(())
     }
 
-    fn note_openers(&mut self) {
-        for note in self.openers.notes() {
+    fn add_notes(&mut self, notes: impl IntoIterator<Item = Note>) {
+        for note in notes {
             self.add(Event::Note(&note));
         }
     }
 
+    /// Answers that have come: of lookups first, so that stacks belong to them which had to come before.
+    fn note_answers(&mut self, (looked, until): (Vec<Note>, Option<u64>)) {
+        let resolved = self.openers.notes();
+        self.add_notes(resolved.into_iter().chain(looked));
+        self.answered_ns = until.unwrap_or(self.answered_ns);
+        self.add_notes(until.map(|until_ns| Note::Answered { until_ns }));
+    }
+
+    /// Someone will want to know who holds these files, and the process may be gone in a moment.
+    fn look_up(&mut self, report: &Report, model: &Model) {
+        let alarm = &report.alarm;
+        let patient = Patient {
+            files: alarm.key.files,
+            tid: alarm.tid,
+            tgid: alarm.key.tgid,
+            soft: alarm.soft,
+            cause: None,
+            used: alarm.used,
+        };
+        let diagnosis = Diagnosis::of(patient, model, alarm.time_ns);
+        let holders = diagnosis.map(|diagnosis| diagnosis.holders);
+        self.lookups.ask_at_once(
+            patient.tgid,
+            &alarm.cgroup,
+            &holders.unwrap_or_default(),
+            alarm.time_ns,
+        );
+    }
+
     /// Takes down the end.
-    pub(super) fn end(&mut self, session: &Session, duration: Duration) -> Result<()> {
+    pub(super) fn end(
+        &mut self,
+        session: &Session,
+        known: &mut Known<'_>,
+        duration: Duration,
+    ) -> Result<()> {
         self.note_counts(session, &self.storms.all())?;
-        self.note_openers();
+        let now_ns = clock::since_boot_ns();
+        self.lookups.look(known.model, now_ns);
+        self.lookups.mark(known.stacks, now_ns);
+        let answers = self.lookups.last_notes();
+        self.note_answers(answers);
         let now_ns = clock::since_boot_ns();
         if let Output::Flight(_) = self.output {
             return self.write_flight(now_ns);
@@ -225,7 +274,9 @@ impl Recorder {
         let Output::Flight(flight) = &mut self.output else {
             return Ok(());
         };
-        if !self.is_wanted || !flight.may_write(now_ns) {
+        let is_answered = self.answered_ns >= self.wanted_ns
+            || now_ns.saturating_sub(self.wanted_ns) > ANSWERS_NS;
+        if !self.is_wanted || !is_answered || !flight.may_write(now_ns) {
             return Ok(());
         }
         self.is_wanted = false;
@@ -260,6 +311,7 @@ fn start(backend: Backend, boot: Timestamp, now_ns: u64) -> Start {
         boot,
         now_ns,
         host: host::all(),
+        answers: true,
     }
 }
 
@@ -270,10 +322,15 @@ impl Sink for Recorder {
 }
 
 impl Handler for Recorder {
-    fn alarm(&mut self, record: &[u8], _: &mut Known<'_>) {
-        if let Ok(alarm) = Alarm::decode(record) {
-            self.storms.apply(alarm);
-            self.is_wanted |= self.armed_ns.is_some();
+    fn alarm(&mut self, record: &[u8], known: &mut Known<'_>) {
+        let Ok(alarm) = Alarm::decode(record) else {
+            return;
+        };
+        if self.armed_ns.is_some() && !self.is_wanted {
+            (self.is_wanted, self.wanted_ns) = (true, clock::since_boot_ns());
+        }
+        if let Some(report) = self.storms.apply(alarm) {
+            self.look_up(&report, known.model);
         }
     }
 
@@ -311,7 +368,8 @@ impl Listener for Recorder {
         let now_ns = clock::since_boot_ns();
         self.set_clock();
         self.note_counts(counts, &self.storms.active(now_ns))?;
-        self.note_openers();
+        let answers = self.lookups.notes();
+        self.note_answers(answers);
         for key in self.storms.stale(now_ns) {
             if counts.has_ended(key.tgid) {
                 self.note_counts(counts, &[key])?;
@@ -325,6 +383,8 @@ impl Listener for Recorder {
             boot: self.boot,
             host: host::all(),
         }));
+        self.lookups.look(known.model, now_ns);
+        self.lookups.mark(known.stacks, now_ns);
         self.hand_over();
         if std::mem::take(&mut self.has_hole) {
             self.lost(Lost {

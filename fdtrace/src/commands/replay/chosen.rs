@@ -8,7 +8,7 @@ use crate::{
     cli::ScopeArgs,
     commands::follow::{Counts, Listener, Lost},
     diagnose::cause::Host,
-    enrich::stacks::Stack,
+    enrich::{lookup::Looked, stacks::Stack},
     model::{
         names::Names,
         openers::{Sequence, Slot},
@@ -115,5 +115,13 @@ impl<L: Listener> Listener for Chosen<'_, L> {
 
     fn resolved(&mut self, numbers: &[Sequence], stack: &Arc<Stack>) {
         self.inner.resolved(numbers, stack);
+    }
+
+    fn looked(&mut self, looked: Looked) {
+        self.inner.looked(looked);
+    }
+
+    fn answered(&mut self, until_ns: u64, known: &mut Known<'_>) {
+        self.inner.answered(until_ns, known);
     }
 }

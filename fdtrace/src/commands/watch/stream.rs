@@ -8,6 +8,7 @@ use crate::{
     cli::Watch,
     commands::{
         follow::{Counts, Followed, Listener, Lost},
+        replay::Late,
         wanted::Wanted,
     },
     diagnose::{
@@ -15,6 +16,7 @@ use crate::{
         diagnosis::{Diagnosis, Patient},
         near_limit::NearLimit,
     },
+    enrich::{lookup::Looked, stacks::Stacks},
     model::{
         names::Names,
         storms::{Report, Storms},
@@ -50,6 +52,8 @@ pub(super) struct Stream {
     diagnoses: Diagnoses,
     near_limit: NearLimit,
     wanted: Wanted,
+    /// Facts of a recording that tells answers.
+    late: Option<Late<Fact>>,
 }
 
 impl Stream {
@@ -68,7 +72,13 @@ impl Stream {
             clock: Clock::System,
             host: None,
             diagnoses: Diagnoses::default(),
+            late: None,
         }
+    }
+
+    /// Facts wait for the answers that the recording tells.
+    pub(super) fn wait_for_answers(&mut self) {
+        self.late = Some(Late::default());
     }
 
     /// Begins the output, once everything else has been said.
@@ -79,10 +89,28 @@ impl Stream {
         }
     }
 
+    /// A fact that needs no answers keeps its place among those that do.
     fn send(&mut self, fact: Fact) {
-        match &mut self.early {
-            Some(early) if early.len() < EARLY_MAX => early.push(fact),
+        match (&mut self.late, &mut self.early) {
+            (Some(late), _) => late.push(fact, self.clock.now_ns()),
+            (None, Some(early)) if early.len() < EARLY_MAX => early.push(fact),
             _ => self.writer.send(fact),
+        }
+    }
+
+    /// A fact that wants to know who has opened what.
+    fn tell(&mut self, mut fact: Fact, stacks: &mut Stacks) {
+        if self.late.is_none() {
+            ask_openers(&mut fact, stacks);
+        }
+        self.send(fact);
+    }
+
+    /// What has waited for these answers is written.
+    fn release(&mut self, until_ns: u64, stacks: &mut Stacks) {
+        while let Some(mut fact) = self.late.as_mut().and_then(|late| late.ready(until_ns)) {
+            ask_openers(&mut fact, stacks);
+            self.writer.send(fact);
         }
     }
 
@@ -103,10 +131,7 @@ impl Stream {
         patient.cause = Some(exhausted.cause);
         (exhausted.diagnosis, exhausted.is_news) =
             self.diagnoses.of(key, patient, known.model, now_ns);
-        if let Some(diagnosis) = &exhausted.diagnosis {
-            exhausted.openers = Openers::ask(diagnosis.holders.iter(), known.stacks);
-        }
-        self.send(Fact::Exhausted(Box::new(exhausted)));
+        self.tell(Fact::Exhausted(Box::new(exhausted)), known.stacks);
     }
 
     fn observe(&mut self, counts: &dyn Counts, keys: &[StormKey]) -> Result<()> {
@@ -153,11 +178,8 @@ impl Stream {
                 used: task.used,
             };
             let diagnosis = Diagnosis::of(patient, model, now_ns);
-            let mut near = fact::NearLimit::new(task, diagnosis, self.clock);
-            if let Some(diagnosis) = &near.diagnosis {
-                near.openers = Openers::ask(diagnosis.holders.iter(), known.stacks);
-            }
-            self.send(Fact::NearLimit(Box::new(near)));
+            let near = fact::NearLimit::new(task, diagnosis, self.clock);
+            self.tell(Fact::NearLimit(Box::new(near)), known.stacks);
         }
         Ok(())
     }
@@ -175,13 +197,16 @@ impl Stream {
         }
     }
 
-    /// What was held back is told.
+    /// What was held back is told, unless there was enough.
     pub(super) fn end(&mut self, counts: &dyn Counts, known: &mut Known<'_>) -> Result<()> {
-        self.observe(counts, &self.storms.all())?;
-        for report in self.storms.rest(self.clock.now_ns()) {
-            self.report(report, known);
+        if !self.is_done() {
+            self.observe(counts, &self.storms.all())?;
+            for report in self.storms.rest(self.clock.now_ns()) {
+                self.report(report, known);
+            }
+            self.tell_dropped();
         }
-        self.tell_dropped();
+        self.release(u64::MAX, known.stacks);
         Ok(())
     }
 
@@ -198,6 +223,17 @@ impl Stream {
             failures: self.failures,
         };
         (self.writer, summary)
+    }
+}
+
+fn ask_openers(fact: &mut Fact, stacks: &mut Stacks) {
+    let (diagnosis, openers) = match fact {
+        Fact::Exhausted(exhausted) => (&exhausted.diagnosis, &mut exhausted.openers),
+        Fact::NearLimit(near) => (&near.diagnosis, &mut near.openers),
+        _ => return,
+    };
+    if let Some(diagnosis) = diagnosis {
+        *openers = Openers::ask(diagnosis.holders.iter(), stacks);
     }
 }
 
@@ -230,6 +266,15 @@ impl Handler for Stream {
 impl Listener for Stream {
     fn at(&mut self, clock: Clock, host: Host) {
         (self.clock, self.host) = (clock, Some(host));
+    }
+
+    fn looked(&mut self, looked: Looked) {
+        // Ahead of all that waits for it.
+        self.writer.send(Fact::Looked(looked));
+    }
+
+    fn answered(&mut self, until_ns: u64, known: &mut Known<'_>) {
+        self.release(until_ns, known.stacks);
     }
 
     fn lost(&mut self, lost: Lost) {

@@ -136,6 +136,12 @@ impl Stacks {
         }
     }
 
+    /// Has there been anything to do?
+    #[must_use]
+    pub fn is_running(&self) -> bool {
+        self.thread.is_some()
+    }
+
     /// Hands a stack over. Never blocks; too many are dropped and counted.
     pub fn push(&mut self, raw: Raw) {
         if self.is_elsewhere {

@@ -53,9 +53,18 @@ impl Table {
 
     /// All open fds, in order.
     pub fn slots(&self) -> impl Iterator<Item = (u32, Slot)> {
-        self.pages().flat_map(|(first, page)| {
+        self.slots_from(0)
+    }
+
+    /// All open fds from a number on, in order.
+    pub fn slots_from(&self, from: u32) -> impl Iterator<Item = (u32, Slot)> {
+        let skipped = (from / PAGE) as usize;
+        let pages = (0..).step_by(PAGE as usize).zip(&self.pages).skip(skipped);
+        let pages = pages.filter_map(|(first, page)| Some((first, page.as_ref()?)));
+        let slots = pages.flat_map(|(first, page)| {
             super::slot::bits(page.live).filter_map(move |fd| Some((first + fd, page.get(fd)?)))
-        })
+        });
+        slots.skip_while(move |(fd, _)| *fd < from)
     }
 
     /// The pages there are, with the number of their first slot.

@@ -6,8 +6,12 @@ use serde::{Deserialize, Serialize};
 use zerocopy::{FromBytes, IntoBytes};
 
 use crate::{
-    diagnose::cause::Host, enrich::stacks::Stack, model::tables::reconcile::Purpose,
-    probe::backend::Backend, report::fact::Place, stream::decode::Task,
+    diagnose::cause::Host,
+    enrich::{lookup::Looked, stacks::Stack},
+    model::tables::reconcile::Purpose,
+    probe::backend::Backend,
+    report::fact::Place,
+    stream::decode::Task,
 };
 
 /// One note. Times are nanoseconds since the boot of the machine that recorded.
@@ -89,6 +93,13 @@ pub enum Note {
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         numbers: Vec<u64>,
     },
+    /// What was looked up of processes.
+    Looked(Looked),
+    /// Whatever was asked for up to here has been told: stacks, and what was looked up.
+    Answered {
+        /// When.
+        until_ns: u64,
+    },
     /// The last item of a recording that was not cut off.
     End {
         /// When.
@@ -117,6 +128,9 @@ pub struct Start {
     pub now_ns: u64,
     /// The host's files and their limit.
     pub host: Host,
+    /// [`Note::Answered`] is told now and then.
+    #[serde(default)]
+    pub answers: bool,
 }
 
 /// A kind of failure as the words it is made of.

@@ -1,0 +1,69 @@
+//! Where facts find what no record of the kernel tells: on this host while they are fresh, or in a
+//! recording, whose host may be another one.
+
+mod looked;
+mod recorded;
+
+pub use self::{
+    looked::{Looked, LookedPath, LookedProcess, Text},
+    recorded::Recorded,
+};
+use super::{
+    names::{Named, Names},
+    path,
+    place::Place,
+    process::user_of,
+};
+use crate::{
+    diagnose::cause::Host,
+    probe::{cgroup, host},
+};
+
+/// Whoever is asked about processes. Not for the loop that reads records.
+pub trait Lookup: Send {
+    /// The full path of an open file.
+    fn path(&mut self, pid: u32, fd: u32, inode: u64) -> Option<Vec<u8>>;
+
+    /// A process's effective user.
+    fn user(&mut self, pid: u32) -> Option<u32>;
+
+    /// A process's v2 cgroup.
+    fn cgroup(&mut self, pid: u32) -> Option<Vec<u8>>;
+
+    /// What the container and the pod of a process are called that belongs there.
+    fn named(&mut self, pid: u32, place: &Place) -> Named;
+
+    /// The host's limits now; `None`: what a fact says of them is right already.
+    fn host(&mut self) -> Option<Host>;
+
+    /// A recording has told this.
+    fn learn(&mut self, _: Looked) {}
+}
+
+/// This host, now.
+#[derive(Default)]
+pub struct ThisHost {
+    names: Names,
+}
+
+impl Lookup for ThisHost {
+    fn path(&mut self, pid: u32, fd: u32, inode: u64) -> Option<Vec<u8>> {
+        path::of_fd(pid, fd, inode)
+    }
+
+    fn user(&mut self, pid: u32) -> Option<u32> {
+        user_of(pid)
+    }
+
+    fn cgroup(&mut self, pid: u32) -> Option<Vec<u8>> {
+        cgroup::of_process(pid)
+    }
+
+    fn named(&mut self, _: u32, place: &Place) -> Named {
+        self.names.of(place)
+    }
+
+    fn host(&mut self) -> Option<Host> {
+        Some(host::all())
+    }
+}

@@ -1,0 +1,135 @@
+//! What a recording has told of processes.
+
+use std::hash::Hash;
+
+use rustc_hash::FxHashMap;
+
+use super::{Looked, LookedProcess, Lookup};
+use crate::{
+    diagnose::cause::Host,
+    enrich::{names::Named, place::Place},
+};
+
+/// Answers of one kind that are kept: at least so many of the newest, and at most twice as many.
+const KEPT: usize = 1 << 16;
+
+/// Answers, the newest of them.
+#[derive(Debug)]
+struct Newest<K, V> {
+    new: FxHashMap<K, V>,
+    old: FxHashMap<K, V>,
+}
+
+impl<K, V> Default for Newest<K, V> {
+    fn default() -> Self {
+        Self {
+            new: FxHashMap::default(),
+            old: FxHashMap::default(),
+        }
+    }
+}
+
+impl<K: Eq + Hash, V> Newest<K, V> {
+    fn insert(&mut self, key: K, value: V) {
+        if self.new.len() >= KEPT {
+            self.old = std::mem::take(&mut self.new);
+        }
+        self.new.insert(key, value);
+    }
+
+    fn get(&self, key: &K) -> Option<&V> {
+        self.new.get(key).or_else(|| self.old.get(key))
+    }
+}
+
+/// What has been told up to here.
+#[derive(Debug, Default)]
+pub struct Recorded {
+    processes: Newest<u32, LookedProcess>,
+    /// By process and inode number.
+    paths: Newest<(u32, u64), Vec<u8>>,
+}
+
+impl Lookup for Recorded {
+    fn path(&mut self, pid: u32, _: u32, inode: u64) -> Option<Vec<u8>> {
+        self.paths.get(&(pid, inode)).cloned()
+    }
+
+    fn user(&mut self, pid: u32) -> Option<u32> {
+        self.processes.get(&pid)?.uid
+    }
+
+    fn cgroup(&mut self, pid: u32) -> Option<Vec<u8>> {
+        let cgroup = self.processes.get(&pid)?.cgroup.as_ref()?;
+        Some(cgroup.0.clone())
+    }
+
+    fn named(&mut self, pid: u32, _: &Place) -> Named {
+        let process = self.processes.get(&pid);
+        process
+            .map(|process| process.named.clone())
+            .unwrap_or_default()
+    }
+
+    fn host(&mut self) -> Option<Host> {
+        None
+    }
+
+    fn learn(&mut self, looked: Looked) {
+        for process in looked.processes {
+            self.processes.insert(process.pid, process);
+        }
+        for path in looked.paths {
+            for file in path.files {
+                self.paths.insert(file, path.path.0.clone());
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::enrich::lookup::{LookedPath, Text};
+
+    #[test]
+    fn what_was_told_last_is_known() {
+        let path = |path: &str, files: &[(u32, u64)]| LookedPath {
+            path: Text(path.as_bytes().to_vec()),
+            files: files.to_vec(),
+        };
+        let mut recorded = Recorded::default();
+        recorded.learn(Looked {
+            processes: vec![LookedProcess {
+                pid: 7,
+                uid: Some(33),
+                cgroup: Some(Text(b"/web".to_vec())),
+                named: Named::default(),
+            }],
+            paths: vec![path("/dev/null", &[(7, 4), (8, 4)]), path("/a", &[(7, 5)])],
+        });
+        recorded.learn(Looked {
+            processes: Vec::new(),
+            paths: vec![path("/a (deleted)", &[(7, 5)])],
+        });
+        assert_eq!(recorded.path(8, 0, 4).as_deref(), Some(&b"/dev/null"[..]));
+        assert_eq!(
+            recorded.path(7, 9, 5).as_deref(),
+            Some(&b"/a (deleted)"[..])
+        );
+        assert_eq!(recorded.path(9, 0, 4), None);
+        assert_eq!((recorded.user(7), recorded.user(8)), (Some(33), None));
+        assert_eq!(recorded.cgroup(7).as_deref(), Some(&b"/web"[..]));
+    }
+
+    #[test]
+    fn the_newest_stay_and_memory_is_bounded() {
+        let mut newest = Newest::default();
+        let count = 3 * KEPT;
+        for key in 0..count {
+            newest.insert(key, ());
+        }
+        assert!(newest.new.len() + newest.old.len() <= 2 * KEPT);
+        assert!((count - KEPT..count).all(|key| newest.get(&key).is_some()));
+    }
+}
