@@ -1,6 +1,7 @@
 //! Every test there is, one stage after the other, whatever the stages before found.
 
 mod guests;
+mod interpreters;
 mod recorder;
 mod tally;
 

@@ -164,6 +164,9 @@ pub(super) struct HolderFields {
     oldest_s: Option<f64>,
     oldest_at_least: Option<bool>,
     newest_s: Option<f64>,
+    /// What an interpreter runs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    script: Option<String>,
     stack: Option<Vec<String>>,
 }
 
@@ -180,6 +183,7 @@ impl HolderFields {
             oldest_s: Some(age(holder.oldest_ns.unwrap_or(since_ns))),
             oldest_at_least: Some(holder.oldest_ns.is_none()),
             newest_s: holder.newest_ns.map(age),
+            script: stack.and_then(|stack| stack.script.clone()),
             stack: stack.map(stack_lines),
         }
     }
@@ -195,6 +199,7 @@ impl HolderFields {
             oldest_s: None,
             oldest_at_least: None,
             newest_s: None,
+            script: None,
             stack: None,
         }
     }

@@ -202,6 +202,9 @@ struct EventFields<'a> {
     inode: Option<u64>,
     call: Option<&'a str>,
     errno: Option<&'a str>,
+    /// What an interpreter runs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    script: Option<&'a str>,
     stack: Option<Vec<String>>,
     stack_is_cut: Option<bool>,
 }
@@ -221,6 +224,10 @@ pub fn write_json(output: &mut impl Write, event: &FdEvent) -> io::Result<()> {
         inode: (event.inode != 0).then_some(event.inode),
         call: event.call.as_deref(),
         errno: event.errno,
+        script: event
+            .stack
+            .as_deref()
+            .and_then(|stack| stack.script.as_deref()),
         stack: event.stack.as_deref().map(stack::lines),
         stack_is_cut: event.stack.as_deref().map(|stack| stack.is_cut),
     };

@@ -51,7 +51,7 @@ impl Openers {
     #[must_use]
     pub fn line(&self) -> Option<String> {
         let (_, stack) = self.of(0).first()?;
-        stack.caller().map(ToString::to_string)
+        Some(with_script(stack, stack.caller()?.to_string()))
     }
 }
 
@@ -68,5 +68,39 @@ pub(super) fn line(stack: &Stack) -> String {
     if frames.len() > FRAMES || stack.is_cut {
         words.push("...".to_owned());
     }
-    words.join(" < ")
+    with_script(stack, words.join(" < "))
+}
+
+/// What an interpreter runs stands before the functions that it runs it with.
+fn with_script(stack: &Stack, functions: String) -> String {
+    match &stack.script {
+        Some(script) => format!("{script}: {functions}"),
+        None => functions,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::enrich::stacks::Frame;
+
+    #[test]
+    fn the_script_goes_before_the_functions_of_its_interpreter() {
+        let frame = |function: &str| Frame {
+            function: Some(function.to_owned()),
+            ..Frame::default()
+        };
+        let mut stack = Stack {
+            frames: ["a", "b", "c", "d", "e"].map(frame).to_vec(),
+            ..Stack::default()
+        };
+        assert_eq!(line(&stack), "a < b < c < d < ...");
+        stack.script = Some("/srv/app.py".to_owned());
+        assert_eq!(line(&stack), "/srv/app.py: a < b < c < d < ...");
+        let openers = Openers {
+            awaited: Vec::new(),
+            resolved: vec![vec![(1, stack.into())]],
+        };
+        assert_eq!(openers.line().as_deref(), Some("/srv/app.py: a"));
+    }
 }

@@ -123,6 +123,8 @@ fn write_folded(output: &mut impl Write, outstanding: &Outstanding) -> io::Resul
             functions.collect::<Vec<_>>()
         });
         let mut frames = vec![printable(&row.comm)];
+        let script = row.stack.as_ref().and_then(|stack| stack.script.as_ref());
+        frames.extend(script.map(|script| printable(script.as_bytes())));
         frames.extend(functions.into_iter().flatten());
         frames.extend([row.holder.kind.to_string(), target(&row.holder)]);
         // A frame ends at a semicolon, the stack at a space.

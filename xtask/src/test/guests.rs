@@ -1,7 +1,7 @@
 //! The kernel tests, in a guest of every kernel, on both backends that this machine may refuse.
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeMap, VecDeque},
     env,
     fmt::Write as _,
     path::{Path, PathBuf},
@@ -13,7 +13,7 @@ use std::{
 use anyhow::{Result, bail};
 
 use super::{
-    record,
+    interpreters, record,
     recorder::{Recorder, SECTION},
     stage,
     tally::Tally,
@@ -28,6 +28,14 @@ const BACKENDS: [&str; 2] = ["fentry", "kprobe"];
 /// The tests take a third of it on a machine that has nothing else to do.
 const LIMIT: Duration = Duration::from_mins(25);
 
+/// The kernel whose guest has Python and Node, and the memory that they take: the interpreters are the same
+/// everywhere, and so is what the kernel tells of them.
+const WITH_INTERPRETERS: Kernel = Kernel::V6_1;
+const THEIR_MEMORY: &str = "2G";
+
+/// Files for guests, by their place there.
+type Files = BTreeMap<PathBuf, PathBuf>;
+
 /// Of util-linux, which every Debian has.
 const PRLIMIT: &str = "/usr/bin/prlimit";
 
@@ -38,33 +46,39 @@ const SOAK_SECONDS: &str = "60";
 
 /// The stages with guests in them.
 pub(super) fn stages(total: &mut Tally, filter: Option<&str>, kernels: &[Kernel]) {
-    let mut executables = Vec::new();
+    let mut executables = Files::new();
+    let mut interpreters = Files::new();
     let mut is_complete = false;
     stage(total, "executables for guests", |_| {
         let tests = build::kernel_tests()?;
-        executables.push((tests.fdtrace, "/bin/fdtrace".into()));
-        executables.push((tests.kernel, "/kernel".into()));
-        executables.push((build::gym()?, "/bin/gym".into()));
-        executables.extend(build::victims()?);
+        executables.insert("/bin/fdtrace".into(), tests.fdtrace);
+        executables.insert("/kernel".into(), tests.kernel);
+        executables.insert("/bin/gym".into(), build::gym()?);
+        let victims = build::victims()?.into_iter();
+        executables.extend(victims.map(|(path, place)| (place, path)));
         // What a report says to type, which busybox does not have; its C library is the victims' as well.
         let prlimit = peers::with_libraries(Path::new(PRLIMIT))?;
         let place = |path: &Path| match path.to_str() {
             Some(PRLIMIT) => PathBuf::from("/bin/prlimit"),
             _ => path.to_owned(),
         };
-        executables.extend(prlimit.into_iter().map(|path| (path.clone(), place(&path))));
+        executables.extend(prlimit.into_iter().map(|path| (place(&path), path)));
+        if kernels.contains(&WITH_INTERPRETERS) {
+            interpreters = interpreters::files()?;
+        }
         is_complete = true;
         Ok(())
     });
     // A failure to build them has been counted, and there is nothing to boot.
     if is_complete {
-        all(total, &executables, filter, kernels);
+        all(total, &executables, &interpreters, filter, kernels);
     }
 }
 
 fn all(
     total: &mut Tally,
-    executables: &[(PathBuf, PathBuf)],
+    executables: &Files,
+    interpreters: &Files,
     filter: Option<&str>,
     kernels: &[Kernel],
 ) {
@@ -81,7 +95,8 @@ fn all(
         for _ in 0..AT_ONCE {
             scope.spawn(|| {
                 while let Some(kernel) = next() {
-                    let tally = one(kernel, executables, filter);
+                    let request = request(kernel, executables, interpreters, filter);
+                    let tally = one(&request);
                     tallies
                         .lock()
                         .unwrap_or_else(PoisonError::into_inner)
@@ -95,15 +110,15 @@ fn all(
     }
 }
 
-fn one(kernel: Kernel, executables: &[(PathBuf, PathBuf)], filter: Option<&str>) -> Tally {
-    let start = Instant::now();
+fn one(request: &vm::Request) -> Tally {
+    let (kernel, start) = (request.kernel, Instant::now());
     println!(
         "\n=== kernel {kernel}: {}",
         kernel.package().unwrap_or_default()
     );
     let prefix = format!("{kernel:<4} | ");
     let tally = record(&format!("kernel {kernel}"), &prefix, |recorder| {
-        boot(kernel, executables, filter, recorder)
+        boot(request, recorder)
     });
     let verdict = if tally.failed == 0 {
         "passed"
@@ -117,18 +132,34 @@ fn one(kernel: Kernel, executables: &[(PathBuf, PathBuf)], filter: Option<&str>)
     tally
 }
 
-fn boot(
+fn boot(request: &vm::Request, recorder: &mut Recorder) -> Result<()> {
+    let status = vm::run(request, recorder)?.status()?;
+    if status != 0 {
+        bail!("the tests ended with status {status}");
+    }
+    Ok(())
+}
+
+fn request(
     kernel: Kernel,
-    executables: &[(PathBuf, PathBuf)],
+    executables: &Files,
+    interpreters: &Files,
     filter: Option<&str>,
-    recorder: &mut Recorder,
-) -> Result<()> {
+) -> vm::Request {
     let mut command = ["sh", "-c", &script(), "kernel tests"]
         .map(str::to_owned)
         .to_vec();
     command.extend(filter.map(str::to_owned));
     let mut request = vm::Request::new(kernel, command);
-    request.files = executables.to_vec();
+    let mut files = executables.clone();
+    if kernel == WITH_INTERPRETERS {
+        files.extend(interpreters.clone());
+        THEIR_MEMORY.clone_into(&mut request.memory);
+    }
+    request.files = files
+        .into_iter()
+        .map(|(place, path)| (path, place))
+        .collect();
     let variables = [("FDTRACE_BIN", "/bin/fdtrace"), ("FDTRACE_GYM", "/bin/gym")];
     request.environment = variables
         .map(|(name, value)| (name.into(), value.into()))
@@ -138,11 +169,7 @@ fn boot(
         request.environment.push((SOAK.to_owned(), seconds));
     }
     request.limit = LIMIT;
-    let status = vm::run(&request, recorder)?.status()?;
-    if status != 0 {
-        bail!("the tests ended with status {status}");
-    }
-    Ok(())
+    request
 }
 
 /// One run for each backend, the second one whatever the first one found.
