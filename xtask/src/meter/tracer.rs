@@ -17,6 +17,9 @@ use crate::plan::{Ready, Tracer};
 const GLANCE: Duration = Duration::from_millis(2);
 /// A compiler in an emulated machine takes a minute at most.
 const PATIENCE: Duration = Duration::from_mins(2);
+/// What it still does after that belongs to its start, and to no call: passes over the tables, memory that is
+/// given back. fdtrace is done 70 ms later, in instructions.
+const SETTLE: Duration = Duration::from_secs(1);
 /// The system calls in which tracers wait for events: nanosleep, poll, epoll and their kin on x86-64.
 const WAITS: [&str; 8] = ["7", "23", "35", "230", "232", "270", "271", "281"];
 
@@ -53,6 +56,7 @@ impl Running {
             _ => running.wait_until_it_waits()?,
         }
         running.start_took = start.elapsed();
+        thread::sleep(SETTLE);
         Ok(running)
     }
 
