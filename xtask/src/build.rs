@@ -114,7 +114,7 @@ pub(crate) fn victims() -> Result<Vec<(PathBuf, PathBuf)>> {
     fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
     let source = workspace::root().join("fdtrace/tests/kernel/stacks");
     let mut files = Vec::new();
-    let compiled: [(&str, &str, &str, &[&str]); 4] = [
+    let compiled: [(&str, &str, &str, &[&str]); 6] = [
         ("plain", "cc", "victim.c", &["-O2", "-g"]),
         ("bare", "cc", "victim.c", &["-O2"]),
         (
@@ -129,12 +129,19 @@ pub(crate) fn victims() -> Result<Vec<(PathBuf, PathBuf)>> {
             "victim.rs",
             &["-O", "-g", "--edition=2024", "-Ctarget-feature=+crt-static"],
         ),
+        ("go", "go", "victim.go", &[]),
+        ("gobare", "go", "victim.go", &["-ldflags=-s -w"]),
     ];
     for (name, compiler, file, arguments) in compiled {
         let to = folder.join(name);
         let mut command = Command::new(compiler);
-        command.arg(source.join(file)).args(arguments);
-        command::run(command.arg("-o").arg(&to))?;
+        if compiler == "go" {
+            // A file by itself, and nothing of C's.
+            command.envs([("GO111MODULE", "off"), ("CGO_ENABLED", "0")]);
+            command.arg("build");
+        }
+        command.args(arguments).arg("-o").arg(&to);
+        command::run(command.arg(source.join(file)))?;
         files.push((to, Path::new("/victims").join(name)));
     }
     Ok(files)

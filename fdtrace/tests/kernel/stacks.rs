@@ -19,6 +19,7 @@ use super::{Setting, ensure, tracer, tracer::Tracer, trial};
 const VICTIMS: &str = "/victims";
 const C: &str = include_str!("stacks/victim.c");
 const CPP: &str = include_str!("stacks/victim.cc");
+const GO: &str = include_str!("stacks/victim.go");
 const RUST: &str = include_str!("stacks/victim.rs");
 
 pub(crate) fn trials(setting: &Setting) -> Vec<Trial> {
@@ -34,6 +35,8 @@ pub(crate) fn trials(setting: &Setting) -> Vec<Trial> {
         test("without_debug_information", without_debug_information),
         test("of_static_rust_program", of_static_rust_program),
         test("of_cpp_program", of_cpp_program),
+        test("of_go_program", of_go_program),
+        test("of_stripped_go_program", of_stripped_go_program),
         test("of_process_that_is_gone", of_process_that_is_gone),
         test("recorded", recorded),
         test("of_holders", of_holders),
@@ -178,6 +181,43 @@ fn of_cpp_program(setting: &Setting) -> Result<(), String> {
         library.is_some() && library < keep && keep.is_some() && keep < handle,
         || format!("{stack:#?}"),
     )
+}
+
+/// On a goroutine's stack, down to where that begins.
+fn of_go_program(setting: &Setting) -> Result<(), String> {
+    let event = opened_by_go(setting, "go")?;
+    let place = |name| format!("/victim.go:{}", line(GO, name));
+    let expected = [
+        ("main.openQuietly", place("opens")),
+        ("main.leakOne", place("leaks")),
+        ("main.main.func1", place("calls")),
+    ];
+    has(&event, &expected)?;
+    let last = event["stack"].as_array().and_then(|stack| stack.last());
+    ensure(
+        last.is_some_and(|last| {
+            last.as_str()
+                .is_some_and(|last| last.starts_with("runtime.goexit"))
+        }),
+        || event.to_string(),
+    )
+}
+
+/// Go's own table of functions is left.
+fn of_stripped_go_program(setting: &Setting) -> Result<(), String> {
+    let event = opened_by_go(setting, "gobare")?;
+    let place = format!("{VICTIMS}/gobare");
+    let expected = ["main.leakOne", "main.main.func1"];
+    has(&event, &expected.map(|function| (function, place.clone())))
+}
+
+fn opened_by_go(setting: &Setting, name: &str) -> Result<Value, String> {
+    let tracer = trace(setting, &["--stacks", "always", "--comm", name])?;
+    let victim = victim(name, 1)?;
+    let event = tracer.wait_for(is_null)?;
+    end(victim)?;
+    tracer.stop()?;
+    Ok(event)
 }
 
 /// The table grows, so stacks are taken without being asked for; the process ends with its last opens.

@@ -20,7 +20,7 @@ pub(super) const MACHINE_PACKAGES: [&str; 3] = [
 
 /// Programs that are brought to their limit, the load that brings them there, and what `fdtrace ls`
 /// is compared with; and what the fuzzer is compiled by.
-pub(super) const TEST_PACKAGES: [&str; 5] = ["g++", "lsof", "nginx", "python3", "wrk"];
+pub(super) const TEST_PACKAGES: [&str; 6] = ["g++", "golang-go", "lsof", "nginx", "python3", "wrk"];
 
 /// What the benchmark in short counts instructions with, and compares fdtrace with.
 pub(super) const QUICK_PEERS: [&str; 2] = ["libbpf-tools", "valgrind"];
