@@ -51,11 +51,11 @@ pub struct StormKey {
     /// The limit that the call ran against: `alloc_fd`'s `end`, else the soft `RLIMIT_NOFILE`;
     /// `u32::MAX` stands for anything larger.
     pub limit: u32,
-    /// Always 0: the key is hashed byte by byte.
-    pub padding: u32,
+    /// In the storm map the CPU that counts, so that each has an entry of its own; elsewhere 0.
+    pub cpu: u32,
 }
 
-/// Value of the storm map on one CPU.
+/// Value of the storm map.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StormCell {

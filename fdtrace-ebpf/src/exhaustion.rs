@@ -17,6 +17,7 @@ use fdtrace_common::alarm::{
 use crate::{
     alarm::{Failure, raise},
     call,
+    handover::hand_over,
     kernel::{self, Address, member, offset, read},
     repeats, tables,
 };
@@ -46,48 +47,45 @@ static NR_DUP3: Global<u32> = Global::new(u32::MAX);
 /// come from.
 #[fexit]
 pub(crate) fn alloc_fd_exit(ctx: FExitContext) -> i32 {
+    // In two calls: with one, compilers choose the offset first, and verifiers want to know it.
     if ALLOC_FD_HAS_FILES.load() == 1 {
-        alloc_fd(i64::from(ctx.arg::<i32>(4)), Some(ctx.arg(2)));
+        alloc_fd(ctx.arg(4), ctx.arg(2));
     } else {
-        alloc_fd(i64::from(ctx.arg::<i32>(3)), Some(ctx.arg(1)));
+        alloc_fd(ctx.arg(3), ctx.arg(1));
     }
-    0
-}
-
-/// The twin of [`alloc_fd_exit`].
-#[kretprobe]
-pub(crate) fn alloc_fd_return(ctx: RetProbeContext) -> u32 {
-    alloc_fd(i64::from(ctx.ret::<i32>()), None);
     0
 }
 
 #[inline(always)]
-fn alloc_fd(result: i64, end: Option<u32>) {
-    if result != -EMFILE {
+fn alloc_fd(result: i32, end: u32) {
+    if i64::from(result) != -EMFILE || repeats::count(end) {
         return;
     }
-    // A kretprobe is told of no limit, and takes the process's, which may change.
-    if let Some(end) = end
-        && repeats::count(end)
-    {
-        return;
+    raise_here(failure(HOOK_ALLOC_FD, EMFILE, Some(end)));
+}
+
+/// The twin of [`alloc_fd_exit`]. It is told of no limit, and takes the process's, which may change.
+#[kretprobe]
+pub(crate) fn alloc_fd_return(ctx: RetProbeContext) -> u32 {
+    if i64::from(ctx.ret::<i32>()) == -EMFILE {
+        hand_over(&ctx, failure(HOOK_ALLOC_FD, EMFILE, None));
     }
-    raise_here(HOOK_ALLOC_FD, EMFILE, end);
+    0
 }
 
 /// `struct files_struct *dup_fd(…)`: fork, unshare, exec and `close_range` copy a table.
 #[fexit]
 pub(crate) fn dup_fd_exit(ctx: FExitContext) -> i32 {
-    if DUP_FD_HAS_ERRORP.load() == 1 {
-        // Read as memory, not by `ctx.arg`: verifiers of that age refuse an argument that points to
-        // an int ("arg2 type INT is not a struct", 5.10).
-        let arguments = ctx.as_ptr() as Address;
-        let errorp: Address = read(arguments + 2 * 8);
-        let copy: Address = read(arguments + 3 * 8);
-        dup_fd(copy, errorp);
+    // Read as memory, not by `ctx.arg`: verifiers of that age refuse an argument that points to
+    // an int ("arg2 type INT is not a struct", 5.10).
+    let arguments = ctx.as_ptr() as Address;
+    let failed = if DUP_FD_HAS_ERRORP.load() == 1 {
+        dup_fd(read(arguments + 3 * 8), read(arguments + 2 * 8))
     } else {
-        let copy: Address = read(ctx.as_ptr() as Address + 2 * 8);
-        dup_fd(copy, 0);
+        dup_fd(read(arguments + 2 * 8), 0)
+    };
+    if failed {
+        raise_here(failure(HOOK_DUP_FD, EMFILE, None));
     }
     0
 }
@@ -118,81 +116,58 @@ pub(crate) fn dup_fd_return(ctx: RetProbeContext) -> u32 {
             let _ = DUP_FD_ERRORP.remove(thread);
         }
     }
-    dup_fd(copy, place);
+    if dup_fd(copy, place) {
+        hand_over(&ctx, failure(HOOK_DUP_FD, EMFILE, None));
+    }
     0
 }
 
-/// `errorp` is where the errno lies if there is no copy; elsewhere the copy's pointer tells it.
+/// Tells of a copy; else, did it fail for want of numbers? `errorp` is where the errno lies if there is no
+/// copy; elsewhere the copy's pointer tells it.
 #[inline(always)]
-fn dup_fd(copy: Address, errorp: Address) {
+fn dup_fd(copy: Address, errorp: Address) -> bool {
     if !kernel::is_error_or_null(copy) {
         if TRACK.load() == 1 {
             tables::copied(copy);
         }
-        return;
+        return false;
     }
     let error = if copy == 0 {
         i64::from(read::<i32>(errorp))
     } else {
         copy.cast_signed()
     };
-    if error == -EMFILE {
-        raise_here(HOOK_DUP_FD, EMFILE, None);
-    }
+    error == -EMFILE
 }
 
 /// `struct file *alloc_empty_file(int flags, const struct cred *)`: fs.file-max.
 #[fexit]
 pub(crate) fn alloc_file_exit(ctx: FExitContext) -> i32 {
-    alloc_file(ctx.arg::<i64>(2));
+    if ctx.arg::<i64>(2) == -ENFILE {
+        raise_here(failure(HOOK_ALLOC_FILE, ENFILE, None));
+    }
     0
 }
 
 /// The twin of [`alloc_file_exit`].
 #[kretprobe]
 pub(crate) fn alloc_file_return(ctx: RetProbeContext) -> u32 {
-    alloc_file(ctx.ret());
-    0
-}
-
-#[inline(always)]
-fn alloc_file(result: i64) {
-    if result == -ENFILE {
-        raise_here(HOOK_ALLOC_FILE, ENFILE, None);
+    if ctx.ret::<i64>() == -ENFILE {
+        hand_over(&ctx, failure(HOOK_ALLOC_FILE, ENFILE, None));
     }
+    0
 }
 
 /// `int ksys_dup3(unsigned oldfd, unsigned newfd, int flags)`: a target out of reach is EBADF.
-#[fexit]
-pub(crate) fn dup3_exit(ctx: FExitContext) -> i32 {
-    dup3(i64::from(ctx.arg::<i32>(3)));
-    0
-}
-
-/// The twin of [`dup3_exit`].
 #[kretprobe]
 pub(crate) fn dup3_return(ctx: RetProbeContext) -> u32 {
-    dup3(i64::from(ctx.ret::<i32>()));
+    if i64::from(ctx.ret::<i32>()) == -EBADF {
+        let task = kernel::current_task();
+        if target_out_of_reach(task, kernel::entry_registers(task)) {
+            hand_over(&ctx, failure(HOOK_DUP3, EBADF, None));
+        }
+    }
     0
-}
-
-#[inline(always)]
-fn dup3(result: i64) {
-    if result != -EBADF {
-        return;
-    }
-    let task = kernel::current_task();
-    let registers = kernel::entry_registers(task);
-    if target_out_of_reach(task, registers) {
-        raise(
-            Failure {
-                hook: HOOK_DUP3,
-                errno: EBADF as u32,
-                limit: None,
-            },
-            registers,
-        );
-    }
 }
 
 /// Is the EBADF of a dup2 or dup3 about its target? It is where the source is open, and the target
@@ -210,44 +185,46 @@ fn target_out_of_reach(task: Address, registers: Address) -> bool {
     read::<Address>(pointers + u64::from(source) * 8) != 0
 }
 
+/// A failure; the errno is one of those above.
+#[inline(always)]
+fn failure(hook: u32, errno: i64, limit: Option<u32>) -> Failure {
+    Failure {
+        hook,
+        errno: errno as u32,
+        limit,
+    }
+}
+
 /// Raises a failure that was seen inside the kernel, below the current thread's system call.
 #[inline(always)]
-fn raise_here(hook: u32, errno: i64, limit: Option<u32>) {
+pub(crate) fn raise_here(failure: Failure) {
     let task = kernel::current_task();
-    raise(
-        Failure {
-            hook,
-            errno: errno as u32,
-            limit,
-        },
-        kernel::entry_registers(task),
-    );
+    raise(failure, kernel::entry_registers(task));
 }
 
 // Functions that fail with these errnos for a reason of their own; see `probe::plan` for which. They are called
-// rarely enough for a kretprobe, of which one sits on all of them, where each trampoline would need a program of
-// its own, verified anew.
+// rarely enough for a kretprobe.
 //
 // The results are read as what they are, and not all 64 bits of an int, whose upper half is anything.
 
 /// The end of a function with a limit of its own: an int, or a long that holds one.
 #[kretprobe]
 pub(crate) fn own_limit_return(ctx: RetProbeContext) -> u32 {
-    false_lead(HOOK_OWN_LIMIT, i64::from(ctx.ret::<i32>()));
+    false_lead(&ctx, HOOK_OWN_LIMIT, i64::from(ctx.ret::<i32>()));
     0
 }
 
 /// `struct fuse_file *fuse_file_open(mount, node, flags, isdir)`.
 #[kretprobe]
 pub(crate) fn fuse_open_return(ctx: RetProbeContext) -> u32 {
-    false_lead(HOOK_FILE_SERVER, ctx.ret::<i64>());
+    false_lead(&ctx, HOOK_FILE_SERVER, ctx.ret::<i64>());
     0
 }
 
 /// `int fuse_atomic_open(dir, entry, file, flags, mode)`.
 #[kretprobe]
 pub(crate) fn fuse_create_return(ctx: RetProbeContext) -> u32 {
-    false_lead(HOOK_FILE_SERVER, i64::from(ctx.ret::<i32>()));
+    false_lead(&ctx, HOOK_FILE_SERVER, i64::from(ctx.ret::<i32>()));
     0
 }
 
@@ -260,9 +237,9 @@ pub(crate) fn fuse_create_return(ctx: RetProbeContext) -> u32 {
 // `call::has_own_limit` knows opens a file of a file system's or mounts one.
 
 #[inline(always)]
-fn false_lead(hook: u32, result: i64) {
+fn false_lead(ctx: &RetProbeContext, hook: u32, result: i64) {
     if result == -EMFILE || result == -ENFILE {
-        raise_here(hook, -result, None);
+        hand_over(ctx, failure(hook, -result, None));
     }
 }
 
@@ -284,11 +261,6 @@ pub(crate) fn sys_exit(ctx: RawTracePointContext) -> u32 {
             return 0;
         }
     }
-    let failure = Failure {
-        hook: HOOK_SYS_EXIT,
-        errno: (-result) as u32,
-        limit: None,
-    };
-    raise(failure, registers);
+    raise(failure(HOOK_SYS_EXIT, -result, None), registers);
     0
 }

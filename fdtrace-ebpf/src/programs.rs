@@ -7,6 +7,7 @@ mod census;
 mod control;
 mod exhaustion;
 mod files;
+mod handover;
 mod held;
 mod identity;
 mod kernel;

@@ -159,7 +159,8 @@ pub(super) trait Counts {
 
 impl Counts for Session {
     fn counted(&self, key: &StormKey) -> Result<Vec<(u32, u64)>> {
-        let counted = || maps::storm(&self.ebpf, key);
+        let cpus = self.shared.cpu_count();
+        let counted = || maps::storm(&self.ebpf, key, cpus);
         self.shared.with_repeats(key, counted)
     }
 
@@ -169,7 +170,7 @@ impl Counts for Session {
     }
 
     fn forget(&mut self, key: &StormKey) -> Result<()> {
-        maps::forget_storm(&mut self.ebpf, key)
+        maps::forget_storm(&mut self.ebpf, key, self.shared.cpu_count())
     }
 }
 

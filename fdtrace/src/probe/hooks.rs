@@ -5,6 +5,7 @@ use std::time::Instant;
 use anyhow::Result;
 use aya::{
     Ebpf,
+    maps::ProgramArray,
     programs::{FExit, KProbe, Program, ProgramError, RawTracePoint},
 };
 use log::debug;
@@ -20,6 +21,10 @@ impl Loaded {
     /// All hooks of fentry or kprobe: those that raise alarms, those that follow tables.
     pub(super) fn attach_hooks(&mut self, backend: Backend) -> Result<Coverage> {
         let mut coverage = Coverage::default();
+        if self.alarms {
+            self.load_raise()
+                .map_err(|error| explain(Backend::Kprobe, plan::RAISE.0, &error))?;
+        }
         for hook in HOOKS {
             if self.alarms || self.tables && hook.follows_tables() {
                 self.attach_hook(backend, hook, &mut coverage)?;
@@ -31,6 +36,17 @@ impl Loaded {
             }
         }
         Ok(coverage)
+    }
+
+    /// Loads the program that raises alarms for all probes, and tells them of it.
+    fn load_raise(&mut self) -> Result<(), ProgramError> {
+        let (name, map) = plan::RAISE;
+        let program: &mut KProbe = find(&mut self.ebpf, name)?.try_into()?;
+        program.load()?;
+        let program = program.fd()?.try_clone()?;
+        let map = self.ebpf.map_mut(map).ok_or(ProgramError::NotLoaded)?;
+        ProgramArray::try_from(map)?.set(0, &program, 0)?;
+        Ok(())
     }
 
     /// Attaches one hook, or takes down why not.

@@ -119,7 +119,7 @@ pub fn load(options: &Options<'_>, scope: &Scope) -> Result<Loaded> {
     loader.map_max_entries("LOST", Shared::cpus()?);
     loader.map_max_entries("REPEATS", Shared::cpus()?);
     if !options.alarms {
-        // Nobody counts failures; room for them takes the kernel 4 ms.
+        // Nobody counts failures.
         loader.map_max_entries("STORMS", 1);
     }
     if let Some(entries) = scope.most_pids() {

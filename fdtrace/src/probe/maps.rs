@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use anyhow::{Context, Result};
 use aya::{
     Ebpf, Pod,
-    maps::{HashMap, MapData, MapError, PerCpuHashMap},
+    maps::{HashMap, MapData, MapError},
 };
 use fdtrace_common::alarm::{StormCell, StormKey};
 
@@ -40,29 +40,44 @@ fn set_tables<V: Pod>(ebpf: &mut Ebpf, name: &str, tables: &BTreeSet<u64>, value
     Ok(())
 }
 
-/// What each CPU has counted of a kind of failure; empty where the kernel does not know it.
-pub fn storm(ebpf: &Ebpf, key: &StormKey) -> Result<Vec<(u32, u64)>> {
+/// What each of so many CPUs has counted of a kind of failure; empty where the kernel does not know it.
+pub fn storm(ebpf: &Ebpf, key: &StormKey, cpus: u32) -> Result<Vec<(u32, u64)>> {
     let map = ebpf
         .map("STORMS")
         .context("no map STORMS in the kernel object")?;
-    let map: PerCpuHashMap<&MapData, StormKey, StormCell> = PerCpuHashMap::try_from(map)?;
-    match map.get(key, 0) {
-        Ok(cells) => Ok((0..).zip(cells.iter().map(|cell| cell.failures)).collect()),
-        Err(MapError::KeyNotFound) => Ok(Vec::new()),
-        Err(error) => Err(error).context("reading the storm map"),
+    let map: HashMap<&MapData, StormKey, StormCell> = HashMap::try_from(map)?;
+    let mut counted = Vec::new();
+    let mut is_known = false;
+    for cpu in 0..cpus {
+        let failures = match map.get(&StormKey { cpu, ..*key }, 0) {
+            Ok(cell) => Some(cell.failures),
+            Err(MapError::KeyNotFound) => None,
+            Err(error) => return Err(error).context("reading the storm map"),
+        };
+        is_known |= failures.is_some();
+        counted.push((cpu, failures.unwrap_or_default()));
     }
+    Ok(if is_known { counted } else { Vec::new() })
 }
 
 /// Makes room in the kernel's map: the process has ended, nothing can count there any more.
-pub fn forget_storm(ebpf: &mut Ebpf, key: &StormKey) -> Result<()> {
+pub fn forget_storm(ebpf: &mut Ebpf, key: &StormKey, cpus: u32) -> Result<()> {
+    let keys = (0..cpus).map(|cpu| StormKey { cpu, ..*key });
+    remove_storms(ebpf, keys)
+}
+
+fn remove_storms(ebpf: &mut Ebpf, keys: impl IntoIterator<Item = StormKey>) -> Result<()> {
     let map = ebpf
         .map_mut("STORMS")
         .context("no map STORMS in the kernel object")?;
-    let mut map: PerCpuHashMap<&mut MapData, StormKey, StormCell> = PerCpuHashMap::try_from(map)?;
-    match map.remove(key) {
-        Ok(()) | Err(MapError::KeyNotFound) => Ok(()),
-        Err(error) => Err(error).context("removing from the storm map"),
+    let mut map: HashMap<&mut MapData, StormKey, StormCell> = HashMap::try_from(map)?;
+    for key in keys {
+        match map.remove(&key) {
+            Ok(()) | Err(MapError::KeyNotFound) => {}
+            Err(error) => return Err(error).context("removing from the storm map"),
+        }
     }
+    Ok(())
 }
 
 /// Empties the storm map: what a self-test has left in it, of this backend or of another one.
@@ -71,10 +86,10 @@ pub fn clear_storms(ebpf: &mut Ebpf) -> Result<()> {
         let map = ebpf
             .map("STORMS")
             .context("no map STORMS in the kernel object")?;
-        let map: PerCpuHashMap<&MapData, StormKey, StormCell> = PerCpuHashMap::try_from(map)?;
+        let map: HashMap<&MapData, StormKey, StormCell> = HashMap::try_from(map)?;
         map.keys()
             .collect::<Result<_, _>>()
             .context("reading the storm map")?
     };
-    keys.iter().try_for_each(|key| forget_storm(ebpf, key))
+    remove_storms(ebpf, keys)
 }

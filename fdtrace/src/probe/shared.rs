@@ -88,6 +88,13 @@ impl Shared {
         }
     }
 
+    /// CPUs that there can ever be.
+    #[must_use]
+    pub fn cpu_count(&self) -> u32 {
+        let cells = self.repeats.count / (size_of::<RepeatCell>() / 8);
+        u32::try_from(cells).unwrap_or(u32::MAX)
+    }
+
     /// Failures of a kind, by CPU: `counted` reads the kernel's storm map, and what that lacks is added. It is
     /// asked between two looks at what is repeated, and again where a program was at work in between: what is
     /// moved from there into the map would count twice, or not at all. Where that goes on, two kinds take turns

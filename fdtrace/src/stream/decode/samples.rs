@@ -14,7 +14,7 @@ pub(crate) fn alarm() -> Alarm {
             hook: 1,
             errno: 24,
             limit: 64,
-            padding: 0,
+            cpu: 0,
         },
         failures: 1,
         cpu: 0,

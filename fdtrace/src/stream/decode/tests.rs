@@ -19,7 +19,7 @@ fn record() -> AlarmRecord {
             hook: 6,
             errno: 7,
             limit: 8,
-            padding: 0,
+            cpu: 0,
         },
         failures: 9,
         cgroup_id: 10,

@@ -150,7 +150,7 @@ pub fn key_from_words(words: &[u32; 10]) -> StormKey {
         hook: 0,
         errno: 0,
         limit: 0,
-        padding: 0,
+        cpu: 0,
     };
     if let Ok(read) = StormKey::read_from_bytes(words.as_bytes()) {
         key = read;
@@ -166,7 +166,7 @@ mod tests {
     fn a_key_survives_its_words() {
         let words = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10];
         let key = key_from_words(&words);
-        assert_eq!((key.tgid, key.limit, key.padding), (5, 9, 10));
+        assert_eq!((key.tgid, key.limit, key.cpu), (5, 9, 10));
         assert_eq!(key_to_words(&key), words);
     }
 }
