@@ -19,6 +19,10 @@ pub(super) struct Waiting(Vec<OpenRecord>);
 impl Waiting {
     /// The opening of the slot that a file leaves, if it was this file's and is the only one that waits.
     fn opening_of(&self, record: &CloseRecord) -> Option<usize> {
+        if let [only] = &self.0[..] {
+            let is_it = (only.files, only.fd, only.file) == (record.files, record.fd, record.file);
+            return is_it.then_some(0);
+        }
         let is_slot = |(_, opened): &(usize, &OpenRecord)| {
             (opened.files, opened.fd) == (record.files, record.fd)
         };
@@ -28,8 +32,11 @@ impl Waiting {
         is_it.then_some(index)
     }
 
-    /// How many slots of this table they fill that were free.
+    /// How many slots of this table they fill that were free, one of them for certain.
     fn fill(&self, files: u64, table: &Table) -> u32 {
+        if self.0.len() == 1 {
+            return 1;
+        }
         let of_table = self.0.iter().enumerate();
         let of_table = of_table.filter(|(_, opened)| opened.files == files);
         let filling = of_table.filter(|(index, opened)| {
@@ -93,7 +100,12 @@ impl Tables {
         page.touch(record.fd, self.pass);
         table.turnover.gained += 1;
         table.turnover.high = table.turnover.high.max(open);
-        self.waiting.0.remove(index);
+        if self.waiting.0.len() == 1 {
+            // Nothing to be moved.
+            self.waiting.0.clear();
+        } else {
+            self.waiting.0.remove(index);
+        }
         true
     }
 }
