@@ -59,6 +59,12 @@ impl Kind {
             Self::File | Self::Dir | Self::Char | Self::Block | Self::Fifo
         )
     }
+
+    /// Is it a socket that leads to an address, a port or a path?
+    #[must_use]
+    pub const fn has_end(self) -> bool {
+        matches!(self, Self::Tcp | Self::Udp | Self::Unix)
+    }
 }
 
 /// Room for a number for each kind: a power of two, so that a mask keeps an index within it.

@@ -11,7 +11,10 @@ use fdtrace_common::stack::StackRecord;
 
 use crate::{
     diagnose::call,
-    enrich::stacks::{Raw, Stack, Stacks},
+    enrich::{
+        lookup::Text,
+        stacks::{Raw, Stack, Stacks},
+    },
     model::{
         Model,
         openers::{Sequence, Slot},
@@ -260,6 +263,20 @@ impl Tracker {
             std::thread::yield_now();
         }
         Ok(Some(self.end_pass(pass, purpose, handler)))
+    }
+
+    /// Takes in where sockets lead to, by inode.
+    pub fn take_ends(&mut self, ends: Vec<(u64, Vec<u8>)>, handler: &mut impl Handler) {
+        if ends.is_empty() {
+            return;
+        }
+        let ends = ends.into_iter().map(|(inode, end)| (inode, Text(end)));
+        let note = Note::Ends(ends.collect());
+        handler.tap(Event::Note(&note));
+        if let Note::Ends(ends) = note {
+            let ends = ends.into_iter().map(|(inode, Text(end))| (inode, end));
+            self.model.sockets.take(ends);
+        }
     }
 
     /// Takes in how full the tables are, as the kernel counts them.

@@ -3,6 +3,7 @@
 mod arming;
 mod losses;
 mod shedding;
+mod socket_ends;
 
 use std::{
     collections::BTreeSet,
@@ -24,6 +25,7 @@ use self::{
     arming::Arming,
     losses::Losses,
     shedding::{Order, Second, Shedding},
+    socket_ends::SocketEnds,
 };
 use super::say;
 use crate::{
@@ -87,6 +89,8 @@ pub(super) struct Follow {
     is_blind: bool,
     /// The limits are not looked at before this time.
     limits_due: Instant,
+    /// Where somebody wants to know them.
+    socket_ends: Option<SocketEnds>,
 }
 
 /// What following has come to, for a summary.
@@ -185,6 +189,12 @@ pub(super) fn say_what_runs(session: &Session) {
 }
 
 impl Follow {
+    /// Where sockets lead to is to be known as well.
+    pub(super) fn find_socket_ends(&mut self) -> Result<()> {
+        self.socket_ends = Some(SocketEnds::start()?);
+        Ok(())
+    }
+
     /// Within a runtime. The tables are not known yet.
     pub(super) fn new(session: Session, ring: RingBuf<MapData>) -> Result<Self> {
         Ok(Self {
@@ -204,6 +214,7 @@ impl Follow {
             last_pass: Instant::now(),
             pass_time: Duration::ZERO,
             is_blind: false,
+            socket_ends: None,
             limits_due: Instant::now(),
         })
     }
@@ -340,6 +351,10 @@ impl Follow {
         self.ring.drain(|record| tracker.take(record, handler));
         self.choose_openers(handler);
         self.tracker.model.second(clock::since_boot_ns());
+        if let Some(ends) = &mut self.socket_ends {
+            let found = ends.look(&self.tracker.model, clock::since_boot_ns());
+            self.tracker.take_ends(found, handler);
+        }
         handler.second(&mut self.session, &mut self.tracker.known())?;
         if self.session.backend == Backend::Census {
             // There is nothing but what the iterators show.

@@ -10,6 +10,7 @@ mod man;
 mod own;
 mod record;
 mod replay;
+mod round;
 mod stdout;
 mod trace;
 mod wanted;

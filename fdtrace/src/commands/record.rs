@@ -54,7 +54,8 @@ pub(super) fn run(args: &Record) -> Result<Ended> {
     let runtime = runtime.context("starting the runtime")?;
     runtime.block_on(async {
         let recorder = Recorder::new(session.backend, output)?;
-        let follow = Follow::new(session, ring)?;
+        let mut follow = Follow::new(session, ring)?;
+        follow.find_socket_ends()?;
         record(args, follow, recorder, &ended).await
     })
 }
@@ -66,7 +67,7 @@ async fn record(
     ended: &Notify,
 ) -> Result<Ended> {
     follow.learn(&mut recorder).await?;
-    recorder.arm(&follow.tracker.model.tables);
+    recorder.arm(&follow.tracker.model);
     if !args.run.quiet {
         let what = match args.flight {
             Some(minutes) => format!("keeping the last {}", counted(u64::from(minutes), "minute")),

@@ -27,6 +27,7 @@ use super::{
 use crate::{
     cli::StacksChoice,
     diagnose::cause::Host,
+    enrich::lookup::Text,
     model::tables::reconcile::{Outcome, Pass, Purpose},
     report::{fact::Place, text::counted},
     stream::{
@@ -322,6 +323,10 @@ impl Replay {
                 }
             }
             Note::Looked(looked) => handler.looked(looked),
+            Note::Ends(ends) => {
+                let ends = ends.into_iter().map(|(inode, Text(end))| (inode, end));
+                self.tracker.model.sockets.take(ends);
+            }
             Note::Answered { until_ns } => {
                 handler.answered(until_ns, &mut self.tracker.known());
                 self.tracker.forget_gone();

@@ -66,7 +66,10 @@ impl Diagnosis {
         let held = model.held.of(patient.files, patient.tid);
         let told = held.and_then(|held| held.applied_to(known, model.tables.looked_ns()));
         let table = told.as_ref().or(known)?;
-        let ends = held.map(|held| held.ends(table)).unwrap_or_default();
+        let ends = match held {
+            Some(held) => held.ends(table),
+            None => model.sockets.ends(table.slots()),
+        };
         let trend = model.trends.of(patient.files, table.generation);
         let first = trend.and_then(|trend| trend.stretches().first());
         let since_ns = match table.made_ns {

@@ -11,7 +11,7 @@ use super::{
     holders::{Holder, Opened, OpenerOf, crowds},
     verdict::{self, Verdict},
 };
-use crate::model::{Model, held::Ends, names::Names, tables::slot::Slot};
+use crate::model::{Model, held::Ends, names::Names, sockets::Sockets, tables::slot::Slot};
 use crate::stream::decode::Task;
 
 /// Groups that are kept at least until they are taken apart: a large one may fall into many small ones.
@@ -87,7 +87,8 @@ impl Outstanding {
             };
             let opener_of = |fd: u32, slot: &Slot| model.openers.get(task.files, fd, slot.file);
             let old = || table.slots().filter(|(_, slot)| self.counts(slot, now_ns));
-            found.add(task, old, model.tables.names(), &opener_of, self.top);
+            let ends = model.sockets.ends(old());
+            found.add(task, old, model.tables.names(), &ends, &opener_of, self.top);
         }
         found.shorten(self.top);
         for task in tasks {
@@ -105,6 +106,7 @@ impl Outstanding {
         task: &Task,
         slots: &[(u32, Slot)],
         names: &Names,
+        sockets: &Sockets,
         opener_of: OpenerOf<'_>,
         now_ns: u64,
     ) -> Found {
@@ -112,7 +114,9 @@ impl Outstanding {
             now_ns,
             ..Found::default()
         };
-        found.add(task, || slots.iter().copied(), names, opener_of, self.top);
+        let slots = || slots.iter().copied();
+        let ends = sockets.ends(slots());
+        found.add(task, slots, names, &ends, opener_of, self.top);
         found.shorten(self.top);
         found
     }
@@ -124,13 +128,14 @@ impl Found {
         task: &Task,
         slots: impl Fn() -> I,
         names: &Names,
+        ends: &Ends,
         opener_of: OpenerOf<'_>,
         top: usize,
     ) {
         let mut fds = 0;
         for has_opener in [false, true] {
             let slots = slots().filter(|(fd, slot)| opener_of(*fd, slot).is_some() == has_opener);
-            let crowds = crowds(slots, names, &Ends::default(), opener_of, top);
+            let crowds = crowds(slots, names, ends, opener_of, top);
             for (holder, opened) in crowds {
                 fds += u64::from(holder.count);
                 self.groups.push(Group {

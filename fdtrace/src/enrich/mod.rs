@@ -7,4 +7,5 @@ pub mod names;
 pub mod path;
 pub mod place;
 pub mod process;
+pub mod sockets;
 pub mod stacks;

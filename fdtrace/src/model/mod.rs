@@ -8,7 +8,9 @@ pub mod kind;
 pub mod limits;
 pub mod listing;
 pub mod names;
+pub mod newest;
 pub mod openers;
+pub mod sockets;
 pub mod storms;
 pub mod tables;
 pub mod trend;
@@ -19,6 +21,7 @@ use self::{
     held::Held,
     limits::Limits,
     openers::{Openers, Sequence},
+    sockets::Sockets,
     tables::Tables,
     trend::Trends,
 };
@@ -36,6 +39,8 @@ pub struct Model {
     pub held: Held,
     /// Which stack has opened what.
     pub openers: Openers,
+    /// Where sockets lead to.
+    pub sockets: Sockets,
 }
 
 impl Model {

@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::{
     Setting, ensure,
-    gym::{self, Gym},
+    gym::{self, Facts, Gym},
     tracer::{self, Tracer},
     trial,
     verdicts::mark,
@@ -235,17 +235,23 @@ fn as_live(setting: &Setting) -> Result<(), String> {
     leaks.args(outstanding);
     leaks.args(["--json", "--backend", &setting.backend]);
     let leaks = Tracer::start_command(leaks)?;
-    let (mut victim, pid) = Gym::waiting::<&str>("leak_file", &[])?;
-    victim.release()?;
-    let facts = victim.held()?;
-    watch.wait_for(|object| object["pid"] == pid && object["type"] == "exhausted")?;
-    // All that has leaked is a second old in one of the next blocks.
-    let is_last =
-        |row: &Value| row["pid"] == pid && row["count"].as_u64() >= Some(facts.operations);
-    leaks.wait_for(is_last)?;
-    // Until then the victim holds still.
+    let none: &[&str] = &[];
+    let mut victims = Vec::new();
+    for service in ["leak_file", "leak_connection"] {
+        victims.push(Gym::waiting(service, none)?.0);
+    }
+    victims.iter_mut().try_for_each(Gym::release)?;
+    let facts: Vec<Facts> = victims
+        .iter_mut()
+        .map(Gym::held)
+        .collect::<Result<_, _>>()?;
+    for facts in &facts {
+        watch.wait_for(|object| object["pid"] == facts.pid && object["type"] == "exhausted")?;
+        leaks.wait_for(|row| is_all(row, facts))?;
+    }
+    // Until then the victims hold still.
     let (watch, leaks, ended) = (watch.stop()?, leaks.stop()?, recorder.stop()?);
-    victim.end()?;
+    victims.into_iter().try_for_each(Gym::end)?;
     ensure(ended.status.success(), || ended.stderr.clone())?;
     let live = [watch.objects, leaks.objects].concat();
     let mut replayed = Vec::new();
@@ -257,32 +263,60 @@ fn as_live(setting: &Setting) -> Result<(), String> {
         })?;
         replayed.extend(objects(&one)?);
     }
-    let path = facts.holder.and_then(|holder| holder.target);
-    for what in ["near_limit", "exhausted", "outstanding"] {
-        let all = |objects: &[Value]| {
-            // Rows of outstanding fds that are few are of files that it was started with.
-            let is_it = |object: &&Value| {
-                let is_large = what != "outstanding" || object["count"].as_u64() > Some(10);
-                object["type"] == what && object["pid"] == pid && is_large
-            };
-            let objects = objects.iter().filter(is_it);
-            objects
-                .map(|object| told(object, path.as_deref()))
-                .collect::<Vec<_>>()
-        };
-        let (live, replayed) = (all(&live), all(&replayed));
-        // The first blocks come too early for a verdict, each at its own time.
-        ensure(!live.is_empty() && live.last() == replayed.last(), || {
-            format!("{what}: live {live:#?}, but of the recording {replayed:#?}")
-        })?;
-        for told in [live, replayed].iter().flatten() {
-            ensure(told["is_the_file"] == true, || format!("{what}: {told}"))?;
+    for facts in &facts {
+        for what in ["near_limit", "exhausted", "outstanding"] {
+            says_the_same(what, facts, &live, &replayed)?;
         }
     }
     Ok(())
 }
 
-/// What does not depend on the moment: of whom, of which verdict, and of who has opened the victim's files.
+/// All that has leaked is a second old, and it is known where it leads to.
+fn is_all(row: &Value, facts: &Facts) -> bool {
+    let target = facts
+        .holder
+        .as_ref()
+        .and_then(|holder| holder.target.as_deref());
+    row["pid"] == facts.pid
+        && row["target"].as_str() == target
+        && row["count"].as_u64() >= Some(facts.operations)
+}
+
+fn says_the_same(
+    what: &str,
+    facts: &Facts,
+    live: &[Value],
+    replayed: &[Value],
+) -> Result<(), String> {
+    let holder = facts.holder.as_ref().ok_or("no truth")?;
+    let all = |objects: &[Value]| {
+        // Rows of outstanding fds that are few are of files that it was started with.
+        let is_it = |object: &&Value| {
+            let is_large = what != "outstanding" || object["count"].as_u64() > Some(10);
+            object["type"] == what && object["pid"] == facts.pid && is_large
+        };
+        let objects = objects.iter().filter(is_it);
+        objects
+            .map(|object| told(object, holder.target.as_deref()))
+            .collect::<Vec<_>>()
+    };
+    let (live, replayed) = (all(live), all(replayed));
+    // The first blocks come too early for a verdict, each at its own time.
+    let is_told = live
+        .last()
+        .is_some_and(|told| told["is_the_target"] == true);
+    ensure(is_told && live.last() == replayed.last(), || {
+        format!("{what}: live {live:#?}, but of the recording {replayed:#?}")
+    })?;
+    // Where the youngest sockets lead to is known a moment later.
+    let is_file = holder.kind == "file";
+    for told in [live, replayed].iter().flatten().filter(|_| is_file) {
+        ensure(told["is_the_target"] == true, || format!("{what}: {told}"))?;
+    }
+    Ok(())
+}
+
+/// What does not depend on the moment: of whom, of which verdict, and of who has opened what it leaks.
 fn told(object: &Value, path: Option<&str>) -> Value {
     let is_its = |holder: &&Value| holder["target"].as_str() == path;
     let holders = object["holders"].as_array();
@@ -293,7 +327,7 @@ fn told(object: &Value, path: Option<&str>) -> Value {
         "cgroup": object["cgroup"],
         "exe": object["exe"],
         "verdict": object["verdict"]["kind"],
-        "is_the_file": holder.is_some(),
+        "is_the_target": holder.is_some(),
         "stack": holder.map(|holder| holder["stack"].clone()),
     })
 }

@@ -164,9 +164,14 @@ impl Collector {
         };
         let opener_of = |fd: u32, _: &Slot| left.openers.get(&fd).copied();
         let (slots, names) = (&left.slots, &left.names);
-        let found = self
-            .outstanding
-            .of_ended(&task, slots, names, &opener_of, now_ns);
+        let found = self.outstanding.of_ended(
+            &task,
+            slots,
+            names,
+            &known.model.sockets,
+            &opener_of,
+            now_ns,
+        );
         self.show(found, known.stacks);
         Ok(())
     }

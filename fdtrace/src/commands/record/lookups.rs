@@ -15,6 +15,7 @@ use anyhow::{Context, Result};
 use rustc_hash::FxHashMap;
 
 use crate::{
+    commands::round::Round,
     diagnose::holders::Holder,
     enrich::{
         holders::one_file,
@@ -72,9 +73,7 @@ pub(super) struct Lookups {
     waiting: usize,
     files: FxHashMap<File, Known<Arc<[u8]>>>,
     processes: FxHashMap<u32, Known<LookedProcess>>,
-    /// Tables still to be looked at in this round, and where the next look at the last one begins.
-    round: Vec<u64>,
-    from: u32,
+    round: Round,
     /// An answer to [`Question::Until`] is still to come.
     is_marked: bool,
 }
@@ -93,8 +92,7 @@ impl Lookups {
             waiting: 0,
             files: FxHashMap::default(),
             processes: FxHashMap::default(),
-            round: Vec::new(),
-            from: 0,
+            round: Round::default(),
             is_marked: false,
         })
     }
@@ -110,32 +108,19 @@ impl Lookups {
     /// Looks at the next part of the tables, for files of which nothing is known, or nothing new.
     pub(super) fn look(&mut self, model: &Model, now_ns: u64) {
         self.forget(&model.tables);
-        let mut slots = SLOTS;
-        if self.round.is_empty() {
-            self.round = model.tables.all().map(|(files, _)| files).collect();
-            self.from = 0;
-        }
-        while let Some(files) = self.round.last().copied() {
-            let table = model.tables.table(files).filter(|table| table.threads > 0);
-            if let Some(table) = table {
-                let pid = table.tgid;
-                if self.is_old_process(pid, now_ns) && table.open > 0 {
-                    self.ask_process(pid, None, now_ns);
-                }
-                for (fd, slot) in table.slots_from(self.from) {
-                    if slots == 0 || self.waiting >= WAITING {
-                        self.from = fd;
-                        return;
-                    }
-                    slots -= 1;
-                    if slot.kind.has_path() && self.is_old_file(pid, slot.inode, now_ns) {
-                        self.ask_file(pid, fd, slot.inode, now_ns);
-                    }
-                }
+        let mut round = std::mem::take(&mut self.round);
+        let mut process = None;
+        round.go_on(&model.tables, SLOTS, |table, fd, slot| {
+            let pid = table.tgid;
+            if process.replace(pid) != Some(pid) && self.is_old_process(pid, now_ns) {
+                self.ask_process(pid, None, now_ns);
             }
-            self.round.pop();
-            self.from = 0;
-        }
+            if slot.kind.has_path() && self.is_old_file(pid, slot.inode, now_ns) {
+                self.ask_file(pid, fd, slot.inode, now_ns);
+            }
+            self.waiting < WAITING
+        });
+        self.round = round;
     }
 
     fn is_old_file(&self, pid: u32, inode: u64, now_ns: u64) -> bool {

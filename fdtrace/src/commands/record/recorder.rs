@@ -15,7 +15,7 @@ use crate::{
         say,
     },
     diagnose::diagnosis::{Diagnosis, Patient},
-    enrich::stacks::Stacks,
+    enrich::{lookup::Text, stacks::Stacks},
     model::{
         Model,
         names::Names,
@@ -44,6 +44,9 @@ const CLOCK_SET: SignedDuration = SignedDuration::from_millis(10);
 
 /// An exhaustion is written after so long, nanoseconds, although not all answers are there.
 const ANSWERS_NS: u64 = 5_000_000_000;
+
+/// Sockets in one note.
+const ENDS: usize = 4_096;
 
 /// Where it goes.
 pub(super) enum Output {
@@ -150,24 +153,29 @@ impl Recorder {
     }
 
     /// The tables from before are known: what comes from here on is news.
-    pub(super) fn arm(&mut self, tables: &Tables) {
+    pub(super) fn arm(&mut self, model: &Model) {
         let now_ns = clock::since_boot_ns();
         self.armed_ns = Some(now_ns);
         if let Output::Flight(_) = self.output {
-            self.begin_part(now_ns, tables);
+            self.begin_part(now_ns, model);
         } else {
             self.add(Event::Note(&Note::Armed { now_ns }));
             self.hand_over();
         }
     }
 
-    fn begin_part(&mut self, now_ns: u64, tables: &Tables) {
+    fn begin_part(&mut self, now_ns: u64, model: &Model) {
+        let tables = &model.tables;
         self.hand_over();
         if let Output::Flight(flight) = &mut self.output {
             flight.begin_part(now_ns);
         }
         self.snapshot(now_ns, tables);
-        let known = [self.openers.all(tables), self.lookups.all(tables)];
+        let known = [
+            self.openers.all(tables),
+            self.lookups.all(tables),
+            ends(model),
+        ];
         self.add_notes(known.into_iter().flatten());
         self.add(Event::Note(&Note::Armed { now_ns }));
     }
@@ -292,6 +300,21 @@ impl Recorder {
     }
 }
 
+/// Where all open sockets lead to, as far as that is known.
+fn ends(model: &Model) -> Vec<Note> {
+    let slots = model.tables.all().flat_map(|(_, table)| table.slots());
+    let sockets = slots.filter(|(_, slot)| slot.kind.has_end());
+    let ends = sockets.filter_map(|(_, slot)| {
+        let end = model.sockets.end(slot.inode)?;
+        Some((slot.inode, Text(end.to_vec())))
+    });
+    let mut ends: Vec<_> = ends.collect();
+    ends.sort_unstable_by_key(|(inode, _)| *inode);
+    ends.dedup_by_key(|(inode, _)| *inode);
+    let parts = ends.chunks(ENDS);
+    parts.map(|ends| Note::Ends(ends.to_vec())).collect()
+}
+
 fn chunk(notes: &[Note]) -> Vec<u8> {
     let mut encoder = Encoder::default();
     for note in notes {
@@ -401,7 +424,7 @@ impl Listener for Recorder {
         if let Output::Flight(flight) = &self.output
             && flight.is_part_over(now_ns)
         {
-            self.begin_part(now_ns, &known.model.tables);
+            self.begin_part(now_ns, known.model);
         }
         Ok(())
     }

@@ -1,46 +1,11 @@
 //! What a recording has told of processes.
 
-use std::hash::Hash;
-
-use rustc_hash::FxHashMap;
-
 use super::{Looked, LookedProcess, Lookup};
 use crate::{
     diagnose::cause::Host,
     enrich::{names::Named, place::Place},
+    model::newest::Newest,
 };
-
-/// Answers of one kind that are kept: at least so many of the newest, and at most twice as many.
-const KEPT: usize = 1 << 16;
-
-/// Answers, the newest of them.
-#[derive(Debug)]
-struct Newest<K, V> {
-    new: FxHashMap<K, V>,
-    old: FxHashMap<K, V>,
-}
-
-impl<K, V> Default for Newest<K, V> {
-    fn default() -> Self {
-        Self {
-            new: FxHashMap::default(),
-            old: FxHashMap::default(),
-        }
-    }
-}
-
-impl<K: Eq + Hash, V> Newest<K, V> {
-    fn insert(&mut self, key: K, value: V) {
-        if self.new.len() >= KEPT {
-            self.old = std::mem::take(&mut self.new);
-        }
-        self.new.insert(key, value);
-    }
-
-    fn get(&self, key: &K) -> Option<&V> {
-        self.new.get(key).or_else(|| self.old.get(key))
-    }
-}
 
 /// What has been told up to here.
 #[derive(Debug, Default)]
@@ -120,16 +85,5 @@ mod tests {
         assert_eq!(recorded.path(9, 0, 4), None);
         assert_eq!((recorded.user(7), recorded.user(8)), (Some(33), None));
         assert_eq!(recorded.cgroup(7).as_deref(), Some(&b"/web"[..]));
-    }
-
-    #[test]
-    fn the_newest_stay_and_memory_is_bounded() {
-        let mut newest = Newest::default();
-        let count = 3 * KEPT;
-        for key in 0..count {
-            newest.insert(key, ());
-        }
-        assert!(newest.new.len() + newest.old.len() <= 2 * KEPT);
-        assert!((count - KEPT..count).all(|key| newest.get(&key).is_some()));
     }
 }

@@ -7,7 +7,10 @@ use zerocopy::{FromBytes, IntoBytes};
 
 use crate::{
     diagnose::cause::Host,
-    enrich::{lookup::Looked, stacks::Stack},
+    enrich::{
+        lookup::{Looked, Text},
+        stacks::Stack,
+    },
     model::tables::reconcile::Purpose,
     probe::backend::Backend,
     report::fact::Place,
@@ -95,6 +98,8 @@ pub enum Note {
     },
     /// What was looked up of processes.
     Looked(Looked),
+    /// Where sockets lead to, by inode.
+    Ends(Vec<(u64, Text)>),
     /// Whatever was asked for up to here has been told: stacks, and what was looked up.
     Answered {
         /// When.

