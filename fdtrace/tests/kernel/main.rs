@@ -12,7 +12,8 @@ mod conditions;
 mod cookbook;
 mod exhaustion;
 mod gym;
-mod interpreters;
+
+mod languages;
 mod leaks;
 mod ls;
 mod programs;
@@ -66,7 +67,7 @@ fn main() -> ExitCode {
     trials.extend(leaks::trials(&setting));
     trials.extend(cookbook::trials(&setting));
     trials.extend(verdicts::trials(&setting));
-    trials.extend(interpreters::trials(&setting));
+    trials.extend(languages::trials(&setting));
     trials.extend(programs::trials(&setting));
     trials.extend(conditions::trials(&setting));
     if !is_root {

@@ -42,7 +42,8 @@ const OPERATIONS: [Operation; 4] = [
     Operation {
         name: "getppid",
         what: "a call that touches no fd (getppid)",
-        count: 200_000,
+        // What fdtrace does once a second, some four million instructions, is not to look like a cost of each.
+        count: 1_000_000,
         quick: 2_000,
         peers: &[
             SYSCOUNT,

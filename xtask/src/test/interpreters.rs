@@ -45,7 +45,7 @@ pub(super) fn files() -> Result<BTreeMap<PathBuf, PathBuf>> {
     if Path::new(NODE).exists() {
         add(&mut files, NODE)?;
     }
-    let scripts = workspace::root().join("fdtrace/tests/kernel/interpreters");
+    let scripts = workspace::root().join("fdtrace/tests/kernel/languages");
     let entries = fs::read_dir(&scripts).with_context(|| scripts.display().to_string())?;
     for entry in entries {
         let entry = entry?;

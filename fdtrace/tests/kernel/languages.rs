@@ -1,4 +1,5 @@
-//! Real interpreters that leak as people's programs do: files and connections in Python, sockets in Node.
+//! Programs in people's languages that leak as people's programs do: files and connections in Python, sockets
+//! in Node, an early return in Go.
 
 use std::{
     io::{Read, Write},
@@ -25,15 +26,23 @@ const FILE: &str = "/etc/passwd";
 /// Where guests have the scripts.
 const SCRIPTS: &str = "/interpreters";
 
-/// Who leaks how. The programs are those of the distribution's packages.
-const SERVICES: [(&str, &str); 3] = [
+/// The Go program, which guests have alone.
+const GO: &str = "/victims/early";
+const GO_SOURCE: &str = include_str!("languages/early.go");
+
+/// Who leaks how, and from which source. Interpreters are those of the distribution's packages.
+const SERVICES: [(&str, &str); 4] = [
     ("/usr/bin/python3", "file.py"),
     ("/usr/bin/python3", "connection.py"),
     ("/usr/bin/node", "sockets.js"),
+    (GO, "early.go"),
 ];
 
+/// Those that lose a file; the others lose connections.
+const LOSE_FILES: [&str; 2] = ["file.py", "early.go"];
+
 pub(crate) fn trials(setting: &Setting) -> Vec<Trial> {
-    let name = "interpreters::that_leak";
+    let name = "languages::that_leak";
     if setting.is_guest && !Path::new(SCRIPTS).exists() || setting.backend == "kprobe" {
         println!("skipped: {name}: one kernel's fentry is enough");
         return Vec::new();
@@ -59,7 +68,7 @@ fn that_leak(setting: &Setting, programs: &[(&str, &'static str)]) -> Result<(),
     let folder = if setting.is_guest {
         SCRIPTS.into()
     } else {
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/kernel/interpreters")
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/kernel/languages")
     };
     let mut services = Vec::new();
     for (program, script) in programs {
@@ -72,8 +81,14 @@ fn that_leak(setting: &Setting, programs: &[(&str, &'static str)]) -> Result<(),
         // The hard limit as well: Node raises the soft one to it. Nobody waits for ever for one that hangs.
         let run = "ulimit -n 200; exec timeout 180 \"$@\"";
         command.args(["-c", run, "sh", program]);
-        let argument = if *script == "file.py" { FILE } else { &address };
-        command.arg(folder.join(script)).arg(argument);
+        if *program != GO {
+            command.arg(folder.join(script));
+        }
+        command.arg(if LOSE_FILES.contains(script) {
+            FILE
+        } else {
+            &address
+        });
         services.push((*script, Gym::start_waiting(command)?.0));
     }
     for (_, service) in &mut services {
@@ -95,7 +110,7 @@ fn that_leak(setting: &Setting, programs: &[(&str, &'static str)]) -> Result<(),
         let checks = [
             verdicts::is_a_leak(&ended.objects, facts),
             verdicts::holds_the_true_target(&ended.objects, facts),
-            names_the_script(setting, &ended.objects, facts, script),
+            names_the_source(setting, &ended.objects, facts, script),
         ];
         checks.map(|check| check.map_err(|wrong| format!("{script}: {wrong}")))
     });
@@ -103,8 +118,8 @@ fn that_leak(setting: &Setting, programs: &[(&str, &'static str)]) -> Result<(),
     ensure(wrong.is_empty(), || wrong.join("\n"))
 }
 
-/// Where stacks are taken, the script is named with what has opened the most.
-fn names_the_script(
+/// Where stacks are taken, the script is named with what has opened the most, and in Go the line.
+fn names_the_source(
     setting: &Setting,
     objects: &[Value],
     facts: &Facts,
@@ -116,13 +131,18 @@ fn names_the_script(
     let reports = of_process(objects, facts.pid);
     let report = reports.last().ok_or("no report")?;
     let holder = &report["holders"][0];
-    let named = holder["script"].as_str().unwrap_or_default();
-    let has_frames = holder["stack"]
-        .as_array()
-        .is_some_and(|stack| stack.len() > 1);
-    ensure(named.ends_with(script) && has_frames, || {
-        format!("{holder:#}")
-    })
+    let frames = holder["stack"].as_array().ok_or("no stack")?;
+    let is_named = if script == "early.go" {
+        let line = GO_SOURCE.lines().position(|line| line.contains("[leaks]"));
+        let place = format!("/early.go:{})", line.map_or(0, |line| line + 1));
+        let frames = frames.iter().filter_map(Value::as_str);
+        let mut frames = frames.filter(|frame| frame.starts_with("main.handle ("));
+        frames.any(|frame| frame.ends_with(&place))
+    } else {
+        let named = holder["script"].as_str().unwrap_or_default();
+        named.ends_with(script) && frames.len() > 1
+    };
+    ensure(is_named, || format!("{holder:#}"))
 }
 
 /// Answers whoever asks, and keeps the connections of those that do not; it ends with the test's process.
