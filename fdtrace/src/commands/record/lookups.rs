@@ -2,25 +2,26 @@
 //! cgroups, names. A thread of its own asks /proc; which files to ask about is found in the tables, a part
 //! of them each second.
 
+mod thread;
+
 use std::{
     sync::{
         Arc,
-        mpsc::{Receiver, Sender, channel},
+        mpsc::{Receiver, Sender},
     },
-    thread,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use rustc_hash::FxHashMap;
 
+use self::thread::{Answer, Question};
 use crate::{
     commands::round::Round,
     diagnose::holders::Holder,
     enrich::{
         holders::one_file,
-        lookup::{Looked, LookedPath, LookedProcess, Lookup, Text, ThisHost},
-        place,
+        lookup::{Looked, LookedPath, LookedProcess, Text},
         stacks::Stacks,
     },
     model::{Model, tables::Tables},
@@ -39,23 +40,6 @@ const FRESH_NS: u64 = 30_000_000_000;
 const PATHS: usize = 256;
 /// How long the last answers are waited for.
 const PATIENCE: Duration = Duration::from_secs(2);
-
-/// What the thread is asked, in this order; each has one answer.
-enum Question {
-    File { pid: u32, fd: u32, inode: u64 },
-    Process { pid: u32, cgroup: Option<Vec<u8>> },
-    Until(u64),
-}
-
-enum Answer {
-    File {
-        pid: u32,
-        inode: u64,
-        path: Option<Vec<u8>>,
-    },
-    Process(LookedProcess),
-    Until(u64),
-}
 
 /// A process, and the inode number of a file that it has open.
 type File = (u32, u64);
@@ -80,12 +64,7 @@ pub(super) struct Lookups {
 
 impl Lookups {
     pub(super) fn start() -> Result<Self> {
-        let (questions, asked) = channel();
-        let (answered, answers) = channel();
-        thread::Builder::new()
-            .name("fdtrace-lookup".to_owned())
-            .spawn(move || answer_all(&asked, &answered))
-            .context("starting the thread that looks processes up")?;
+        let (questions, answers) = thread::start()?;
         Ok(Self {
             questions,
             answers,
@@ -221,8 +200,12 @@ impl Lookups {
                     self.is_marked = false;
                     until = Some(until_ns);
                 }
-                Answer::Process(process) => {
+                Answer::Process(mut process) => {
                     let known = self.processes.get_mut(&process.pid);
+                    if let Some(before) = known.as_ref().and_then(|known| known.answer.as_ref()) {
+                        // One that has ended has no user any more.
+                        process.uid = process.uid.or(before.uid);
+                    }
                     if known.is_none_or(|known| set(known, &process)) {
                         processes.push(process);
                     }
@@ -305,39 +288,6 @@ fn notes(processes: Vec<LookedProcess>, mut files: Vec<(Arc<[u8]>, File)>) -> Ve
         }));
     }
     notes
-}
-
-fn answer_all(asked: &Receiver<Question>, answered: &Sender<Answer>) {
-    let mut host = ThisHost::default();
-    while let Ok(question) = asked.recv() {
-        let answer = answer(question, &mut host);
-        if answered.send(answer).is_err() {
-            return;
-        }
-    }
-}
-
-fn answer(question: Question, host: &mut ThisHost) -> Answer {
-    match question {
-        Question::Until(until_ns) => Answer::Until(until_ns),
-        Question::File { pid, fd, inode } => Answer::File {
-            pid,
-            inode,
-            path: host.path(pid, fd, inode),
-        },
-        Question::Process { pid, cgroup } => {
-            let cgroup = cgroup.or_else(|| host.cgroup(pid));
-            let named = cgroup
-                .as_deref()
-                .map(|path| host.named(pid, &place::parse(path)));
-            Answer::Process(LookedProcess {
-                pid,
-                uid: host.user(pid),
-                cgroup: cgroup.map(Text),
-                named: named.unwrap_or_default(),
-            })
-        }
-    }
 }
 
 #[cfg(test)]

@@ -11,7 +11,13 @@ use fdtrace_common::{
 use zerocopy::FromZeros;
 
 use super::*;
-use crate::stream::record::Changed;
+use crate::{
+    enrich::{
+        lookup::{Lookup, ThisHost},
+        names::Named,
+    },
+    stream::record::Changed,
+};
 
 const SECOND: u64 = 1_000_000_000;
 
@@ -110,6 +116,22 @@ fn a_change_is_told_when_it_has_been_asked_for_again() {
     lookups.look(&model, later + 1);
     let (looked, _) = answered(&mut lookups, later + 1);
     assert_eq!(looked.len(), 1, "{looked:?}");
+}
+
+#[test]
+fn who_has_ended_is_still_known() {
+    let mut lookups = Lookups::start().unwrap();
+    let process = |uid| LookedProcess {
+        pid: 7,
+        uid,
+        cgroup: Some(Text(b"/web".to_vec())),
+        named: Named::default(),
+    };
+    lookups.processes.insert(7, Known::default());
+    let (notes, _) = lookups.take(vec![Answer::Process(process(Some(33)))]);
+    assert_eq!(notes.len(), 1);
+    let (notes, _) = lookups.take(vec![Answer::Process(process(None))]);
+    assert!(notes.is_empty(), "{notes:?}");
 }
 
 #[test]
