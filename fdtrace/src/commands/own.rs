@@ -13,6 +13,13 @@ pub(super) fn keep_up() {
     }
 }
 
+/// A thread that has time inherits the priority of whoever has started it: this one gives it back.
+pub(super) fn have_time() {
+    if let Err(error) = setpriority_process(None, 0) {
+        debug!("lowering the priority of a thread: {error}");
+    }
+}
+
 /// Raises the own soft limit to the hard one.
 pub(super) fn raise_limit() {
     let limit = getrlimit(Resource::Nofile);

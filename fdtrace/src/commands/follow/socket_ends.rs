@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context, Result};
 
 use crate::{
-    commands::round::Round,
+    commands::{own, round::Round},
     enrich::sockets,
     model::{Model, newest::Newest},
 };
@@ -46,6 +46,7 @@ impl SocketEnds {
         thread::Builder::new()
             .name("fdtrace-sockets".to_owned())
             .spawn(move || {
+                own::have_time();
                 while let Ok(questions) = asked.recv() {
                     let start = Instant::now();
                     let ends = sockets::ends(&questions);

@@ -7,9 +7,12 @@ use std::{
 
 use anyhow::{Context, Result};
 
-use crate::enrich::{
-    lookup::{LookedProcess, Lookup, Text, ThisHost},
-    place,
+use crate::{
+    commands::own,
+    enrich::{
+        lookup::{LookedProcess, Lookup, Text, ThisHost},
+        place,
+    },
 };
 
 /// What the thread is asked, in this order; each has one answer.
@@ -42,6 +45,7 @@ pub(super) fn start() -> Result<(Sender<Question>, Receiver<Answer>)> {
 }
 
 fn answer_all(asked: &Receiver<Question>, answered: &Sender<Answer>) {
+    own::have_time();
     let mut host = ThisHost::default();
     while let Ok(question) = asked.recv() {
         let answer = answer(question, &mut host);
