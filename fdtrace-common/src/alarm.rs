@@ -84,10 +84,13 @@ pub struct RepeatCell {
     pub thread_started_ns: u64,
     /// Its system call's number, as the register has it.
     pub call: u64,
+    /// [`crate::control::Control::tick`] now, written by the user side: where the cell is read, everything
+    /// that it is compared with is in it.
+    pub now: u64,
     /// `thread_info.status` on x86.
     pub task_status: u32,
     /// Always 0.
-    pub padding: [u32; 11],
+    pub padding: [u32; 9],
 }
 
 /// Numbers of system calls that have a limit of their own and a hook for it ([`HOOK_OWN_LIMIT`]), in

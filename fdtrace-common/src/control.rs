@@ -19,7 +19,16 @@ pub struct Control {
     /// One of the `STACKS_` constants of [`crate::stack`]: [`crate::stack::STACKS_NAMED`] only while there
     /// are tables that have been named.
     pub stacks: u32,
+    /// The tables that have been named, up to the first 0: to look for one in their map takes two hundred
+    /// instructions. [`NAMED_ANY`] where the map has to be asked, and where stacks of everybody are wanted.
+    pub named: [u64; NAMED_WORDS],
 }
+
+/// Tables that [`Control::named`] has room for. Addresses are compared, since verifiers allow no arithmetic on them
+/// that a hash could begin with.
+pub const NAMED_WORDS: usize = 6;
+/// See [`Control::named`].
+pub const NAMED_ANY: u64 = u64::MAX;
 
 /// Records that found the ring full.
 pub const COUNTER_RING_FULL: u32 = 0;
@@ -52,5 +61,5 @@ pub const WATCHED_MAX: u32 = 16_384;
 /// cgroups that one run can be limited to.
 pub const CGROUPS_MAX: u32 = 64;
 
-const _: () = assert!(size_of::<Control>() == 16);
+const _: () = assert!(size_of::<Control>() == 64);
 const _: () = assert!(size_of::<Counters>() == 64);

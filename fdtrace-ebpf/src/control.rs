@@ -5,7 +5,7 @@ use aya_ebpf::{
     maps::Array,
 };
 use fdtrace_common::{
-    control::{Control, Counters, PHASE_SELF_TEST},
+    control::{Control, Counters, NAMED_ANY, NAMED_WORDS, PHASE_SELF_TEST},
     stack::STACKS_NEVER,
 };
 
@@ -17,12 +17,49 @@ static CONTROL: Array<Control> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 #[map]
 static LOST: Array<Counters> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
+/// What the user side has said, found once for an event.
+#[derive(Clone, Copy)]
+pub(crate) struct Orders(*const Control);
+
+/// There always are.
+#[inline(always)]
+pub(crate) fn orders() -> Option<Orders> {
+    CONTROL.get_ptr(0).map(Orders)
+}
+
+impl Orders {
+    /// The phase fdtrace is in.
+    #[inline(always)]
+    pub(crate) fn phase(self) -> u32 {
+        // SAFETY: the map's value is a `Control`; the user side may write it meanwhile, a whole word at a time.
+        unsafe { (&raw const (*self.0).phase).read_volatile() }
+    }
+
+    /// Can the stacks of those who open in this table be wanted, see [`Control::named`]?
+    #[inline(always)]
+    pub(crate) fn may_name(self, files: u64) -> bool {
+        for index in 0..NAMED_WORDS {
+            // SAFETY: as in `phase`; there are so many words.
+            let named = unsafe {
+                let first = (&raw const (*self.0).named).cast::<u64>();
+                first.add(index).read_volatile()
+            };
+            if named == 0 {
+                return false;
+            }
+            if named == files || named == NAMED_ANY {
+                return true;
+            }
+        }
+        false
+    }
+}
+
 /// The phase fdtrace is in.
 #[inline(always)]
 pub(crate) fn phase() -> u32 {
     match CONTROL.get_ptr(0) {
-        // SAFETY: the map's value is a `Control`; the user side may write it meanwhile, a whole
-        // word at a time.
+        // SAFETY: as in `Orders::phase`.
         Some(control) => unsafe { (&raw const (*control).phase).read_volatile() },
         None => PHASE_SELF_TEST,
     }
@@ -32,7 +69,7 @@ pub(crate) fn phase() -> u32 {
 #[inline(always)]
 pub(crate) fn stacks() -> u32 {
     match CONTROL.get_ptr(0) {
-        // SAFETY: as in `phase`.
+        // SAFETY: as in `Orders::phase`.
         Some(control) => unsafe { (&raw const (*control).stacks).read_volatile() },
         None => STACKS_NEVER,
     }
@@ -42,7 +79,7 @@ pub(crate) fn stacks() -> u32 {
 #[inline(always)]
 pub(crate) fn tick() -> u64 {
     match CONTROL.get_ptr(0) {
-        // SAFETY: as in `phase`.
+        // SAFETY: as in `Orders::phase`.
         Some(control) => unsafe { (&raw const (*control).tick).read_volatile() },
         None => 0,
     }

@@ -27,9 +27,6 @@ const EBADF: i64 = 9;
 const ENFILE: i64 = 23;
 const EMFILE: i64 = 24;
 
-/// 1 where `alloc_fd` goes by `__alloc_fd(files, start, end, flags)` (before 5.11).
-#[unsafe(no_mangle)]
-static ALLOC_FD_HAS_FILES: Global<u32> = Global::new(0);
 /// 1 where `dup_fd` returns NULL and stores the errno (`dup_fd(files, max_fds, &error)`).
 #[unsafe(no_mangle)]
 static DUP_FD_HAS_ERRORP: Global<u32> = Global::new(0);
@@ -47,12 +44,15 @@ static NR_DUP3: Global<u32> = Global::new(u32::MAX);
 /// come from.
 #[fexit]
 pub(crate) fn alloc_fd_exit(ctx: FExitContext) -> i32 {
-    // In two calls: with one, compilers choose the offset first, and verifiers want to know it.
-    if ALLOC_FD_HAS_FILES.load() == 1 {
-        alloc_fd(ctx.arg(4), ctx.arg(2));
-    } else {
-        alloc_fd(ctx.arg(3), ctx.arg(1));
-    }
+    alloc_fd(ctx.arg(3), ctx.arg(1));
+    0
+}
+
+/// `int __alloc_fd(struct files_struct *, unsigned start, unsigned end, unsigned flags)`: the same before 5.11.
+/// A program of its own, since every number that is handed out pays for a question.
+#[fexit]
+pub(crate) fn old_alloc_fd_exit(ctx: FExitContext) -> i32 {
+    alloc_fd(ctx.arg(4), ctx.arg(2));
     0
 }
 

@@ -17,7 +17,7 @@ use fdtrace_common::{
 use crate::{
     census::IteratorMeta,
     identity,
-    kernel::{self, Address, Pointer, Table, Typed, member, offset},
+    kernel::{self, Address, Offset as _, Pointer, Table, Typed, member, offset},
     ring, scope,
 };
 

@@ -10,7 +10,7 @@ use fdtrace_common::{
 
 use crate::{
     HAS_LOOP, control, identity,
-    kernel::{self, Address, Table, member, offset, read},
+    kernel::{self, Address, Offset as _, Table, member, offset, read},
     repeat::{Turn, repeat},
     ring,
 };

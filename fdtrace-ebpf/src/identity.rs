@@ -5,7 +5,7 @@ use fdtrace_common::change::{NAME_SIZE, OpenRecord};
 
 use crate::{
     actor,
-    kernel::{Address, Pointer, member, offset},
+    kernel::{Address, Offset as _, Pointer, member, offset},
 };
 
 /// `st_mode`'s type bits, and a socket's.

@@ -13,18 +13,62 @@ use aya_ebpf::{
 use crate::repeat::{Turn, repeat};
 use fdtrace_common::{UNKNOWN, alarm::OPEN_COUNTED, alarm::USED_COUNTED, fields::ABSENT};
 
+/// Where a member lies in its struct.
+pub(crate) trait Offset {
+    /// Bytes from the struct's start, or [`ABSENT`].
+    fn load(&self) -> u32;
+
+    /// Does this kernel lack the member, of which this was loaded?
+    fn is_absent(&self, offset: u32) -> bool;
+}
+
+/// The offset of a member that every kernel has on which programs are loaded at all: whether it is there is no
+/// question that each event pays for.
+#[repr(transparent)]
+pub(crate) struct Required(Global<u32>);
+
+/// The offset of a member that a kernel may lack.
+#[repr(transparent)]
+pub(crate) struct Optional(Global<u32>);
+
+impl Offset for Required {
+    #[inline(always)]
+    fn load(&self) -> u32 {
+        self.0.load()
+    }
+
+    #[inline(always)]
+    fn is_absent(&self, _: u32) -> bool {
+        false
+    }
+}
+
+impl Offset for Optional {
+    #[inline(always)]
+    fn load(&self) -> u32 {
+        self.0.load()
+    }
+
+    #[inline(always)]
+    fn is_absent(&self, offset: u32) -> bool {
+        offset == ABSENT
+    }
+}
+
 macro_rules! globals {
     ($($need:ident $name:ident: $structure:literal, $($path:literal)|+;)*) => {
         /// Byte offsets of kernel struct members; [`ABSENT`] until the user side has resolved them.
         pub(crate) mod offset {
+            use super::{ABSENT, Global, Optional, Required};
             $(
                 #[doc = concat!("Offset in `", $structure, "` of ", $("`", $path, "` "),+)]
                 #[unsafe(no_mangle)]
-                pub(crate) static $name: aya_ebpf::Global<u32> =
-                    aya_ebpf::Global::new(fdtrace_common::fields::ABSENT);
+                pub(crate) static $name: globals!(@ $need) = globals!(@ $need)(Global::new(ABSENT));
             )*
         }
     };
+    (@ required) => { Required };
+    (@ optional) => { Optional };
 }
 fdtrace_common::kernel_fields!(globals);
 
@@ -44,10 +88,10 @@ pub(crate) type Address = u64;
 /// Where a struct lies, and how its members are read.
 pub(crate) trait Pointer: Copy {
     /// As [`member`].
-    fn member<T: Copy + Default>(self, member: &Global<u32>) -> T;
+    fn member<T: Copy + Default>(self, member: &impl Offset) -> T;
 
     /// The struct that a member points to.
-    fn follow(self, member: &Global<u32>) -> Self;
+    fn follow(self, member: &impl Offset) -> Self;
 
     /// The number.
     fn address(self) -> Address;
@@ -56,17 +100,17 @@ pub(crate) trait Pointer: Copy {
     fn is_typed(self) -> bool;
 
     /// Part of a member that is an array, from so many bytes on.
-    fn member_at<T: Copy + Default>(self, member: &Global<u32>, bytes: usize) -> T;
+    fn member_at<T: Copy + Default>(self, member: &impl Offset, bytes: usize) -> T;
 }
 
 impl Pointer for Address {
     #[inline(always)]
-    fn member<T: Copy + Default>(self, offset: &Global<u32>) -> T {
+    fn member<T: Copy + Default>(self, offset: &impl Offset) -> T {
         member(self, offset)
     }
 
     #[inline(always)]
-    fn follow(self, offset: &Global<u32>) -> Self {
+    fn follow(self, offset: &impl Offset) -> Self {
         member(self, offset)
     }
 
@@ -81,7 +125,7 @@ impl Pointer for Address {
     }
 
     #[inline(always)]
-    fn member_at<T: Copy + Default>(self, offset: &Global<u32>, bytes: usize) -> T {
+    fn member_at<T: Copy + Default>(self, offset: &impl Offset, bytes: usize) -> T {
         member(self + bytes as u64, offset)
     }
 }
@@ -94,14 +138,14 @@ pub(crate) struct Typed(pub(crate) *const u8);
 
 impl Pointer for Typed {
     #[inline(always)]
-    fn member<T: Copy + Default>(self, member: &Global<u32>) -> T {
+    fn member<T: Copy + Default>(self, member: &impl Offset) -> T {
         self.member_at(member, 0)
     }
 
     #[inline(always)]
-    fn follow(self, member: &Global<u32>) -> Self {
+    fn follow(self, member: &impl Offset) -> Self {
         let offset = member.load();
-        if offset == ABSENT {
+        if member.is_absent(offset) {
             return Self(core::ptr::null());
         }
         // SAFETY: as above; what is loaded is a pointer again, to the verifier as well.
@@ -119,9 +163,9 @@ impl Pointer for Typed {
     }
 
     #[inline(always)]
-    fn member_at<T: Copy + Default>(self, member: &Global<u32>, bytes: usize) -> T {
+    fn member_at<T: Copy + Default>(self, member: &impl Offset, bytes: usize) -> T {
         let offset = member.load();
-        if offset == ABSENT {
+        if member.is_absent(offset) {
             return T::default();
         }
         // SAFETY: checked by the verifier, type and offset. Volatile, because where it stands is where it
@@ -150,9 +194,11 @@ pub(crate) fn current_files() -> Address {
 
 /// The value at `base` + the member's offset; 0 where either is absent or unreadable.
 #[inline(always)]
-pub(crate) fn member<T: Copy + Default>(base: Address, member: &Global<u32>) -> T {
+pub(crate) fn member<T: Copy + Default>(base: Address, member: &impl Offset) -> T {
     // No look at `base`: a branch here would double the verifier's work at every step of a walk, and
     // reading near NULL gives the same 0.
+    // That a member is there is asked here of required ones too: where it is not, verifiers that walk loops turn by
+    // turn (5.10) come to no end. Beside the helper's hundred instructions it costs nothing.
     let offset = member.load();
     if offset == ABSENT {
         T::default()

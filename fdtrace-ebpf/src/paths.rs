@@ -8,7 +8,7 @@ use aya_ebpf::{macros::map, maps::Array};
 use fdtrace_common::alarm::{CGROUP_DEPTH, COMPONENT_SIZE, EXE_DEPTH, Path};
 
 use crate::{
-    kernel::{Address, member, offset},
+    kernel::{Address, Offset as _, member, offset},
     repeat::{Turn, repeat},
 };
 

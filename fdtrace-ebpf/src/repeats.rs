@@ -71,11 +71,10 @@ pub(crate) fn count(limit: u32) -> bool {
     let Some(cell) = cell() else {
         return false;
     };
-    let tick = control::tick();
     let present = Present::of_current();
     // SAFETY: this CPU's own cell, which only this program writes.
     unsafe {
-        if (*cell).tick != tick
+        if (*cell).tick != (&raw const (*cell).now).read_volatile()
             || (*cell).thread_started_ns != present.thread_started_ns
             || (*cell).key.files != present.files
             || (*cell).key.limit != limit

@@ -73,8 +73,8 @@ pub(crate) fn watches_current() -> bool {
 /// Are the changes that the current thread makes in a table followed? Everybody's are, but for
 /// the self-test, and while there are more of them than can be read.
 #[inline(always)]
-pub(crate) fn tracks(files: Address) -> bool {
-    match control::phase() {
+pub(crate) fn tracks(files: Address, phase: u32) -> bool {
+    match phase {
         PHASE_ARMED => true,
         PHASE_SELF_TEST => is_own(kernel::current_task()),
         _ => is_watched(files),

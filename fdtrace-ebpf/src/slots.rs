@@ -18,7 +18,8 @@ use fdtrace_common::{
 
 use crate::{
     actor::{self, Actor},
-    control, identity,
+    control::{self, Orders},
+    identity,
     kernel::{self, Address, Pointer, Table, Typed, read},
     ring, scope, stacks,
 };
@@ -58,10 +59,11 @@ fn installed(files: Address, fd: u32, file: impl Pointer) {
     } else {
         files
     };
-    if !scope::tracks(files) {
-        return;
+    if let Some(orders) = control::orders()
+        && scope::tracks(files, orders.phase())
+    {
+        opened(RECORD_OPENED, files, fd, file, 0, orders);
     }
-    opened(RECORD_OPENED, files, fd, file, 0);
 }
 
 /// `int do_dup2(files, file, fd, flags)`, with the table's lock held.
@@ -102,7 +104,10 @@ static UNDECIDED: LruHashMap<u64, [u64; 3]> = LruHashMap::with_max_entries(4_096
 /// without the lock: only the function's result tells whether it has come too early (EBUSY).
 #[inline(always)]
 fn replaces(files: Address, file: impl Pointer, fd: u32) {
-    if !scope::tracks(files) {
+    let Some(orders) = control::orders() else {
+        return;
+    };
+    if !scope::tracks(files, orders.phase()) {
         return;
     }
     let table = Table::of(files);
@@ -110,7 +115,7 @@ fn replaces(files: Address, file: impl Pointer, fd: u32) {
     let is_taken = table.is_taken(fd);
     let old = table.file(fd);
     if old != 0 {
-        opened(RECORD_REPLACED, files, fd, file, old);
+        opened(RECORD_REPLACED, files, fd, file, old, orders);
     } else if is_taken {
         let call = [files, file.address(), u64::from(fd)];
         if UNDECIDED
@@ -120,7 +125,7 @@ fn replaces(files: Address, file: impl Pointer, fd: u32) {
             control::count(COUNTER_PENDING_FULL);
         }
     } else {
-        opened(RECORD_OPENED, files, fd, file, 0);
+        opened(RECORD_OPENED, files, fd, file, 0, orders);
     }
 }
 
@@ -133,14 +138,23 @@ fn replaced(result: i32) {
     // SAFETY: an entry of this thread's own.
     let [files, file, fd] = unsafe { *call };
     let _ = UNDECIDED.remove(thread);
-    if result >= 0 {
-        opened(RECORD_REPLACED, files, fd as u32, file, ANY_FILE);
+    if result >= 0
+        && let Some(orders) = control::orders()
+    {
+        opened(RECORD_REPLACED, files, fd as u32, file, ANY_FILE, orders);
     }
 }
 
 #[inline(always)]
-fn opened(kind: u32, files: Address, fd: u32, file: impl Pointer, replaced: Address) {
-    stacks::tell(files, fd, file.address());
+fn opened(
+    kind: u32,
+    files: Address,
+    fd: u32,
+    file: impl Pointer,
+    replaced: Address,
+    orders: Orders,
+) {
+    stacks::tell(files, fd, file.address(), orders);
     let Some(mut entry) = ring::reserve::<OpenRecord>() else {
         return;
     };
@@ -258,7 +272,7 @@ fn pending() -> Option<[u64; 2]> {
 
 #[inline(always)]
 fn closed(files: Address, fd: u32, file: Address, flags: u32) {
-    if !scope::tracks(files) {
+    if !scope::tracks(files, control::phase()) {
         return;
     }
     let Some(mut entry) = ring::reserve::<CloseRecord>() else {

@@ -1,7 +1,7 @@
 //! Who opens an fd: the registers that the thread entered the kernel with, and a copy of its stack.
 //!
-//! Only of tables that the user side has named, or of everybody where it wants that; otherwise one load and
-//! one comparison are all that an open pays.
+//! Only of tables that the user side has named, or of everybody where it wants that; otherwise a load and a
+//! comparison are all that an open pays, and two for each table while few are named.
 
 use aya_ebpf::{
     Global,
@@ -19,7 +19,7 @@ use fdtrace_common::{
 };
 
 use crate::{
-    control,
+    control::{self, Orders},
     kernel::{self, Address, member, offset},
     ring, scope,
 };
@@ -53,21 +53,17 @@ static STACK_ROOM: PerCpuArray<StackRoom> = PerCpuArray::with_max_entries(1, 0);
 
 /// Tells the current thread's stack if it is wanted. Comes before the record of the file that it opens.
 #[inline(always)]
-pub(crate) fn tell(files: Address, fd: u32, file: Address) {
-    if STACKS.load() == STACKS_NEVER {
-        return;
-    }
-    let wanted = control::stacks();
-    if wanted != STACKS_NEVER {
-        copy(files, fd, file, wanted);
+pub(crate) fn tell(files: Address, fd: u32, file: Address, orders: Orders) {
+    if STACKS.load() != STACKS_NEVER && orders.may_name(files) {
+        copy(files, fd, file);
     }
 }
 
 /// A function of its own, so that each program holds its code once.
 #[inline(never)]
-fn copy(files: Address, fd: u32, file: Address, wanted: u32) {
+fn copy(files: Address, fd: u32, file: Address) {
     let table = STACK_TABLES.get_ptr_mut(files);
-    if table.is_none() && wanted != STACKS_ALL {
+    if table.is_none() && control::stacks() != STACKS_ALL {
         return;
     }
     let task = kernel::current_task();

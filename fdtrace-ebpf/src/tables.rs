@@ -22,8 +22,8 @@ use fdtrace_common::{
 use crate::{
     HAS_LOOP,
     actor::Actor,
-    call, kernel,
-    kernel::{Address, Table, member, offset, read},
+    call, control, kernel,
+    kernel::{Address, Offset as _, Table, member, offset, read},
     repeat::{Turn, repeat},
     ring, scope,
 };
@@ -56,7 +56,7 @@ const BIT_RECORDS: u32 = EXEC_MAX / BITS;
 #[inline(always)]
 pub(crate) fn copied(files: Address) {
     let task = kernel::current_task();
-    if !scope::tracks(kernel::current_files()) {
+    if !scope::tracks(kernel::current_files(), control::phase()) {
         return;
     }
     tell_copied(task, files);
@@ -156,7 +156,7 @@ pub(crate) fn exec_probe(_: ProbeContext) -> u32 {
 #[inline(always)]
 fn executed() {
     let task = kernel::current_task();
-    if scope::tracks(kernel::current_files()) {
+    if scope::tracks(kernel::current_files(), control::phase()) {
         tell_bits(task);
     }
 }
@@ -285,7 +285,7 @@ fn thread(kind: u32, task: Address) {
 #[inline(always)]
 fn tell_thread(kind: u32, task: Address, name: Address) {
     let files: Address = member(task, &offset::TASK_FILES);
-    if !scope::tracks(files) {
+    if !scope::tracks(files, control::phase()) {
         return;
     }
     let Some(mut entry) = ring::reserve::<ThreadRecord>() else {

@@ -89,6 +89,7 @@ fn cargo(compiler: &Compiler, workspace: &Path, target_dir: &Path) -> Command {
     let flags = [
         &format!("--cfg=bpf_target_arch=\"{arch}\""),
         "-Cdebuginfo=2",
+        "-Ctarget-cpu=v3",
         "-Clink-arg=--btf",
     ];
     cargo.env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"));

@@ -12,7 +12,6 @@ fn ask(bytes: Vec<u8>) {
         return;
     };
     let _ = globals::resolve_fields(&btf);
-    let _ = plan::alloc_fd_has_files(&btf);
     let _ = plan::install_has_files(&btf);
     let _ = plan::dup_fd_has_errorp(&btf);
     let _ = btf.size_of("pt_regs");

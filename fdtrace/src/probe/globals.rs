@@ -134,10 +134,6 @@ impl Globals {
             ("NR_DUP2", number("dup2")),
             ("NR_DUP3", number("dup3")),
             (
-                "ALLOC_FD_HAS_FILES",
-                u32::from(plan::alloc_fd_has_files(btf)?),
-            ),
-            (
                 "DUP_FD_HAS_ERRORP",
                 u32::from(plan::dup_fd_has_errorp(btf)?),
             ),

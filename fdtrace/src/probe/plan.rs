@@ -109,7 +109,7 @@ pub const HOOKS: &[Hook] = &[
     Hook {
         sees: "EMFILE of every call that asks for a number",
         places: &[
-            place("__alloc_fd", &["alloc_fd_exit"], &["alloc_fd_return"]),
+            place("__alloc_fd", &["old_alloc_fd_exit"], &["alloc_fd_return"]),
             place("alloc_fd", &["alloc_fd_exit"], &["alloc_fd_return"]),
         ],
         role: Role::Required,
@@ -316,13 +316,6 @@ pub const FOLLOW_TRACEPOINTS: [(&str, &str); 2] = [
     ("follow_newtask", "task_newtask"),
     ("follow_exit", "sched_process_exit"),
 ];
-
-/// Does the function that hands out numbers take the table as its first argument?
-///
-/// `__alloc_fd(files, start, end, flags)` until 5.10, `alloc_fd(start, end, flags)` since.
-pub fn alloc_fd_has_files(btf: &Btf) -> Result<bool> {
-    Ok(btf.function("__alloc_fd")?.is_some())
-}
 
 /// Does the function that installs a file take the table as its first argument?
 ///

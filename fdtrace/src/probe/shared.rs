@@ -6,6 +6,7 @@
 //! at a start under load on one CPU of 7.2.
 
 use std::{
+    collections::BTreeSet,
     mem::offset_of,
     num::NonZero,
     ptr::NonNull,
@@ -16,7 +17,10 @@ use anyhow::{Context, Result, bail};
 use aya::{Ebpf, maps::Map};
 use fdtrace_common::{
     alarm::{RepeatCell, StormKey},
-    control::{COUNTERS, Control, Counters, PHASE_ARMED, PHASE_SELF_TEST, PHASE_WATCHED},
+    control::{
+        COUNTERS, Control, Counters, NAMED_ANY, NAMED_WORDS, PHASE_ARMED, PHASE_SELF_TEST,
+        PHASE_WATCHED,
+    },
     stack::{STACKS_ALL, STACKS_NAMED, STACKS_NEVER},
 };
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
@@ -25,11 +29,15 @@ use zerocopy::IntoBytes as _;
 /// The words of [`Control`].
 const TICK: usize = 0;
 const PHASE: usize = 1;
+const NAMED: usize = 2;
 
 /// The words of a [`RepeatCell`].
 const SEQUENCE: usize = offset_of!(RepeatCell, sequence) / 8;
 const PENDING: usize = offset_of!(RepeatCell, pending) / 8;
 const KEY: usize = offset_of!(RepeatCell, key) / 8;
+const NOW: usize = offset_of!(RepeatCell, now) / 8;
+/// How many it has.
+const CELL: usize = size_of::<RepeatCell>() / 8;
 
 /// Whose changes of tables are told. Exhaustion always is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -47,10 +55,29 @@ pub enum Openers {
     /// Nobody's.
     #[default]
     Nobody,
-    /// Those of the tables given to `maps::take_stacks`.
-    Named,
+    /// Those of the tables given to `maps::take_stacks`: these, up to the first 0, or [`NAMED_ANY`].
+    Named([u64; NAMED_WORDS]),
     /// Everybody's in scope.
     All,
+}
+
+impl Openers {
+    /// Those of these tables, which must have been given to `maps::take_stacks`.
+    #[must_use]
+    pub fn named(tables: &BTreeSet<u64>) -> Self {
+        if tables.is_empty() {
+            return Self::Nobody;
+        }
+        let mut named = [0; NAMED_WORDS];
+        if tables.len() > NAMED_WORDS {
+            named[0] = NAMED_ANY;
+        } else {
+            for (word, files) in named.iter_mut().zip(tables) {
+                *word = *files;
+            }
+        }
+        Self::Named(named)
+    }
 }
 
 /// What is shared.
@@ -81,17 +108,17 @@ impl Shared {
 
     /// Only this process's changes and failures are told from here on.
     pub(super) fn start_self_test(&self) {
-        self.set(1, PHASE_SELF_TEST, STACKS_NEVER);
         // No program runs yet, but one may have run in an earlier self-test.
         for index in 0..self.repeats.count {
             self.repeats.store(index, 0);
         }
+        self.set(1, PHASE_SELF_TEST, Openers::Nobody);
     }
 
     /// CPUs that there can ever be.
     #[must_use]
     pub fn cpu_count(&self) -> u32 {
-        let cells = self.repeats.count / (size_of::<RepeatCell>() / 8);
+        let cells = self.repeats.count / CELL;
         u32::try_from(cells).unwrap_or(u32::MAX)
     }
 
@@ -126,7 +153,7 @@ impl Shared {
     /// What is repeated of a kind on each CPU: the sequence number and how many failures; two zeroes where
     /// something else is.
     fn repeated(&self, key: &StormKey) -> Vec<(u64, u64)> {
-        let cells = (0..self.repeats.count).step_by(size_of::<RepeatCell>() / 8);
+        let cells = (0..self.repeats.count).step_by(CELL);
         let repeated = |cell: usize| {
             let sequence = self.repeats.load(cell + SEQUENCE);
             let mut words = key.as_bytes().chunks_exact(8).zip(cell + KEY..);
@@ -149,16 +176,22 @@ impl Shared {
             Changes::All => PHASE_ARMED,
             Changes::Watched => PHASE_WATCHED,
         };
-        let stacks = match openers {
-            Openers::Nobody => STACKS_NEVER,
-            Openers::Named => STACKS_NAMED,
-            Openers::All => STACKS_ALL,
-        };
-        self.set(tick, phase, stacks);
+        self.set(tick, phase, openers);
     }
 
-    fn set(&self, tick: u64, phase: u32, stacks: u32) {
+    fn set(&self, tick: u64, phase: u32, openers: Openers) {
+        let (stacks, named) = match openers {
+            Openers::Nobody => (STACKS_NEVER, [0; NAMED_WORDS]),
+            Openers::Named(named) => (STACKS_NAMED, named),
+            Openers::All => (STACKS_ALL, [NAMED_ANY; NAMED_WORDS]),
+        };
         self.control.store(TICK, tick);
+        for cell in (0..self.repeats.count).step_by(CELL) {
+            self.repeats.store(cell + NOW, tick);
+        }
+        for (index, files) in (NAMED..).zip(named) {
+            self.control.store(index, files);
+        }
         // The phase and what is behind it are one word, whichever end comes first.
         let word = [phase.to_ne_bytes(), stacks.to_ne_bytes()].concat();
         let word = word

@@ -34,8 +34,8 @@ impl Arming {
     pub(super) fn openers(&self) -> Openers {
         match self.stacks {
             Stacks::Always => Openers::All,
-            Stacks::Named if !self.tables.is_empty() => Openers::Named,
-            Stacks::Named | Stacks::Never => Openers::Nobody,
+            Stacks::Named => Openers::named(&self.tables),
+            Stacks::Never => Openers::Nobody,
         }
     }
 

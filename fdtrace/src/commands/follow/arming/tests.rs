@@ -61,7 +61,7 @@ fn tables_that_are_a_quarter_full_or_grow_are_chosen() {
         now,
     );
     assert_eq!(arming.choose(&model, now), Some(vec![1, 3]));
-    assert_eq!(arming.openers(), Openers::Named);
+    assert_eq!(arming.openers(), Openers::Named([1, 3, 0, 0, 0, 0]));
     assert_eq!(arming.choose(&model, now + SECOND), None, "nothing is new");
     // The third has stopped growing; it stays for a while.
     assert_eq!(arming.choose(&model, now + 60 * SECOND), None);
