@@ -275,3 +275,20 @@ impl Drop for Words {
         let _ = unsafe { munmap(self.first.as_ptr().cast(), self.count * 8) };
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tables_are_named_one_by_one_while_there_is_room() {
+        let named = |count: u64| Openers::named(&(1..=count).collect());
+        assert_eq!(named(0), Openers::Nobody);
+        assert_eq!(named(2), Openers::Named([1, 2, 0, 0, 0, 0]));
+        assert_eq!(named(6), Openers::Named([1, 2, 3, 4, 5, 6]));
+        let Openers::Named(words) = named(7) else {
+            panic!("seven tables are named");
+        };
+        assert_eq!(words[0], NAMED_ANY, "the map has to be asked");
+    }
+}
