@@ -1,7 +1,7 @@
 //! The maps that running programs and fdtrace share, and that bpf(2) reads and writes. What changes every
 //! second is in `shared`.
 
-use std::collections::BTreeSet;
+use std::{borrow::BorrowMut, collections::BTreeSet, io};
 
 use anyhow::{Context, Result};
 use aya::{
@@ -25,19 +25,43 @@ fn set_tables<V: Pod>(ebpf: &mut Ebpf, name: &str, tables: &BTreeSet<u64>, value
         .map_mut(name)
         .with_context(|| format!("no map {name} in the kernel object"))?;
     let mut map: HashMap<&mut MapData, u64, V> = HashMap::try_from(map)?;
+    // Only fdtrace adds to these maps and removes from them: their keys do not change meanwhile.
     let before = map.keys().collect::<Result<BTreeSet<u64>, _>>();
     let before = before.with_context(|| format!("reading the map {name}"))?;
-    for gone in before.difference(tables) {
-        match map.remove(gone) {
-            Ok(()) | Err(MapError::KeyNotFound) => {}
-            Err(error) => return Err(error).context(format!("removing from the map {name}")),
-        }
-    }
+    let removed = remove_all(&mut map, before.difference(tables));
+    let mut outcome = removed.with_context(|| format!("removing from the map {name}"));
     for new in tables.difference(&before) {
         let added = map.insert(new, value, 0);
-        added.with_context(|| format!("adding to the map {name}"))?;
+        let added = added.with_context(|| format!("adding to the map {name}"));
+        outcome = outcome.and(added);
     }
-    Ok(())
+    outcome
+}
+
+/// Removes entries, whether they are there or not; an entry that cannot be removed does not keep the others.
+/// The first error.
+fn remove_all<'a, T: BorrowMut<MapData>, K: Pod + 'a, V: Pod>(
+    map: &mut HashMap<T, K, V>,
+    keys: impl IntoIterator<Item = &'a K>,
+) -> Result<(), MapError> {
+    let mut outcome = Ok(());
+    for key in keys {
+        let removed = match map.remove(key) {
+            Err(error) if is_absent(&error) => Ok(()),
+            removed => removed,
+        };
+        outcome = outcome.and(removed);
+    }
+    outcome
+}
+
+/// Was the key not there? aya's `get` has a variant for that, its `remove` hands on the kernel's ENOENT.
+fn is_absent(error: &MapError) -> bool {
+    match error {
+        MapError::KeyNotFound => true,
+        MapError::SyscallError(error) => error.io_error.kind() == io::ErrorKind::NotFound,
+        _ => false,
+    }
 }
 
 /// What each of so many CPUs has counted of a kind of failure; empty where the kernel does not know it.
@@ -51,7 +75,7 @@ pub fn storm(ebpf: &Ebpf, key: &StormKey, cpus: u32) -> Result<Vec<(u32, u64)>> 
     for cpu in 0..cpus {
         let failures = match map.get(&StormKey { cpu, ..*key }, 0) {
             Ok(cell) => Some(cell.failures),
-            Err(MapError::KeyNotFound) => None,
+            Err(error) if is_absent(&error) => None,
             Err(error) => return Err(error).context("reading the storm map"),
         };
         is_known |= failures.is_some();
@@ -60,24 +84,19 @@ pub fn storm(ebpf: &Ebpf, key: &StormKey, cpus: u32) -> Result<Vec<(u32, u64)>> 
     Ok(if is_known { counted } else { Vec::new() })
 }
 
-/// Makes room in the kernel's map: the process has ended, nothing can count there any more.
+/// Makes room in the kernel's map: the process has ended, nothing can count there any more. Only the CPUs on
+/// which it has failed have an entry.
 pub fn forget_storm(ebpf: &mut Ebpf, key: &StormKey, cpus: u32) -> Result<()> {
     let keys = (0..cpus).map(|cpu| StormKey { cpu, ..*key });
-    remove_storms(ebpf, keys)
+    remove_storms(ebpf, &keys.collect::<Vec<_>>())
 }
 
-fn remove_storms(ebpf: &mut Ebpf, keys: impl IntoIterator<Item = StormKey>) -> Result<()> {
+fn remove_storms(ebpf: &mut Ebpf, keys: &[StormKey]) -> Result<()> {
     let map = ebpf
         .map_mut("STORMS")
         .context("no map STORMS in the kernel object")?;
     let mut map: HashMap<&mut MapData, StormKey, StormCell> = HashMap::try_from(map)?;
-    for key in keys {
-        match map.remove(&key) {
-            Ok(()) | Err(MapError::KeyNotFound) => {}
-            Err(error) => return Err(error).context("removing from the storm map"),
-        }
-    }
-    Ok(())
+    remove_all(&mut map, keys).context("removing from the storm map")
 }
 
 /// Empties the storm map: what a self-test has left in it, of this backend or of another one.
@@ -91,5 +110,56 @@ pub fn clear_storms(ebpf: &mut Ebpf) -> Result<()> {
             .collect::<Result<_, _>>()
             .context("reading the storm map")?
     };
-    remove_storms(ebpf, keys)
+    remove_storms(ebpf, &keys)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(cpu: u32) -> StormKey {
+        StormKey {
+            files: 1,
+            started_ns: 2,
+            tgid: 3,
+            call: 4,
+            hook: 5,
+            errno: 24,
+            limit: 64,
+            cpu,
+        }
+    }
+
+    /// Of a kernel's own map: what it says of a key that is not there is the point.
+    #[test]
+    fn a_storm_on_some_cpus_is_removed_from_all() {
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        let mut map = HashMap::<MapData, StormKey, StormCell>::create(16, 0).unwrap();
+        for cpu in [1, 3] {
+            map.insert(key(cpu), StormCell::default(), 0).unwrap();
+        }
+        let keys: Vec<_> = (0..8).map(key).collect();
+        remove_all(&mut map, &keys).unwrap();
+        assert_eq!(map.keys().count(), 0);
+        remove_all(&mut map, &keys).unwrap();
+        assert!(is_absent(&map.get(&key(1), 0).unwrap_err()));
+    }
+
+    #[test]
+    fn only_a_missing_key_is_absent() {
+        let failed = |errno: rustix::io::Errno| {
+            MapError::SyscallError(aya::sys::SyscallError {
+                call: "bpf_map_delete_elem",
+                io_error: errno.into(),
+            })
+        };
+        assert!(is_absent(&failed(rustix::io::Errno::NOENT)));
+        assert!(!is_absent(&failed(rustix::io::Errno::PERM)));
+        assert!(!is_absent(&MapError::OutOfBounds {
+            index: 1,
+            max_entries: 1
+        }));
+    }
 }
