@@ -232,7 +232,7 @@ impl Tracker {
     }
 
     /// Compares the model with the kernel's tables, for a purpose. `None`: the mark was lost, and with it
-    /// whatever else found the ring full; nothing was compared.
+    /// whatever else found the ring full; nothing was compared. Nor was it where the iterators fail.
     pub fn pass(
         &mut self,
         session: &mut Session,
@@ -241,6 +241,22 @@ impl Tracker {
         handler: &mut impl Handler,
     ) -> Result<Option<Outcome>> {
         let mut pass = self.begin_pass(handler);
+        let shown = self.show(&mut pass, session, ring, handler);
+        if let Ok(true) = shown {
+            return Ok(Some(self.end_pass(pass, purpose, handler)));
+        }
+        self.abandon_pass(pass, handler);
+        shown.map(|_| None)
+    }
+
+    /// Reads the iterators, and the ring up to their mark; false where the mark was lost.
+    fn show(
+        &mut self,
+        pass: &mut Pass,
+        session: &mut Session,
+        ring: &mut Ring,
+        handler: &mut impl Handler,
+    ) -> Result<bool> {
         let marks = self.marks;
         for thread in iterators::threads(&mut session.ebpf, &session.targets)? {
             handler.tap(Event::Thread(&thread));
@@ -257,12 +273,11 @@ impl Tracker {
         while self.marks == marks {
             self.drain(ring, handler);
             if start.elapsed() > PATIENCE {
-                self.abandon_pass(pass, handler);
-                return Ok(None);
+                return Ok(false);
             }
             std::thread::yield_now();
         }
-        Ok(Some(self.end_pass(pass, purpose, handler)))
+        Ok(true)
     }
 
     /// Takes in where sockets lead to, by inode.

@@ -2,20 +2,20 @@
 
 use std::{
     collections::HashMap,
-    io::{self, BufWriter, Write},
+    io::{BufWriter, Write},
     path::Path,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, bail};
-use tokio::runtime;
+use tokio::{runtime, sync::Notify};
 
 use super::{
     Ended,
     follow::{Follow, Followed, Listener, Lost, say_what_runs},
     kernel_log_level, own,
     replay::{Choice, Replay},
-    say,
+    say, stdout,
     wanted::Wanted,
 };
 use crate::{
@@ -80,7 +80,7 @@ pub(super) fn run(args: &Audit) -> Result<Ended> {
 }
 
 fn show(args: &Audit, verdict: &Verdict) -> Result<Ended> {
-    let mut output = BufWriter::new(io::stdout().lock());
+    let mut output = BufWriter::new(stdout::waiting());
     report::write(&mut output, args.run.json, args.all, verdict)
         .and_then(|()| output.flush())
         .context("writing to stdout")?;
@@ -98,12 +98,17 @@ async fn audit(args: &Audit, mut follow: Follow, wanted: &Wanted) -> Result<Verd
         banner(&follow.session, &follow);
     }
     let start = Instant::now();
-    follow.run(args.duration, &mut auditor).await?;
+    // Nothing is written before the end.
+    follow
+        .run(args.duration, &Notify::new(), &mut auditor)
+        .await;
     let duration_s = start.elapsed().as_secs_f64();
-    follow.settle(&mut auditor).await?;
+    follow.settle(&mut auditor).await;
+    follow.end_troubles(&mut auditor);
     let outcome = follow.compare(&mut auditor).await?;
     let tasks = census::read(&mut follow.session.ebpf, &follow.session.targets)?;
-    let tasks = wanted.choose(tasks)?;
+    let tasks = wanted.choose(tasks, &mut follow.troubles);
+    follow.end_troubles(&mut auditor);
     let duration = Duration::from_secs_f64(duration_s);
     Ok(verdict(
         follow.followed(duration),

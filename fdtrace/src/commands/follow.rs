@@ -1,6 +1,7 @@
 //! Following every table: what `watch`, `audit` and `trace` have in common.
 
 mod arming;
+mod end;
 mod losses;
 mod shedding;
 mod socket_ends;
@@ -17,17 +18,18 @@ use fdtrace_common::{alarm::StormKey, control::WATCHED_MAX};
 use rustix::process::{Pid, test_kill_process};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
+    sync::Notify,
     time::{MissedTickBehavior, interval, sleep},
 };
 
-pub(super) use self::losses::Lost;
 use self::{
     arming::Arming,
     losses::Losses,
     shedding::{Order, Second, Shedding},
     socket_ends::SocketEnds,
 };
-use super::say;
+pub(super) use self::{end::End, losses::Lost};
+use super::{say, troubles::Troubles};
 use crate::{
     diagnose::cause::Host,
     enrich::{lookup::Looked, stacks::Stack},
@@ -44,6 +46,7 @@ use crate::{
     report::fact::Place,
     stream::{
         clock::{self, Clock},
+        decode::Task,
         ring::Ring,
     },
     tracker::{CONFIRM, Handler, Known, LOOK, Tracker},
@@ -72,7 +75,10 @@ pub(super) struct Follow {
     interrupt: Signal,
     terminate: Signal,
     tick: u64,
+    /// The ring can be waited for. Where it cannot, looking into it now and then has to do.
+    is_woken: bool,
     losses: Losses,
+    pub(super) troubles: Troubles,
     shedding: Shedding,
     arming: Arming,
     /// Records read up to the last second.
@@ -103,15 +109,6 @@ pub(super) struct Followed {
     pub(super) repaired: u64,
 }
 
-/// Why following has ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum End {
-    /// The time is over, or somebody has pressed Ctrl-C.
-    Wanted,
-    /// The handler has had enough.
-    Enough,
-}
-
 /// A handler that hears of losses as well.
 pub(super) trait Listener: Handler {
     /// Something was lost.
@@ -126,10 +123,8 @@ pub(super) trait Listener: Handler {
     /// The tables from before are known: what comes from here on is news.
     fn armed(&mut self) {}
 
-    /// Once a second.
-    fn second(&mut self, _: &mut dyn Counts, _: &mut Known<'_>) -> Result<()> {
-        Ok(())
-    }
+    /// Once a second. What goes wrong in it ends nothing: it is noted.
+    fn second(&mut self, _: &mut dyn Counts, _: &mut Known<'_>, _: &mut Troubles) {}
 
     /// Has it had enough?
     fn is_done(&self) -> bool {
@@ -204,6 +199,8 @@ impl Follow {
             interrupt: signal(SignalKind::interrupt()).context("waiting for signals")?,
             terminate: signal(SignalKind::terminate()).context("waiting for signals")?,
             tick: attach::FIRST_TICK,
+            is_woken: true,
+            troubles: Troubles::default(),
             shedding: Shedding::default(),
             arming: Arming::new(session.stacks),
             session,
@@ -252,28 +249,28 @@ impl Follow {
         self.begin(handler)?;
         while self.settling.is_some() {
             self.wait(CONFIRM, handler).await;
-            self.settle_once(handler)?;
+            self.settle_once(handler);
         }
+        self.say_troubles(handler);
         Ok(())
     }
 
     /// One of those passes: whoever had passed a hook before it was armed shows as a difference.
-    fn settle_once(&mut self, handler: &mut impl Listener) -> Result<()> {
+    fn settle_once(&mut self, handler: &mut impl Listener) {
         const AT_LEAST: u32 = 2;
         const AT_MOST: u32 = 8;
         let looks = self.settling.map_or(1, |looks| looks + 1);
         // At its own limit there may be no fd for it now; the next look comes.
-        let outcome = self.try_pass(Purpose::Settle, handler)?;
+        let outcome = self.try_pass(Purpose::Settle, handler);
         let is_clean = outcome.is_some_and(|outcome| outcome.suspects == 0);
         if looks >= AT_MOST || is_clean && looks >= AT_LEAST {
             (self.settling, self.next_pass) = (None, None);
             let contradictions = self.tracker.model.tables.contradictions();
             self.losses.forgive_tables(&self.session, contradictions);
-            return Ok(());
+            return;
         }
         self.settling = Some(looks);
         self.next_pass = Some(Instant::now() + CONFIRM);
-        Ok(())
     }
 
     fn pass(&mut self, purpose: Purpose, handler: &mut impl Listener) -> Result<Option<Outcome>> {
@@ -288,34 +285,22 @@ impl Follow {
 
     /// The same while following: a process at its own limit may get no fd for the iterators now, and goes
     /// on with what the hooks tell.
-    fn try_pass(
-        &mut self,
-        purpose: Purpose,
-        handler: &mut impl Listener,
-    ) -> Result<Option<Outcome>> {
-        match self.pass(purpose, handler) {
-            Err(error) => {
-                if !self.is_blind {
-                    handler.notice(format!(
-                        "cannot compare with the kernel's tables now: {error:#}"
-                    ));
-                }
-                self.is_blind = true;
-                Ok(None)
-            }
-            outcome => {
-                self.is_blind = false;
-                outcome
-            }
-        }
+    fn try_pass(&mut self, purpose: Purpose, handler: &mut impl Listener) -> Option<Outcome> {
+        let outcome = self.pass(purpose, handler);
+        self.is_blind = outcome.is_err();
+        let noted = self
+            .troubles
+            .note("cannot compare with the kernel's tables now", outcome);
+        noted.flatten()
     }
 
-    /// Follows until `duration` is over, somebody presses Ctrl-C, or the handler is done.
+    /// Follows until there is a reason to end, see [`End`]. `output` is told when the output has ended.
     pub(super) async fn run(
         &mut self,
         duration: Option<Duration>,
+        output: &Notify,
         handler: &mut impl Listener,
-    ) -> Result<End> {
+    ) -> End {
         let mut looks = interval(LOOK);
         looks.set_missed_tick_behavior(MissedTickBehavior::Skip);
         let mut seconds = interval(SECOND);
@@ -325,44 +310,57 @@ impl Follow {
         while !handler.is_done() {
             let tracker = &mut self.tracker;
             tokio::select! {
-                outcome = self.ring.wait() => {
-                    outcome?;
+                outcome = self.ring.wait(), if self.is_woken => {
+                    let doing = "cannot wait for records, and looks for them every 50 ms";
+                    self.is_woken = self.troubles.note(doing, outcome).is_some();
                     tracker.drain(&mut self.ring, handler);
                 }
                 _ = looks.tick() => tracker.drain(&mut self.ring, handler),
-                _ = seconds.tick() => self.on_second(handler)?,
-                () = &mut deadline => return Ok(End::Wanted),
-                _ = self.interrupt.recv() => return Ok(End::Wanted),
-                _ = self.terminate.recv() => return Ok(End::Wanted),
+                _ = seconds.tick() => {
+                    self.on_second(handler);
+                    self.say_troubles(handler);
+                }
+                () = &mut deadline => return End::Duration,
+                _ = self.interrupt.recv() => return End::Signal,
+                _ = self.terminate.recv() => return End::Signal,
+                () = output.notified() => return End::Output,
             }
             if self.next_pass.is_some_and(|time| time <= Instant::now()) {
-                self.on_pass(handler)?;
+                self.on_pass(handler);
             }
         }
-        Ok(End::Enough)
+        End::Enough
     }
 
-    fn on_second(&mut self, handler: &mut impl Listener) -> Result<()> {
+    /// Reports what has gone wrong, and goes on going wrong now and then.
+    fn say_troubles(&mut self, handler: &mut impl Listener) {
+        for trouble in self.troubles.due(clock::since_boot_ns()) {
+            handler.notice(trouble);
+        }
+    }
+
+    fn on_second(&mut self, handler: &mut impl Listener) {
         self.tick += 1;
         self.arm();
         self.look_at_limits(handler);
         // What has come up to that look belongs to it.
         let tracker = &mut self.tracker;
         self.ring.drain(|record| tracker.take(record, handler));
-        self.choose_openers(handler);
+        self.choose_openers();
         self.tracker.model.second(clock::since_boot_ns());
         if let Some(ends) = &mut self.socket_ends {
             let found = ends.look(&self.tracker.model, clock::since_boot_ns());
             self.tracker.take_ends(found, handler);
         }
-        handler.second(&mut self.session, &mut self.tracker.known())?;
+        let known = &mut self.tracker.known();
+        handler.second(&mut self.session, known, &mut self.troubles);
         if self.session.backend == Backend::Census {
             // There is nothing but what the iterators show.
             self.count_losses(handler);
             if self.last_pass.elapsed() >= self.pass_time * LOOKING {
-                self.try_pass(Purpose::Look, handler)?;
+                self.try_pass(Purpose::Look, handler);
             }
-            return Ok(());
+            return;
         }
         let tables = &self.tracker.model.tables;
         let awaited = tables.awaited();
@@ -383,7 +381,7 @@ impl Follow {
         match order {
             Some(Order::Shed) => self.shed(handler),
             Some(Order::Resume) => self.resume(handler),
-            None => Ok(()),
+            None => {}
         }
     }
 
@@ -394,17 +392,23 @@ impl Follow {
         }
         // On a busy host most of the time that it takes is others'.
         let start = clock::thread_cpu_time();
-        // A process at its own limit may get no fd for the iterator; the next look comes.
-        if let Ok(tasks) = census::read(&mut self.session.ebpf, &self.session.targets) {
+        if let Some(tasks) = self.read_limits() {
             self.tracker.look_at_limits(tasks, handler);
         }
         let took = clock::thread_cpu_time().saturating_sub(start);
         self.limits_due = Instant::now() + took * LIMITS;
     }
 
+    /// A process at its own limit may get no fd for the iterator; the next look comes.
+    fn read_limits(&mut self) -> Option<Vec<Task>> {
+        let tasks = census::read(&mut self.session.ebpf, &self.session.targets);
+        self.troubles
+            .note("cannot see how full the tables are now", tasks)
+    }
+
     /// Has stacks taken where somebody may soon want to know who opens so much. Whose they are is looked up
     /// now: a process may be gone when its table has run out.
-    fn choose_openers(&mut self, handler: &mut impl Listener) {
+    fn choose_openers(&mut self) {
         let model = &self.tracker.model;
         let now_ns = clock::since_boot_ns();
         let chosen = self.arming.choose(model, now_ns);
@@ -417,9 +421,8 @@ impl Follow {
             }
         }
         let set = maps::take_stacks(&mut self.session.ebpf, self.arming.tables());
-        if let Err(error) = set {
-            handler.notice(format!("no stacks are taken in some tables: {error:#}"));
-        }
+        self.troubles
+            .note("no stacks are taken in some tables", set);
         self.arm();
     }
 
@@ -457,31 +460,30 @@ impl Follow {
     }
 
     /// The pass that was planned.
-    fn on_pass(&mut self, handler: &mut impl Listener) -> Result<()> {
+    fn on_pass(&mut self, handler: &mut impl Listener) {
         if self.shedding.is_on() {
             self.next_pass = Some(Instant::now() + CENSUS);
-            self.try_pass(Purpose::Baseline, handler)?;
-            return self.choose_watched().map(drop);
+            self.try_pass(Purpose::Baseline, handler);
+            self.choose_watched();
+        } else if self.settling.is_some() {
+            self.settle_once(handler);
+        } else {
+            self.heal(handler);
         }
-        if self.settling.is_some() {
-            return self.settle_once(handler);
-        }
-        self.heal(handler)
     }
 
     /// One pass, and a next one for as long as something is suspected or lost.
-    fn heal(&mut self, handler: &mut impl Listener) -> Result<()> {
-        let outcome = self.try_pass(Purpose::Reconcile, handler)?;
+    fn heal(&mut self, handler: &mut impl Listener) {
+        let outcome = self.try_pass(Purpose::Reconcile, handler);
         let is_clean = outcome.is_some_and(|outcome| outcome.suspects == 0);
         let is_lost = self.count_losses(handler).is_suspect;
         let pause = if self.is_blind { SECOND } else { CONFIRM };
         self.next_pass = (!is_clean || is_lost).then(|| Instant::now() + pause);
-        Ok(())
     }
 
     /// Gives most tables up for now.
-    fn shed(&mut self, handler: &mut impl Listener) -> Result<()> {
-        let watched = self.choose_watched()?;
+    fn shed(&mut self, handler: &mut impl Listener) {
+        let watched = self.choose_watched();
         self.arm();
         self.settling = None;
         self.next_pass = Some(Instant::now() + CENSUS);
@@ -490,12 +492,14 @@ impl Follow {
              or growing, and looking at the others every {} s",
             CENSUS.as_secs()
         ));
-        Ok(())
     }
 
     /// Chooses which tables are followed whatever else there is; how many.
-    fn choose_watched(&mut self) -> Result<usize> {
-        let tasks = census::read(&mut self.session.ebpf, &self.session.targets)?;
+    fn choose_watched(&mut self) -> usize {
+        // Where they cannot be read now, what was read last has to do.
+        let tasks = self
+            .read_limits()
+            .unwrap_or_else(|| self.tracker.model.limits.all().cloned().collect());
         let mut full: Vec<(u64, u64)> = tasks
             .iter()
             .filter_map(|task| {
@@ -509,52 +513,59 @@ impl Follow {
         let growing = self.tracker.model.tables.growing(since, GROWN);
         let chosen = full.into_iter().map(|(_, files)| files).chain(growing);
         let watched: BTreeSet<u64> = chosen.take(WATCHED_MAX as usize).collect();
-        maps::watch_only(&mut self.session.ebpf, &watched)?;
-        Ok(watched.len())
+        let set = maps::watch_only(&mut self.session.ebpf, &watched);
+        self.troubles.note("some tables are not followed", set);
+        watched.len()
     }
 
     /// Takes all tables up again, as at the start.
-    fn resume(&mut self, handler: &mut impl Listener) -> Result<()> {
+    fn resume(&mut self, handler: &mut impl Listener) {
         self.arm();
         handler.notice("following every table again".to_owned());
-        self.try_pass(Purpose::Baseline, handler)?;
+        self.try_pass(Purpose::Baseline, handler);
         self.settling = Some(0);
         self.next_pass = Some(Instant::now() + CONFIRM);
-        Ok(())
     }
 
-    /// Takes what is left in the ring.
+    /// Takes what is left in the ring, and reports what has gone wrong: the stream ends.
     pub(super) fn drain(&mut self, handler: &mut impl Listener) {
         self.tracker.drain(&mut self.ring, handler);
         self.count_losses(handler);
+        self.end_troubles(handler);
+    }
+
+    /// Reports what has gone wrong and was not reported yet.
+    pub(super) fn end_troubles(&mut self, handler: &mut impl Listener) {
+        for trouble in self.troubles.rest() {
+            handler.notice(trouble);
+        }
     }
 
     /// Heals what is suspected now, if anything. On a host that keeps losing records this ends too.
-    pub(super) async fn settle(&mut self, handler: &mut impl Listener) -> Result<()> {
+    pub(super) async fn settle(&mut self, handler: &mut impl Listener) {
         const AT_MOST: usize = 20;
         self.tracker.drain(&mut self.ring, handler);
         if self.session.backend == Backend::Census {
-            self.pass(Purpose::Look, handler)?;
-            return Ok(());
+            self.try_pass(Purpose::Look, handler);
+            return;
         }
         if self.shedding.is_on() {
             self.shedding.resume();
-            self.resume(handler)?;
+            self.resume(handler);
         }
         while self.settling.is_some() {
             self.wait(CONFIRM, handler).await;
-            self.settle_once(handler)?;
+            self.settle_once(handler);
         }
         if self.count_losses(handler).is_suspect || self.next_pass.is_some() {
             for _ in 0..AT_MOST {
-                self.heal(handler)?;
+                self.heal(handler);
                 if self.next_pass.is_none() {
                     break;
                 }
                 self.wait(CONFIRM, handler).await;
             }
         }
-        Ok(())
     }
 
     /// Two looks at the differences between the model and the kernel.

@@ -5,7 +5,6 @@ mod schedule;
 mod started;
 
 use std::{
-    io::stdout,
     path::Path,
     sync::Arc,
     time::{Duration, Instant},
@@ -17,10 +16,10 @@ use tokio::{runtime, sync::Notify};
 use self::{collector::Collector, started::Started};
 use super::{
     Ended, finish,
-    follow::{Follow, Followed, Listener, say_what_runs},
+    follow::{End, Follow, Followed, Listener, say_what_runs},
     kernel_log_level, own,
     replay::{Choice, Chosen, Replay},
-    say,
+    say, stdout,
     wanted::Wanted,
 };
 use crate::{
@@ -106,9 +105,14 @@ fn older(args: &Leaks) -> Duration {
 async fn leaks(args: &Leaks, mut follow: Follow) -> Result<Ended> {
     let ended = Arc::new(Notify::new());
     let writer_ended = Arc::clone(&ended);
-    let writer = Writer::start(stdout(), Format::of(args.run.json), None, move || {
-        writer_ended.notify_one();
-    })
+    let writer = Writer::start(
+        stdout::waiting(),
+        Format::of(args.run.json),
+        None,
+        move || {
+            writer_ended.notify_one();
+        },
+    )
     .context("starting the output thread")?;
     let mut collector = Collector::new(args, older(args), writer, Wanted::live(&args.scope));
     follow.learn(&mut collector).await?;
@@ -121,10 +125,12 @@ async fn leaks(args: &Leaks, mut follow: Follow) -> Result<Ended> {
     if let Some(command) = &command {
         collector.judge_at_end_of(command.pid(), command.name(), &follow.tracker.model);
     }
-    tokio::select! {
-        outcome = follow.run(args.duration, &mut collector) => drop(outcome?),
-        () = ended.notified() => {}
-        () = Started::ended(command.as_ref()) => follow.settle(&mut collector).await?,
+    let reason = tokio::select! {
+        end = follow.run(args.duration, &ended, &mut collector) => end,
+        () = Started::ended(command.as_ref()) => End::Command,
+    };
+    if reason == End::Command {
+        follow.settle(&mut collector).await;
     }
     follow.drain(&mut collector);
     let has_failed = command.as_ref().is_some_and(Started::has_failed);
@@ -132,7 +138,10 @@ async fn leaks(args: &Leaks, mut follow: Follow) -> Result<Ended> {
     if command.is_some() && !has_ended {
         say("the command has not ended yet: what it has open now is shown");
     }
-    collector.last(&mut follow.tracker.known(), has_ended)?;
+    let known = &mut follow.tracker.known();
+    let last = collector.last(known, has_ended, &mut follow.troubles);
+    follow.end_troubles(&mut collector);
+    last?;
     end(
         args,
         collector,
@@ -195,7 +204,7 @@ fn replay(args: &Leaks, path: &Path) -> Result<Ended> {
     if !args.run.quiet {
         replay.banner();
     }
-    let writer = Writer::patient(stdout(), Format::of(args.run.json), None)
+    let writer = Writer::patient(stdout::waiting(), Format::of(args.run.json), None)
         .context("starting the output thread")?;
     let mut collector = Collector::new(args, older(args), writer, Wanted::recorded(&args.scope));
     if replay.start.answers {
@@ -206,7 +215,8 @@ fn replay(args: &Leaks, path: &Path) -> Result<Ended> {
         choice,
     };
     let read = replay.run(args.duration, &mut chosen);
-    collector.last(&mut replay.tracker.known(), false)?;
+    let known = &mut replay.tracker.known();
+    collector.last(known, false, &mut replay.troubles)?;
     let found = collector.found();
     let (writer, summary) = collector.into_summary(replay.followed());
     finish::replayed(writer, summary)?;

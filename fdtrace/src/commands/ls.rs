@@ -2,14 +2,14 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    io::{self, BufWriter, Write},
+    io::{BufWriter, Write},
     path::Path,
 };
 
 use anyhow::{Context, Result};
 use jiff::Timestamp;
 
-use super::{Ended, kernel_log_level};
+use super::{Ended, kernel_log_level, stdout};
 use crate::{
     cli::Ls,
     diagnose::holders::files::{ByTable, by_table},
@@ -57,7 +57,7 @@ pub(super) fn run(args: &Ls) -> Result<Ended> {
         without_hook: None,
     };
     let (mut ebpf, targets) = load::load(&options, &scope)?.for_snapshot(&scope)?;
-    let mut output = BufWriter::with_capacity(OUTPUT, io::stdout().lock());
+    let mut output = BufWriter::with_capacity(OUTPUT, stdout::waiting());
     let shown = if args.count {
         let mut holders = None;
         // Counting in the kernel tells no targets, and is what makes this fast.

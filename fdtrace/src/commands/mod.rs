@@ -13,6 +13,7 @@ mod replay;
 mod round;
 mod stdout;
 mod trace;
+mod troubles;
 mod wanted;
 mod watch;
 

@@ -82,23 +82,25 @@ async fn record(
         say_what_runs(&follow.session);
     }
     let start = Instant::now();
-    tokio::select! {
-        outcome = follow.run(args.duration, &mut recorder) => drop(outcome?),
-        // The file cannot be written any more: why is said below.
-        () = ended.notified() => {}
-    }
+    // Where the file cannot be written any more, why is said below.
+    follow.run(args.duration, ended, &mut recorder).await;
     let duration = start.elapsed();
     if args.flight.is_none() {
         // What the recording has followed is proven in it, for `audit --replay`.
-        follow.settle(&mut recorder).await?;
-        follow.compare(&mut recorder).await?;
-        for task in census::read(&mut follow.session.ebpf, &follow.session.targets)? {
+        follow.settle(&mut recorder).await;
+        let proof = match follow.compare(&mut recorder).await {
+            Ok(_) => census::read(&mut follow.session.ebpf, &follow.session.targets),
+            Err(error) => Err(error),
+        };
+        let what = "the recording ends without a comparison with the kernel's tables";
+        for task in follow.troubles.note(what, proof).into_iter().flatten() {
             recorder.add(Event::Note(&Note::Task(task)));
         }
     }
     // What is being resolved belongs into it.
     follow.tracker.stacks.finish();
-    recorder.end(&follow.session, &mut follow.tracker.known(), duration)?;
+    let known = &mut follow.tracker.known();
+    recorder.end(&follow.session, known, &mut follow.troubles, duration)?;
     let records = follow.tracker.records;
     drop(follow);
     let kept = recorder.finish()?;

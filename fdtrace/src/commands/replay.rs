@@ -23,6 +23,7 @@ pub(super) use self::{
 use super::{
     follow::{Counts, Followed, Listener, Lost},
     say,
+    troubles::Troubles,
 };
 use crate::{
     cli::StacksChoice,
@@ -46,6 +47,8 @@ pub(super) struct Replay {
     pub(super) start: Start,
     pub(super) tracker: Tracker,
     pub(super) counts: Recorded,
+    /// A recording has answers to everything: there is nothing in it.
+    pub(super) troubles: Troubles,
     /// Records that nobody has seen, all places together.
     pub(super) lost: u64,
     /// How far it goes, in seconds since everything was armed.
@@ -131,6 +134,7 @@ impl Replay {
             reader,
             tracker: Tracker::of_recording(),
             counts: Recorded::default(),
+            troubles: Troubles::default(),
             lost: 0,
             duration_s: 0.0,
             tasks: Vec::new(),
@@ -214,20 +218,19 @@ impl Replay {
                         }
                     }
                 }
-                Item::Note(note) => self.note(note, handler)?,
+                Item::Note(note) => self.note(note, handler),
             }
         }
         if handler.is_done() || self.is_over(duration) {
-            return self.read_answers(handler);
-        }
-        if !self.is_whole {
+            self.read_answers(handler);
+        } else if !self.is_whole {
             handler.notice("the recording was cut off here".to_owned());
         }
         Ok(())
     }
 
     /// Reads on, up to where everything has been told that was asked for until now.
-    fn read_answers(&mut self, handler: &mut impl Listener) -> Result<()> {
+    fn read_answers(&mut self, handler: &mut impl Listener) {
         let now_ns = self.time.now_ns;
         let mut is_answered = !self.start.answers;
         while !is_answered {
@@ -238,7 +241,7 @@ impl Replay {
                         note,
                         Note::Stack { .. } | Note::Looked(_) | Note::Answered { .. }
                     ) {
-                        self.note(note, handler)?;
+                        self.note(note, handler);
                     }
                 }
                 Ok(Some(_)) => {}
@@ -246,7 +249,6 @@ impl Replay {
                 Ok(None) | Err(_) => break,
             }
         }
-        Ok(())
     }
 
     fn is_over(&self, duration: Option<Duration>) -> bool {
@@ -262,7 +264,7 @@ impl Replay {
         handler.at(self.time.clock(), self.time.host);
     }
 
-    fn note(&mut self, note: Note, handler: &mut impl Listener) -> Result<()> {
+    fn note(&mut self, note: Note, handler: &mut impl Listener) {
         match note {
             Note::Armed { now_ns } => {
                 self.armed_ns.get_or_insert(now_ns);
@@ -273,7 +275,8 @@ impl Replay {
                 (self.time.boot, self.time.host) = (boot, host);
                 self.move_to(now_ns, handler);
                 self.tracker.model.second(now_ns);
-                handler.second(&mut self.counts, &mut self.tracker.known())?;
+                let known = &mut self.tracker.known();
+                handler.second(&mut self.counts, known, &mut self.troubles);
                 self.counts.ended.clear();
             }
             Note::Counted { key, counted } => {
@@ -342,7 +345,6 @@ impl Replay {
             // The others have been taken already; a second start is nothing new.
             Note::Start(_) | Note::PassBegun | Note::PassEnded { .. } | Note::PassAbandoned => {}
         }
-        Ok(())
     }
 
     /// The sum of it.

@@ -4,7 +4,6 @@ mod held;
 
 use std::{
     collections::{HashMap, HashSet},
-    io::stdout,
     path::Path,
     sync::Arc,
     time::Instant,
@@ -19,7 +18,7 @@ use super::{
     follow::{Follow, Followed, Listener, Lost, say_what_runs},
     kernel_log_level, own,
     replay::{Choice, Chosen, Replay},
-    say,
+    say, stdout,
 };
 use crate::{
     cli::{StacksChoice, Trace},
@@ -80,8 +79,10 @@ async fn trace(args: &Trace, mut follow: Follow, scope: &Scope) -> Result<Ended>
     let ended = Arc::new(Notify::new());
     let writer_ended = Arc::clone(&ended);
     let format = Format::of(args.run.json);
-    let writer = Writer::start(stdout(), format, None, move || writer_ended.notify_one())
-        .context("starting the output thread")?;
+    let writer = Writer::start(stdout::waiting(), format, None, move || {
+        writer_ended.notify_one();
+    })
+    .context("starting the output thread")?;
     let is_census = follow.session.backend == Backend::Census;
     if is_census && (scope.follow || scope.uid.is_some() || !scope.cgroups.is_empty()) {
         bail!(
@@ -109,10 +110,7 @@ async fn trace(args: &Trace, mut follow: Follow, scope: &Scope) -> Result<Ended>
     }
     tracer.armed();
     let start = Instant::now();
-    tokio::select! {
-        outcome = follow.run(args.duration, &mut tracer) => drop(outcome?),
-        () = ended.notified() => {}
-    }
+    follow.run(args.duration, &ended, &mut tracer).await;
     follow.drain(&mut tracer);
     let followed = follow.followed(start.elapsed());
     let (writer, events, summary) = tracer.into_summary(followed);
@@ -131,7 +129,7 @@ fn replay(args: &Trace, path: &Path) -> Result<Ended> {
     if !args.run.quiet {
         replay.banner();
     }
-    let writer = Writer::patient(stdout(), Format::of(args.run.json), None)
+    let writer = Writer::patient(stdout::waiting(), Format::of(args.run.json), None)
         .context("starting the output thread")?;
     let is_census = replay.start.backend == Backend::Census;
     let mut tracer = Tracer::new(args, writer, is_census);

@@ -2,8 +2,7 @@
 
 use std::collections::HashSet;
 
-use anyhow::Result;
-
+use super::troubles::Troubles;
 use crate::{
     cli::ScopeArgs,
     enrich::process::user_of,
@@ -35,24 +34,23 @@ impl Wanted {
         }
     }
 
-    /// Those of the tasks that were asked for.
-    pub(super) fn choose(&self, mut tasks: Vec<Task>) -> Result<Vec<Task>> {
+    /// Those of the tasks that were asked for, as far as that can be found out.
+    pub(super) fn choose(&self, mut tasks: Vec<Task>, troubles: &mut Troubles) -> Vec<Task> {
         if tasks.is_empty() {
-            return Ok(tasks);
+            return tasks;
         }
         let scope = &self.scope;
         let name = scope.comm.as_deref().unwrap_or_default().as_bytes();
         tasks.retain(|task| {
             name.is_empty() || task.comm.windows(name.len()).any(|part| part == name)
         });
+        let pids = || scope.pids.iter().copied().collect::<HashSet<_>>();
         let (family, members) = if self.is_live {
-            (
-                scope::family(&scope.pids, scope.follow)?,
-                // A cgroup that has gone has no members.
-                cgroup::all_members(&scope.cgroups).unwrap_or_else(|_| Some(HashSet::new())),
-            )
+            let family = scope::family(&scope.pids, scope.follow);
+            let family = troubles.note("children of the processes asked for are left out", family);
+            (family.unwrap_or_else(pids), self.members())
         } else {
-            (scope.pids.iter().copied().collect::<HashSet<_>>(), None)
+            (pids(), None)
         };
         let user_of = |pid| self.is_live.then(|| user_of(pid)).flatten();
         tasks.retain(|task| {
@@ -62,7 +60,15 @@ impl Wanted {
                     .is_none_or(|members| members.contains(&task.tgid))
                 && scope.uid.is_none_or(|uid| user_of(task.tgid) == Some(uid))
         });
-        Ok(tasks)
+        tasks
+    }
+
+    /// The processes in the cgroups asked for; `None` where none was. One that has gone has no members, and
+    /// changes nothing about the others.
+    fn members(&self) -> Option<HashSet<u32>> {
+        let cgroups = &self.scope.cgroups;
+        let members = cgroups.iter().filter_map(|path| cgroup::members(path).ok());
+        (!cgroups.is_empty()).then(|| members.flatten().collect())
     }
 }
 
@@ -85,7 +91,7 @@ mod tests {
     }
 
     fn chosen(wanted: &Wanted, tasks: Vec<Task>) -> Vec<u32> {
-        let chosen = wanted.choose(tasks).unwrap().into_iter();
+        let chosen = wanted.choose(tasks, &mut Troubles::default()).into_iter();
         chosen.map(|task| task.tgid).collect()
     }
 

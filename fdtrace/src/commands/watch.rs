@@ -5,7 +5,7 @@ mod diagnoses;
 mod kernel_log;
 mod stream;
 
-use std::{io::stdout, path::Path, sync::Arc, time::Instant};
+use std::{path::Path, sync::Arc, time::Instant};
 
 use anyhow::{Context, Result};
 use tokio::{runtime, sync::Notify};
@@ -16,7 +16,7 @@ use super::{
     follow::{End, Follow},
     kernel_log_level, own,
     replay::{Choice, Chosen, Replay},
-    say,
+    say, stdout,
     wanted::Wanted,
 };
 use crate::{
@@ -72,7 +72,7 @@ async fn watch(args: &Watch, mut follow: Follow) -> Result<Ended> {
     let ended = Arc::new(Notify::new());
     let writer_ended = Arc::clone(&ended);
     let format = Format::of(args.run.json);
-    let writer = Writer::start(stdout(), format, exec(args)?, move || {
+    let writer = Writer::start(stdout::waiting(), format, exec(args)?, move || {
         writer_ended.notify_one();
     })
     .context("starting the output thread")?;
@@ -81,16 +81,14 @@ async fn watch(args: &Watch, mut follow: Follow) -> Result<Ended> {
     follow.begin(&mut stream)?;
     // Last of all: whoever waits for it may do as it likes from here on, to fdtrace too.
     if !args.run.quiet {
-        banner::show(args, &mut follow.session)?;
+        banner::show(args, &mut follow.session);
     }
     stream.start();
-    let end = tokio::select! {
-        end = follow.run(args.duration, &mut stream) => end?,
-        () = ended.notified() => End::Wanted,
-    };
-    if end == End::Wanted {
+    if follow.run(args.duration, &ended, &mut stream).await != End::Enough {
         follow.drain(&mut stream);
-        stream.end(&follow.session, &mut follow.tracker.known())?;
+        let known = &mut follow.tracker.known();
+        stream.end(&follow.session, known, &mut follow.troubles);
+        follow.end_troubles(&mut stream);
     }
     let (writer, summary) = stream.into_summary(follow.followed(started.elapsed()));
     // Takes the programs out of the kernel; what is left to do is to write.
@@ -106,7 +104,7 @@ fn replay(args: &Watch, path: &Path) -> Result<Ended> {
     if !args.run.quiet {
         replay.banner();
     }
-    let writer = Writer::patient(stdout(), Format::of(args.run.json), exec(args)?)
+    let writer = Writer::patient(stdout::waiting(), Format::of(args.run.json), exec(args)?)
         .context("starting the output thread")?;
     let mut stream = Stream::new(writer, args, Wanted::recorded(&args.scope));
     stream.start();
@@ -118,7 +116,8 @@ fn replay(args: &Watch, path: &Path) -> Result<Ended> {
         choice,
     };
     let read = replay.run(args.duration, &mut chosen);
-    stream.end(&replay.counts, &mut replay.tracker.known())?;
+    let known = &mut replay.tracker.known();
+    stream.end(&replay.counts, known, &mut replay.troubles);
     let (writer, summary) = stream.into_summary(replay.followed());
     finish::replayed(writer, summary.clone())?;
     read?;

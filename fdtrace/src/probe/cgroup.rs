@@ -74,10 +74,17 @@ pub fn members(path: &Path) -> Result<Vec<u32>> {
     // The descriptor names the directory, however it was given.
     let root = PathBuf::from(format!("/proc/self/fd/{}", directory.as_raw_fd()));
     let mut members = Vec::new();
-    let mut waiting = vec![root];
+    let mut waiting = vec![root.clone()];
     while let Some(group) = waiting.pop() {
-        let processes = std::fs::read_to_string(group.join("cgroup.procs"))
-            .with_context(|| format!("reading the members of {}", path.display()))?;
+        let processes = match std::fs::read_to_string(group.join("cgroup.procs")) {
+            Ok(processes) => processes,
+            // It has been removed meanwhile, or has threads only, whose processes are listed above it.
+            Err(_) if group != root => continue,
+            Err(error) => {
+                let what = || format!("reading the members of {}", path.display());
+                return Err(error).with_context(what);
+            }
+        };
         members.extend(processes.lines().filter_map(|pid| pid.parse::<u32>().ok()));
         let entries = std::fs::read_dir(&group).into_iter().flatten().flatten();
         let below = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));

@@ -74,11 +74,11 @@ impl Writer {
         let thread = thread::Builder::new()
             .name("fdtrace-output".to_owned())
             .spawn(move || {
+                let _at_end = AtEnd::call(ended);
                 let outcome = write_all(output, format, is_live, exec.as_mut(), &waiting);
                 for failure in exec.map(Exec::finish).into_iter().flatten() {
                     say(&failure);
                 }
-                ended();
                 outcome
             })?;
         Ok(Self {
@@ -127,6 +127,24 @@ impl Writer {
         match outcome {
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
             other => other,
+        }
+    }
+}
+
+/// Calls a function when a thread ends that owns it, however it ends: nobody goes on for an output that is gone.
+pub struct AtEnd<F: FnOnce()>(Option<F>);
+
+impl<F: FnOnce()> AtEnd<F> {
+    /// Calls it when the value is dropped.
+    pub fn call(function: F) -> Self {
+        Self(Some(function))
+    }
+}
+
+impl<F: FnOnce()> Drop for AtEnd<F> {
+    fn drop(&mut self) {
+        if let Some(function) = self.0.take() {
+            function();
         }
     }
 }

@@ -32,6 +32,8 @@ pub(crate) fn trials(setting: &Setting) -> Vec<Trial> {
     let mut trials = vec![
         test("killed_leaves_nothing", killed_leaves_nothing),
         test("at_its_own_fd_limit", at_its_own_fd_limit),
+        test("leaks_at_its_own_fd_limit", leaks_at_its_own_fd_limit),
+        test("record_at_its_own_fd_limit", record_at_its_own_fd_limit),
         test("kernel_log_lines", kernel_log_lines),
     ];
     // Once on each kernel will do for what has nothing to do with the backend.
@@ -109,14 +111,66 @@ fn until_gone(things: &Things, all: impl Fn() -> Things) -> Result<(), String> {
     }
 }
 
-fn at_its_own_fd_limit(setting: &Setting) -> Result<(), String> {
-    let tracer = Tracer::start(&setting.backend, &[])?;
+/// No call of fdtrace's own gets an fd any more.
+fn without_fds(tracer: &Tracer) -> Result<(), String> {
     let pid = i32::try_from(tracer.pid()).ok().and_then(Pid::from_raw);
     let none = Rlimit {
         current: Some(0),
         maximum: Some(0),
     };
-    prlimit(pid, Resource::Nofile, none).map_err(|error| format!("prlimit: {error}"))?;
+    let set = prlimit(pid, Resource::Nofile, none);
+    set.map(drop).map_err(|error| format!("prlimit: {error}"))
+}
+
+/// Looking up who is a child of whom fails each second, and ends nothing.
+fn leaks_at_its_own_fd_limit(setting: &Setting) -> Result<(), String> {
+    let own = std::process::id().to_string();
+    let mut command = tracer::command();
+    command.args(["leaks", "--json", "--older", "1s", "--interval", "1s"]);
+    command.args(["-p", &own, "-f", "--backend", &setting.backend]);
+    let tracer = Tracer::start_command(command)?;
+    without_fds(&tracer)?;
+    let line = "children of the processes asked for are left out: listing /proc";
+    tracer.wait_until_said(line)?;
+    let ended = tracer.stop()?;
+    ensure(ended.status.success(), || ended.stderr.clone())?;
+    let times = ended.stderr.matches(line).count();
+    // At once, and what came after it at the end.
+    ensure(times <= 2, || format!("said {times} times"))
+}
+
+/// What was recorded until then is a whole recording, although nothing can be compared at its end.
+fn record_at_its_own_fd_limit(setting: &Setting) -> Result<(), String> {
+    let path = std::env::temp_dir().join(format!("fdtrace-no-fds-{}", std::process::id()));
+    let _ = fs::remove_file(&path);
+    let mut command = tracer::command();
+    command.args(["record", "--backend", &setting.backend, "-o"]);
+    command.arg(&path);
+    let tracer = Tracer::start_command(command)?;
+    without_fds(&tracer)?;
+    let facts = gym::run("openat", &[])?;
+    let ended = tracer.stop()?;
+    ensure(ended.status.success(), || ended.stderr.clone())?;
+    ensure(ended.stderr.contains("without a comparison"), || {
+        ended.stderr.clone()
+    })?;
+    let mut replay = tracer::command();
+    replay.args(["--json", "--replay"]).arg(&path);
+    let replayed = replay.output().map_err(|error| error.to_string())?;
+    let _ = fs::remove_file(&path);
+    let said = String::from_utf8_lossy(&replayed.stderr);
+    ensure(
+        replayed.status.success() && !said.contains("cut off"),
+        || said.clone().into_owned(),
+    )?;
+    let pid = format!("\"pid\":{},", facts.pid);
+    let reports = String::from_utf8_lossy(&replayed.stdout);
+    ensure(reports.contains(&pid), || reports.clone().into_owned())
+}
+
+fn at_its_own_fd_limit(setting: &Setting) -> Result<(), String> {
+    let tracer = Tracer::start(&setting.backend, &[])?;
+    without_fds(&tracer)?;
     let facts = gym::run("openat", &[])?;
     let object = tracer.wait_for(|object| object["pid"] == facts.pid)?;
     ensure(object["used"] == facts.used, || object.to_string())?;

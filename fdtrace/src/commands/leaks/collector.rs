@@ -15,6 +15,7 @@ use crate::{
     commands::{
         follow::{Counts, Followed, Listener, Lost},
         replay::Late,
+        troubles::Troubles,
         wanted::Wanted,
     },
     diagnose::{
@@ -129,12 +130,17 @@ impl Collector {
     }
 
     /// The last block; `has_ended`: of a command that was started, and is over.
-    pub(super) fn last(&mut self, known: &mut Known<'_>, has_ended: bool) -> Result<()> {
+    pub(super) fn last(
+        &mut self,
+        known: &mut Known<'_>,
+        has_ended: bool,
+        troubles: &mut Troubles,
+    ) -> Result<()> {
         let now_ns = self.clock.now_ns();
         let Some(left) = self.left.take() else {
-            let outcome = self.block(known, now_ns);
+            self.block(known, troubles, now_ns);
             self.release(u64::MAX, known.stacks);
-            return outcome;
+            return Ok(());
         };
         if has_ended && !left.is_seen {
             bail!(
@@ -176,12 +182,11 @@ impl Collector {
         Ok(())
     }
 
-    fn block(&mut self, known: &mut Known<'_>, now_ns: u64) -> Result<()> {
+    fn block(&mut self, known: &mut Known<'_>, troubles: &mut Troubles, now_ns: u64) {
         let model = known.model;
-        let tasks = self.wanted.choose(self.tasks(model))?;
+        let tasks = self.wanted.choose(self.tasks(model), troubles);
         let found = self.outstanding.look(model, &tasks, now_ns);
         self.show(found, known.stacks);
-        Ok(())
     }
 
     fn show(&mut self, found: Found, stacks: &mut Stacks) {
@@ -354,12 +359,11 @@ impl Listener for Collector {
         self.release(until_ns, known.stacks);
     }
 
-    fn second(&mut self, _: &mut dyn Counts, known: &mut Known<'_>) -> Result<()> {
+    fn second(&mut self, _: &mut dyn Counts, known: &mut Known<'_>, troubles: &mut Troubles) {
         let now_ns = self.clock.now_ns();
-        if self.left.is_some() || self.is_folded || !self.schedule.is_due(now_ns) {
-            return Ok(());
+        if self.left.is_none() && !self.is_folded && self.schedule.is_due(now_ns) {
+            self.block(known, troubles, now_ns);
         }
-        self.block(known, now_ns)
     }
 
     fn is_done(&self) -> bool {

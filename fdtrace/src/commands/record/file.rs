@@ -2,7 +2,7 @@
 
 use std::{
     fs::{File, OpenOptions},
-    io::{self, Write, stdout},
+    io::{self, Write},
     os::unix::fs::OpenOptionsExt,
     path::Path,
     sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
@@ -12,7 +12,11 @@ use std::{
 use anyhow::{Context, Result};
 
 use super::name;
-use crate::stream::recording::{first_line, number};
+use crate::{
+    commands::stdout,
+    report::writer::AtEnd,
+    stream::recording::{first_line, number},
+};
 
 /// Chunks that may wait for the disk, 16 MiB of them; further ones are dropped and counted.
 const WAITING: usize = 256;
@@ -50,7 +54,7 @@ impl FileOutput {
     /// standard output.
     pub(super) fn start(path: &Path, ended: impl FnOnce() + Send + 'static) -> Result<Self> {
         let output: Box<dyn Write + Send> = if path == Path::new("-") {
-            Box::new(stdout())
+            Box::new(stdout::waiting())
         } else {
             Box::new(create(path)?)
         };
@@ -58,9 +62,8 @@ impl FileOutput {
         let thread = thread::Builder::new()
             .name("fdtrace-output".to_owned())
             .spawn(move || {
-                let outcome = write_all(output, &waiting);
-                ended();
-                outcome
+                let _at_end = AtEnd::call(ended);
+                write_all(output, &waiting)
             })
             .context("starting the output thread")?;
         Ok(Self {

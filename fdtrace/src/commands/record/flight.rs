@@ -3,7 +3,8 @@
 use std::{
     collections::VecDeque,
     ffi::OsString,
-    io::Write,
+    fs,
+    io::{self, Write},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -102,20 +103,35 @@ impl Flight {
     ) -> Result<PathBuf> {
         let path = self.next_path();
         let mut output = file::create(&path)?;
+        let written = self.write_to(&mut output, now_ns, first, last);
+        if let Err(error) = written {
+            // Half a file is in the way of the next attempt; why it could not be written says more.
+            let _ = fs::remove_file(&path);
+            return Err(error).with_context(|| format!("writing {}", path.display()));
+        }
+        (self.files, self.written_ns) = (self.files + 1, now_ns);
+        Ok(path)
+    }
+
+    fn write_to(
+        &self,
+        output: &mut impl Write,
+        now_ns: u64,
+        first: impl FnOnce(u64) -> Vec<u8>,
+        last: Vec<u8>,
+    ) -> io::Result<()> {
         let began_ns = self.parts.front().map_or(now_ns, |part| part.began_ns);
         let kept = self
             .parts
             .iter()
             .flat_map(|part| part.chunks.iter().cloned());
         let chunks = std::iter::once(first(began_ns)).chain(kept).chain([last]);
-        let writing = || format!("writing {}", path.display());
-        output.write_all(&first_line()).with_context(writing)?;
+        output.write_all(&first_line())?;
         for (mut chunk, place) in chunks.zip(0..) {
             number(&mut chunk, place);
-            output.write_all(&chunk).with_context(writing)?;
+            output.write_all(&chunk)?;
         }
-        (self.files, self.written_ns) = (self.files + 1, now_ns);
-        Ok(path)
+        Ok(())
     }
 
     /// FILE, then FILE.2 and so on.
@@ -170,6 +186,19 @@ mod tests {
                 flight.bytes
             );
         }
+    }
+
+    #[test]
+    fn a_file_that_could_not_be_written_can_be_written_later() {
+        let folder = std::env::temp_dir().join(format!("fdtrace-flight-{}", std::process::id()));
+        let mut flight = Flight::new(&folder.join("x"), Duration::from_mins(4));
+        let write = |flight: &mut Flight| flight.write(MINUTE, |_| vec![0; 8], vec![0; 8]);
+        assert!(write(&mut flight).is_err() && flight.may_write(MINUTE));
+        fs::create_dir(&folder).unwrap();
+        let written = write(&mut flight);
+        fs::remove_dir_all(&folder).unwrap();
+        assert_eq!(written.unwrap(), folder.join("x"));
+        assert_eq!(flight.files, 1);
     }
 
     #[test]

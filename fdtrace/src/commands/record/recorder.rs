@@ -2,7 +2,7 @@
 
 use std::{path::Path, sync::Arc, time::Duration};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use fdtrace_common::alarm::StormKey;
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::Notify;
@@ -13,6 +13,7 @@ use crate::{
     commands::{
         follow::{Counts, Listener, Lost},
         say,
+        troubles::Troubles,
     },
     diagnose::diagnosis::{Diagnosis, Patient},
     enrich::{lookup::Text, stacks::Stacks},
@@ -44,6 +45,9 @@ const CLOCK_SET: SignedDuration = SignedDuration::from_millis(10);
 
 /// An exhaustion is written after so long, nanoseconds, although not all answers are there.
 const ANSWERS_NS: u64 = 5_000_000_000;
+
+/// An exhaustion that could not be written is tried again after so long, nanoseconds: the disk is full.
+const RETRY_NS: u64 = 10_000_000_000;
 
 /// Sockets in one note.
 const ENDS: usize = 4_096;
@@ -98,6 +102,8 @@ pub(super) struct Recorder {
     /// There was an exhaustion that is not in a file yet, and when the last one was.
     is_wanted: bool,
     wanted_ns: u64,
+    /// It could not be written, and is not tried again before this time.
+    retry_ns: u64,
     /// Whatever was asked for up to here has been told.
     answered_ns: u64,
 }
@@ -117,6 +123,7 @@ impl Recorder {
             has_hole: false,
             is_wanted: false,
             wanted_ns: 0,
+            retry_ns: 0,
             answered_ns: 0,
         };
         if let Output::File(_) = recorder.output {
@@ -193,13 +200,14 @@ impl Recorder {
         self.add(Event::Note(&Note::PassEnded { purpose, now_ns }));
     }
 
-    fn note_counts(&mut self, counts: &dyn Counts, keys: &[StormKey]) -> Result<()> {
+    fn note_counts(&mut self, counts: &dyn Counts, keys: &[StormKey], troubles: &mut Troubles) {
         for key in keys {
-            let counted = counts.counted(key)?;
-            let key = key_to_words(key);
-            self.add(Event::Note(&Note::Counted { key, counted }));
+            let counted = counts.counted(key);
+            if let Some(counted) = troubles.note("failures of a kind are not counted", counted) {
+                let key = key_to_words(key);
+                self.add(Event::Note(&Note::Counted { key, counted }));
+            }
         }
-        Ok(())
     }
 
     fn add_notes(&mut self, notes: impl IntoIterator<Item = Note>) {
@@ -242,9 +250,13 @@ impl Recorder {
         &mut self,
         session: &Session,
         known: &mut Known<'_>,
+        troubles: &mut Troubles,
         duration: Duration,
     ) -> Result<()> {
-        self.note_counts(session, &self.storms.all())?;
+        self.note_counts(session, &self.storms.all(), troubles);
+        for trouble in troubles.rest() {
+            self.notice(trouble);
+        }
         let now_ns = clock::since_boot_ns();
         self.lookups.look(known.model, now_ns);
         self.lookups.mark(known.stacks, now_ns);
@@ -287,7 +299,7 @@ impl Recorder {
         if !self.is_wanted || !is_answered || !flight.may_write(now_ns) {
             return Ok(());
         }
-        self.is_wanted = false;
+        self.retry_ns = now_ns.saturating_add(RETRY_NS);
         let (backend, boot) = (self.backend, self.boot);
         let first = |began_ns| chunk(&[Note::Start(start(backend, boot, began_ns))]);
         let last = chunk(&[Note::End {
@@ -295,6 +307,7 @@ impl Recorder {
             duration_s: None,
         }]);
         let path = flight.write(now_ns, first, last)?;
+        (self.is_wanted, self.retry_ns) = (false, 0);
         say(&format!("exhaustion: written to {}", path.display()));
         Ok(())
     }
@@ -387,17 +400,20 @@ impl Listener for Recorder {
         self.add(Event::Note(&Note::Notice { text }));
     }
 
-    fn second(&mut self, counts: &mut dyn Counts, known: &mut Known<'_>) -> Result<()> {
+    fn second(&mut self, counts: &mut dyn Counts, known: &mut Known<'_>, troubles: &mut Troubles) {
         let now_ns = clock::since_boot_ns();
         self.set_clock();
-        self.note_counts(counts, &self.storms.active(now_ns))?;
+        self.note_counts(counts, &self.storms.active(now_ns), troubles);
         let answers = self.lookups.notes();
         self.note_answers(answers);
         for key in self.storms.stale(now_ns) {
             if counts.has_ended(key.tgid) {
-                self.note_counts(counts, &[key])?;
+                self.note_counts(counts, &[key], troubles);
                 self.add(Event::Note(&Note::Ended { tgid: key.tgid }));
-                counts.forget(&key)?;
+                troubles.note(
+                    "the kernel keeps its count of an ended process",
+                    counts.forget(&key),
+                );
                 let _ = self.storms.forget(&key, now_ns);
             }
         }
@@ -418,14 +434,16 @@ impl Listener for Recorder {
             self.snapshot(now_ns, &known.model.tables);
         }
         if self.armed_ns.is_none() {
-            return Ok(());
+            return;
         }
-        self.write_flight(now_ns).context("keeping an exhaustion")?;
+        if now_ns >= self.retry_ns {
+            let written = self.write_flight(now_ns);
+            troubles.note("an exhaustion is not written yet", written);
+        }
         if let Output::Flight(flight) = &self.output
             && flight.is_part_over(now_ns)
         {
             self.begin_part(now_ns, known.model);
         }
-        Ok(())
     }
 }

@@ -6,7 +6,10 @@ use anyhow::{Result, bail};
 
 use crate::{
     cli::ScopeArgs,
-    commands::follow::{Counts, Listener, Lost},
+    commands::{
+        follow::{Counts, Listener, Lost},
+        troubles::Troubles,
+    },
     diagnose::cause::Host,
     enrich::{lookup::Looked, stacks::Stack},
     model::{
@@ -101,8 +104,8 @@ impl<L: Listener> Listener for Chosen<'_, L> {
         self.inner.armed();
     }
 
-    fn second(&mut self, counts: &mut dyn Counts, known: &mut Known<'_>) -> Result<()> {
-        self.inner.second(counts, known)
+    fn second(&mut self, counts: &mut dyn Counts, known: &mut Known<'_>, troubles: &mut Troubles) {
+        self.inner.second(counts, known, troubles);
     }
 
     fn is_done(&self) -> bool {

@@ -2,8 +2,6 @@
 
 use std::io::{IsTerminal, stderr};
 
-use anyhow::Result;
-
 use crate::{
     cli::{ScopeArgs, Watch},
     commands::say,
@@ -16,7 +14,7 @@ use crate::{
 const FULLEST: usize = 5;
 
 /// Says what runs, what is missing, and on a terminal which tables are the fullest now.
-pub(super) fn show(args: &Watch, session: &mut Session) -> Result<()> {
+pub(super) fn show(args: &Watch, session: &mut Session) {
     let whom = if args.scope == ScopeArgs::default() {
         "all processes"
     } else {
@@ -41,13 +39,19 @@ pub(super) fn show(args: &Watch, session: &mut Session) -> Result<()> {
         say(&format!("not looked for here: {feature}"));
     }
     if stderr().is_terminal() {
-        let tasks = census::read(&mut session.ebpf, &session.targets)?;
+        let tasks = match census::read(&mut session.ebpf, &session.targets) {
+            Ok(tasks) => tasks,
+            Err(error) => {
+                return say(&format!(
+                    "cannot see how full the tables are now: {error:#}"
+                ));
+            }
+        };
         say("fullest tables now:");
         for table in fullest::fullest(&tasks, FULLEST) {
             say(&full_line(&table));
         }
     }
-    Ok(())
 }
 
 fn full_line(table: &Fullness) -> String {

@@ -1,6 +1,5 @@
 //! From the kernel's records of failures to facts for the writer.
 
-use anyhow::Result;
 use fdtrace_common::alarm::StormKey;
 
 use super::diagnoses::Diagnoses;
@@ -9,6 +8,7 @@ use crate::{
     commands::{
         follow::{Counts, Followed, Listener, Lost},
         replay::Late,
+        troubles::Troubles,
         wanted::Wanted,
     },
     diagnose::{
@@ -134,11 +134,12 @@ impl Stream {
         self.tell(Fact::Exhausted(Box::new(exhausted)), known.stacks);
     }
 
-    fn observe(&mut self, counts: &dyn Counts, keys: &[StormKey]) -> Result<()> {
+    fn observe(&mut self, counts: &dyn Counts, keys: &[StormKey], troubles: &mut Troubles) {
         for key in keys {
-            self.storms.observe(key, counts.counted(key)?);
+            let counted = counts.counted(key);
+            let counted = troubles.note("failures of a kind are not counted", counted);
+            self.storms.observe(key, counted.unwrap_or_default());
         }
-        Ok(())
     }
 
     /// Makes room for others where a process is gone.
@@ -146,29 +147,32 @@ impl Stream {
         &mut self,
         counts: &mut dyn Counts,
         known: &mut Known<'_>,
+        troubles: &mut Troubles,
         now_ns: u64,
-    ) -> Result<()> {
+    ) {
         for key in self.storms.stale(now_ns) {
             if counts.has_ended(key.tgid) {
-                self.observe(counts, &[key])?;
-                counts.forget(&key)?;
+                self.observe(counts, &[key], troubles);
+                troubles.note(
+                    "the kernel keeps its count of an ended process",
+                    counts.forget(&key),
+                );
                 if let Some(report) = self.storms.forget(&key, now_ns) {
                     self.report(report, known);
                 }
                 self.diagnoses.forget(&key);
             }
         }
-        Ok(())
     }
 
     /// Warns of tables that have come near their limits.
-    fn warn(&mut self, known: &mut Known<'_>) -> Result<()> {
+    fn warn(&mut self, known: &mut Known<'_>, troubles: &mut Troubles) {
         // Who has run out needs no warning any more.
         let model = known.model;
         let mut past = self.near_limit.look(model.limits.all());
         past.retain(|task| !self.storms.has(task.tgid));
         let now_ns = self.clock.now_ns();
-        for task in self.near_limit.tell(self.wanted.choose(past)?) {
+        for task in self.near_limit.tell(self.wanted.choose(past, troubles)) {
             let patient = Patient {
                 files: task.files,
                 tid: task.tid,
@@ -181,7 +185,6 @@ impl Stream {
             let near = fact::NearLimit::new(task, diagnosis, self.clock);
             self.tell(Fact::NearLimit(Box::new(near)), known.stacks);
         }
-        Ok(())
     }
 
     fn tell_dropped(&mut self) {
@@ -198,16 +201,20 @@ impl Stream {
     }
 
     /// What was held back is told, unless there was enough.
-    pub(super) fn end(&mut self, counts: &dyn Counts, known: &mut Known<'_>) -> Result<()> {
+    pub(super) fn end(
+        &mut self,
+        counts: &dyn Counts,
+        known: &mut Known<'_>,
+        troubles: &mut Troubles,
+    ) {
         if !self.is_done() {
-            self.observe(counts, &self.storms.all())?;
+            self.observe(counts, &self.storms.all(), troubles);
             for report in self.storms.rest(self.clock.now_ns()) {
                 self.report(report, known);
             }
             self.tell_dropped();
         }
         self.release(u64::MAX, known.stacks);
-        Ok(())
     }
 
     /// The sum of it all; what following knows of it is the caller's to say.
@@ -291,16 +298,15 @@ impl Listener for Stream {
     }
 
     /// Tells what was held back.
-    fn second(&mut self, counts: &mut dyn Counts, known: &mut Known<'_>) -> Result<()> {
+    fn second(&mut self, counts: &mut dyn Counts, known: &mut Known<'_>, troubles: &mut Troubles) {
         let now_ns = self.clock.now_ns();
-        self.observe(counts, &self.storms.active(now_ns))?;
+        self.observe(counts, &self.storms.active(now_ns), troubles);
         for report in self.storms.due(now_ns) {
             self.report(report, known);
         }
-        self.forget_ended(counts, known, now_ns)?;
-        self.warn(known)?;
+        self.forget_ended(counts, known, troubles, now_ns);
+        self.warn(known, troubles);
         self.tell_dropped();
-        Ok(())
     }
 
     /// Was one report enough, and has it been made?

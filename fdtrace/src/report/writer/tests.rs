@@ -136,3 +136,31 @@ fn a_full_disk_is_an_error() {
     let error = writer.finish(fact(1)).unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::StorageFull);
 }
+
+/// Fails in a way that nobody has foreseen.
+struct Panicking;
+
+impl Write for Panicking {
+    fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+        panic!("this is part of the test");
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_thread_that_panics_ends_the_stream() {
+    let (ended, has_ended) = channel();
+    let ended = move || {
+        let _ = ended.send(());
+    };
+    let mut writer = Writer::start(Panicking, Format::Text, None, ended).unwrap();
+    writer.send(Fact::Start);
+    has_ended.recv().unwrap();
+    assert_eq!(
+        writer.finish(fact(1)).unwrap_err().kind(),
+        io::ErrorKind::Other
+    );
+}
