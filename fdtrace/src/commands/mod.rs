@@ -25,7 +25,10 @@ use std::{
 use anyhow::{Context, Result, anyhow};
 use clap::Parser;
 
-use crate::cli::{Cli, Command, RunArgs};
+use crate::{
+    cli::{Cli, Command, RunArgs},
+    report::{sanitize::one_line, say::say},
+};
 
 /// How a command ended, as its exit status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +45,8 @@ const ERROR: u8 = 2;
 /// The whole program.
 #[must_use]
 pub fn main() -> ExitCode {
+    // What a library says when it panics over a damaged file is in part that file's.
+    std::panic::set_hook(Box::new(|panic| say(&panic.to_string())));
     let outcome = match Cli::try_parse() {
         Ok(cli) => run(cli),
         Err(answer) if !answer.use_stderr() => print_answer(&answer),
@@ -120,13 +125,6 @@ fn print_all(print: impl FnOnce(&mut io::StdoutLock<'_>) -> io::Result<()>) -> R
     Ok(Ended::Done)
 }
 
-/// One line on stderr, whether or not anybody reads it. What was typed or read into it may hold
-/// control characters.
-fn say(line: &str) {
-    let line = line.trim_end().replace(char::is_control, " ");
-    let _ = writeln!(io::stderr(), "fdtrace: {line}");
-}
-
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| {
         let error = cause.downcast_ref::<io::Error>();
@@ -144,6 +142,17 @@ fn start_logging(args: &RunArgs) {
     env_logger::Builder::new()
         .filter_level(log::LevelFilter::Warn)
         .filter_module("fdtrace", level)
+        .format(|output, record| {
+            // Paths and names of traced processes are in some of them.
+            let message = one_line(&record.args().to_string());
+            writeln!(
+                output,
+                "[{} {} {}] {message}",
+                output.timestamp(),
+                record.level(),
+                record.target()
+            )
+        })
         .init();
 }
 

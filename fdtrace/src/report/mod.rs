@@ -12,6 +12,7 @@ pub mod outstanding;
 mod place;
 mod remedy;
 pub mod sanitize;
+pub mod say;
 pub mod stack;
 pub mod text;
 pub mod writer;
