@@ -34,7 +34,8 @@ fn main() -> ExitCode {
 
 fn embed() -> Result<(), String> {
     // Asked when it runs: a compiled script may have come with a target folder from another clone.
-    let package = env::var_os("CARGO_MANIFEST_DIR").ok_or("cargo did not set CARGO_MANIFEST_DIR")?;
+    let package =
+        env::var_os("CARGO_MANIFEST_DIR").ok_or("cargo did not set CARGO_MANIFEST_DIR")?;
     let workspace = Path::new(&package)
         .parent()
         .ok_or("the fdtrace package lies at the root of the file system")?;

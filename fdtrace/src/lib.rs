@@ -11,8 +11,10 @@
 //! * [`model`] and [`diagnose`] are pure: facts in, facts out.
 //! * [`tracker`] keeps the model of all tables alive.
 //! * [`report`] writes facts as text or JSON.
+//! * [`child`] starts programs for them.
 //! * [`commands`] puts these together, one file a subcommand.
 
+pub mod child;
 pub mod cli;
 pub mod commands;
 pub mod diagnose;

@@ -136,12 +136,14 @@ async fn leaks(args: &Leaks, mut follow: Follow) -> Result<Ended> {
     let has_failed = command.as_ref().is_some_and(Started::has_failed);
     let has_ended = command.as_ref().is_some_and(Started::has_ended);
     if command.is_some() && !has_ended {
-        say("the command has not ended yet: what it has open now is shown");
+        say("the command has not ended yet: what it has open now is shown, then it is ended");
     }
     let known = &mut follow.tracker.known();
     let last = collector.last(known, has_ended, &mut follow.troubles);
     follow.end_troubles(&mut collector);
     last?;
+    // Ends it where it has not ended by itself.
+    drop(command);
     end(
         args,
         collector,

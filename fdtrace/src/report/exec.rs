@@ -2,25 +2,23 @@
 //! number, and whatever becomes of it, the stream goes on.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, VecDeque},
     fs::File,
     io::{self, Seek, Write},
     os::{fd::OwnedFd, unix::process::CommandExt},
-    process::{Child, Command, Stdio},
-    sync::{
-        Arc, Mutex, PoisonError,
-        mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
-    },
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
 
 use rustix::{
-    event::{PollFd, PollFlags, poll},
     fs::{MemfdFlags, memfd_create},
-    process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open},
-    time::Timespec,
+    process::Pid,
 };
+
+use super::say::say;
+use crate::child;
 
 /// Commands that run at the same time.
 const AT_ONCE: usize = 4;
@@ -28,112 +26,226 @@ const AT_ONCE: usize = 4;
 const WAITING: usize = 64;
 /// A command that runs for longer is ended.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// The same of one that is running when fdtrace ends.
+const LAST_PATIENCE: Duration = Duration::from_secs(3);
 
 /// Runs a command for each fact that it is handed.
 pub struct Exec {
-    facts: SyncSender<Vec<u8>>,
+    shared: Arc<Shared>,
+    /// Closed when fdtrace ends: who waits for a command sees it.
+    open: io::PipeWriter,
     threads: Vec<JoinHandle<()>>,
-    failures: Failures,
     dropped: u64,
 }
 
-/// What went wrong, and how often.
-type Failures = Arc<Mutex<BTreeMap<String, u64>>>;
+/// What the threads have in common.
+struct Shared {
+    command: String,
+    patience: Duration,
+    state: Mutex<State>,
+    changed: Condvar,
+    /// Hung up when fdtrace ends.
+    open: OwnedFd,
+    tell: fn(&str),
+}
+
+#[derive(Default)]
+struct State {
+    waiting: VecDeque<Vec<u8>>,
+    running: usize,
+    /// No more come.
+    is_over: bool,
+    /// What went wrong, and how often.
+    failures: BTreeMap<String, u64>,
+}
 
 impl Exec {
     /// Nothing runs yet. `command` is for sh.
     pub fn start(command: &str, patience: Option<Duration>) -> io::Result<Self> {
-        let (facts, waiting) = sync_channel::<Vec<u8>>(WAITING);
-        let waiting = Arc::new(Mutex::new(waiting));
-        let failures = Failures::default();
+        Self::telling(command, patience, say)
+    }
+
+    fn telling(command: &str, patience: Option<Duration>, tell: fn(&str)) -> io::Result<Self> {
+        let (hung_up, open) = io::pipe()?;
+        let shared = Arc::new(Shared {
+            command: command.to_owned(),
+            patience: patience.unwrap_or(PATIENCE),
+            state: Mutex::default(),
+            changed: Condvar::new(),
+            open: hung_up.into(),
+            tell,
+        });
         let threads = (0..AT_ONCE).map(|_| {
-            let (waiting, failures) = (Arc::clone(&waiting), Arc::clone(&failures));
-            let command = command.to_owned();
-            let patience = patience.unwrap_or(PATIENCE);
+            let shared = Arc::clone(&shared);
             thread::Builder::new()
                 .name("fdtrace-exec".to_owned())
-                .spawn(move || run_all(&command, patience, &waiting, &failures))
+                .spawn(move || shared.run_all())
         });
         Ok(Self {
-            facts,
             threads: threads.collect::<io::Result<_>>()?,
-            failures,
+            shared,
+            open,
             dropped: 0,
         })
     }
 
-    /// Hands a fact over, as a line of JSON. Never waits.
+    /// Hands a fact over, as a line of JSON. Never waits: where too many are waiting it is dropped and counted.
     pub fn run(&mut self, json: Vec<u8>) {
-        if let Err(TrySendError::Full(_)) = self.facts.try_send(json) {
+        let mut state = self.shared.state();
+        if state.waiting.len() < WAITING {
+            state.waiting.push_back(json);
+            self.shared.changed.notify_all();
+        } else {
             self.dropped += 1;
         }
     }
 
-    /// Waits until all have ended, which they do in time; what went wrong, in words.
+    /// The same for facts that can wait: none is dropped.
+    pub fn run_each(&self, json: Vec<u8>) {
+        let state = self.shared.state();
+        let mut state = self
+            .shared
+            .wait(state, |state| state.waiting.len() >= WAITING);
+        state.waiting.push_back(json);
+        self.shared.changed.notify_all();
+    }
+
+    /// Waits until all that was handed over has been done, each in its time; what went wrong, in words.
     #[must_use]
     pub fn finish(self) -> Vec<String> {
-        drop(self.facts);
+        drop(self.shared.wait(self.shared.state(), |state| {
+            state.running > 0 || !state.waiting.is_empty()
+        }));
+        self.end()
+    }
+
+    /// Starts none of those that wait for others to end, and gives the running ones little time; what went
+    /// wrong, in words.
+    #[must_use]
+    pub fn end(self) -> Vec<String> {
+        let unstarted = {
+            let mut state = self.shared.state();
+            state.is_over = true;
+            // Those for which there is a thread wait for nothing but its turn.
+            let kept = AT_ONCE.saturating_sub(state.running);
+            let unstarted = state.waiting.len().saturating_sub(kept);
+            state.waiting.truncate(kept);
+            unstarted
+        };
+        drop(self.open);
+        self.shared.changed.notify_all();
         for thread in self.threads {
             // One that has failed has nothing to say.
             let _ = thread.join();
         }
-        let failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
-        let times = |count: u64| if count == 1 { "once" } else { "times" };
-        let told = failures.iter().map(|(failure, count)| match count {
-            1 => format!("--exec: {failure}"),
-            count => format!("--exec: {failure}, {count} {}", times(*count)),
-        });
+        let state = self.shared.state();
+        let repeated = state.failures.iter().filter(|(_, count)| **count > 1);
+        let repeated = repeated.map(|(failure, count)| format!("--exec: {failure}, {count} times"));
         let dropped = (self.dropped > 0).then(|| {
             format!(
                 "--exec: not run for {} facts: there were more than its commands could take",
                 self.dropped
             )
         });
-        told.chain(dropped).collect()
+        let unstarted = (unstarted > 0)
+            .then(|| format!("--exec: not run for the last {unstarted} facts: fdtrace has ended"));
+        repeated.chain(dropped).chain(unstarted).collect()
     }
 }
 
-fn run_all(
-    command: &str,
-    patience: Duration,
-    waiting: &Mutex<Receiver<Vec<u8>>>,
-    failures: &Mutex<BTreeMap<String, u64>>,
-) {
-    loop {
-        let fact = {
-            let waiting = waiting.lock().unwrap_or_else(PoisonError::into_inner);
-            waiting.recv()
-        };
-        let Ok(fact) = fact else {
-            return;
-        };
-        if let Err(failure) = run_one(command, patience, &fact) {
-            let mut failures = failures.lock().unwrap_or_else(PoisonError::into_inner);
-            *failures.entry(failure).or_default() += 1;
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wait<'a>(
+        &self,
+        state: MutexGuard<'a, State>,
+        is_early: impl Fn(&State) -> bool,
+    ) -> MutexGuard<'a, State> {
+        let state = self.changed.wait_while(state, |state| is_early(state));
+        state.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Runs commands until there are no more facts.
+    fn run_all(&self) {
+        loop {
+            let state = self.state();
+            let mut state = self.wait(state, |state| state.waiting.is_empty() && !state.is_over);
+            let Some(fact) = state.waiting.pop_front() else {
+                return;
+            };
+            state.running += 1;
+            drop(state);
+            self.changed.notify_all();
+            let outcome = self.run_one(&fact);
+            self.state().running -= 1;
+            self.changed.notify_all();
+            if let Err(failure) = outcome {
+                self.count(&failure);
+            }
         }
+    }
+
+    /// The first of its kind is reported at once.
+    fn count(&self, failure: &str) {
+        let mut state = self.state();
+        let count = state.failures.entry(failure.to_owned()).or_default();
+        *count += 1;
+        let is_first = *count == 1;
+        drop(state);
+        if is_first {
+            (self.tell)(&format!("--exec: {failure}"));
+        }
+    }
+
+    /// Runs the command once; what went wrong, in words.
+    fn run_one(&self, fact: &[u8]) -> Result<(), String> {
+        let child = start(&self.command, fact);
+        let mut child = child.map_err(|error| format!("cannot be started: {error}"))?;
+        let failure = self.wait_for(&child).unwrap_or_else(|error| {
+            let _ = child.kill();
+            Some(format!("cannot be waited for: {error}"))
+        });
+        let status = child.wait();
+        match (failure, status) {
+            (Some(failure), _) => Err(failure),
+            (None, Ok(status)) if status.success() => Ok(()),
+            (None, Ok(status)) => Err(in_words(status)),
+            (None, Err(error)) => Err(format!("cannot be waited for: {error}")),
+        }
+    }
+
+    /// Waits until it has ended, or ends it with whatever it has started itself: then it is said why.
+    fn wait_for(&self, child: &Child) -> io::Result<Option<String>> {
+        let pidfd = child::pidfd(child)?;
+        let deadline = Instant::now() + self.patience;
+        if child::ends_by(&pidfd, Some(&self.open), deadline)? {
+            return Ok(None);
+        }
+        let is_over = Instant::now() < deadline;
+        if is_over {
+            let last = deadline.min(Instant::now() + LAST_PATIENCE);
+            if child::ends_by(&pidfd, None, last)? {
+                return Ok(None);
+            }
+        }
+        let group = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+        child::end(&pidfd, group);
+        Ok(Some(if is_over {
+            "was still running when fdtrace ended, and was ended".to_owned()
+        } else {
+            format!("ran for {} s and was ended", self.patience.as_secs())
+        }))
     }
 }
 
-/// Runs the command once; what went wrong, in words.
-fn run_one(command: &str, patience: Duration, fact: &[u8]) -> Result<(), String> {
-    let mut child = start(command, fact).map_err(|error| format!("cannot be started: {error}"))?;
-    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
-    let ended = wait(&mut child, pid, patience);
-    if !ended.unwrap_or(true) {
-        // With whatever it has started itself.
-        if let Some(pid) = pid {
-            let _ = kill_process_group(pid, Signal::KILL);
-        }
-        let _ = child.wait();
-        return Err(format!(
-            "has run for {} s and was ended",
-            patience.as_secs()
-        ));
-    }
-    match child.wait() {
-        Ok(status) if status.success() => Ok(()),
-        Ok(status) => Err(format!("failed: {status}")),
-        Err(error) => Err(format!("cannot be waited for: {error}")),
+/// What sh says with its status (POSIX, 2.8.2 Exit Status for Commands).
+fn in_words(status: ExitStatus) -> String {
+    match status.code() {
+        Some(127) => "the command was not found (exit status 127)".to_owned(),
+        Some(126) => "the command cannot be executed (exit status 126)".to_owned(),
+        _ => format!("failed: {status}"),
     }
 }
 
@@ -144,37 +256,18 @@ fn start(command: &str, fact: &[u8]) -> io::Result<Child> {
     input.write_all(fact)?;
     input.rewind()?;
     let output: OwnedFd = rustix::io::fcntl_dupfd_cloexec(io::stderr(), 3)?;
-    Command::new("sh")
-        .arg("-c")
-        .arg(command)
-        .process_group(0)
+    let mut shell = Command::new("sh");
+    shell.arg("-c").arg(command).process_group(0);
+    child::prepare(&mut shell)
         .stdin(Stdio::from(input))
         .stdout(Stdio::from(output))
         .spawn()
 }
 
-/// Has it ended in time?
-fn wait(child: &mut Child, pid: Option<Pid>, patience: Duration) -> io::Result<bool> {
-    let Some(pid) = pid else {
-        return Ok(child.wait().is_ok());
-    };
-    let pidfd = pidfd_open(pid, PidfdFlags::empty())?;
-    let end = Instant::now() + patience;
-    loop {
-        let left = end.saturating_duration_since(Instant::now());
-        let time = Timespec::try_from(left).map_err(io::Error::other)?;
-        let mut fds = [PollFd::new(&pidfd, PollFlags::IN)];
-        match poll(&mut fds, Some(&time)) {
-            Ok(0) => return Ok(false),
-            Ok(_) => return Ok(true),
-            Err(rustix::io::Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::sync::mpsc::{Sender, channel};
+
     use super::*;
 
     fn scratch(name: &str) -> std::path::PathBuf {
@@ -197,13 +290,28 @@ mod tests {
         assert_eq!(written.len(), 100_001 + 8);
     }
 
+    /// What is told by the threads of the one test that uses it.
+    static TOLD: Mutex<Option<Sender<String>>> = Mutex::new(None);
+
     #[test]
-    fn failures_are_told_once_with_their_number() {
-        let mut exec = Exec::start("exit 3", None).unwrap();
-        for _ in 0..5 {
+    fn a_failure_is_told_at_once_and_its_number_at_the_end() {
+        let (sender, told) = channel();
+        *TOLD.lock().unwrap() = Some(sender);
+        let tell = |line: &str| {
+            let told = TOLD.lock().unwrap();
+            let _ = told.as_ref().unwrap().send(line.to_owned());
+        };
+        let command = "exec 2>/dev/null; no-such-command-anywhere";
+        let mut exec = Exec::telling(command, None, tell).unwrap();
+        exec.run(b"{}\n".to_vec());
+        // Before anybody has said that this was all.
+        let first = told.recv().unwrap();
+        assert_eq!(first, "--exec: the command was not found (exit status 127)");
+        for _ in 1..5 {
             exec.run(b"{}\n".to_vec());
         }
-        assert_eq!(exec.finish(), ["--exec: failed: exit status: 3, 5 times"]);
+        assert_eq!(exec.finish(), [format!("{first}, 5 times")]);
+        assert!(told.try_recv().is_err());
     }
 
     #[test]
@@ -220,5 +328,68 @@ mod tests {
         assert!(told[0].contains("was ended"), "{told:?}");
         assert!(told[1].contains("not run for"), "{told:?}");
         assert!(!path.exists());
+    }
+
+    /// Waits until so many lines are in the file.
+    fn wait_for_lines(path: &std::path::Path, wanted: usize) -> String {
+        loop {
+            let text = std::fs::read_to_string(path).unwrap_or_default();
+            if text.lines().count() >= wanted {
+                return text;
+            }
+            thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn at_the_end_none_is_started_any_more_and_the_running_ones_are_ended() {
+        let path = scratch("end");
+        let command = format!("echo $$ >> {}; exec sleep 600", path.display());
+        let patience = Duration::from_mins(10);
+        let mut exec = Exec::start(&command, Some(patience)).unwrap();
+        for _ in 0..AT_ONCE + 10 {
+            exec.run(b"{}\n".to_vec());
+        }
+        wait_for_lines(&path, AT_ONCE);
+        let start = Instant::now();
+        let told = exec.end();
+        assert!(start.elapsed() < LAST_PATIENCE + Duration::from_secs(20));
+        let running = wait_for_lines(&path, AT_ONCE);
+        std::fs::remove_file(&path).unwrap();
+        let expected = [
+            "--exec: was still running when fdtrace ended, and was ended, 4 times",
+            "--exec: not run for the last 10 facts: fdtrace has ended",
+        ];
+        assert_eq!(told, expected);
+        assert_eq!(running.lines().count(), AT_ONCE);
+        for pid in running.lines() {
+            let path = format!("/proc/{pid}/cmdline");
+            let left = std::fs::read(&path).unwrap_or_default();
+            assert!(!left.starts_with(b"sleep\x00600"), "{pid} runs on");
+        }
+    }
+
+    #[test]
+    fn those_for_which_there_is_a_thread_are_run_at_the_end_too() {
+        let path = scratch("idle");
+        let mut exec = Exec::start(&format!("echo >> {}", path.display()), None).unwrap();
+        for _ in 0..AT_ONCE {
+            exec.run(b"{}\n".to_vec());
+        }
+        assert_eq!(exec.end(), Vec::<String>::new());
+        assert_eq!(wait_for_lines(&path, AT_ONCE).len(), AT_ONCE);
+        std::fs::remove_file(&path).unwrap();
+    }
+
+    #[test]
+    fn of_facts_that_can_wait_none_is_dropped() {
+        let path = scratch("patient");
+        let exec = Exec::start(&format!("echo >> {}", path.display()), None).unwrap();
+        for _ in 0..AT_ONCE + 2 * WAITING {
+            exec.run_each(b"{}\n".to_vec());
+        }
+        assert_eq!(exec.finish(), Vec::<String>::new());
+        assert_eq!(wait_for_lines(&path, AT_ONCE + 2 * WAITING).len(), 132);
+        std::fs::remove_file(&path).unwrap();
     }
 }

@@ -6,7 +6,7 @@ use std::{
     thread::{self, JoinHandle},
 };
 
-use super::{exec::Exec, fact::Fact, json, text};
+use super::{exec::Exec, fact::Fact, json, say::say, text};
 use crate::enrich::lookup::{Lookup, Recorded, ThisHost};
 
 /// Facts that may wait for stdout; further ones are dropped and counted.
@@ -76,7 +76,8 @@ impl Writer {
             .spawn(move || {
                 let _at_end = AtEnd::call(ended);
                 let outcome = write_all(output, format, is_live, exec.as_mut(), &waiting);
-                for failure in exec.map(Exec::finish).into_iter().flatten() {
+                let finish = if is_live { Exec::end } else { Exec::finish };
+                for failure in exec.map(finish).into_iter().flatten() {
                     say(&failure);
                 }
                 outcome
@@ -178,7 +179,11 @@ fn write_all(
         {
             let mut line = Vec::new();
             json::write(&mut line, &fact)?;
-            exec.run(line);
+            if is_live {
+                exec.run(line);
+            } else {
+                exec.run_each(line);
+            }
         }
         match format {
             Format::Text => text::write(&mut output, &fact)?,
@@ -190,10 +195,5 @@ fn write_all(
     }
     output.flush()
 }
-
-fn say(line: &str) {
-    let _ = writeln!(io::stderr(), "fdtrace: {line}");
-}
-
 #[cfg(test)]
 mod tests;

@@ -1,6 +1,7 @@
 //! `fdtrace leaks --fail -- COMMAND`: what a command leaves open decides.
 
 use libtest_mimic::Trial;
+use rustix::process::{Resource, getpriority_process, getrlimit};
 use serde_json::Value;
 
 use super::{Setting, ensure, tracer, trial};
@@ -10,14 +11,16 @@ pub(crate) fn trials(setting: &Setting) -> Vec<Trial> {
         let setting = setting.clone();
         trial(format!("leaks::{name}"), move || test(&setting))
     };
-    if setting.sees_inside_calls() {
+    let mut trials = vec![test("of_a_command_that_ends_with_fdtrace", ends_too)];
+    trials.extend(if setting.sees_inside_calls() {
         vec![
             test("of_a_command_that_leaves_three", leaves_three),
             test("of_a_command_that_closes_all", closes_all),
         ]
     } else {
         vec![test("of_a_command_too_quick_to_judge", too_quick)]
-    }
+    });
+    trials
 }
 
 /// The exit status, fds in each row, and what stderr said.
@@ -36,6 +39,31 @@ fn judged(setting: &Setting, script: &str) -> Result<(Option<i32>, Vec<u64>, Str
     let counts = rows.filter_map(|row| row["count"].as_u64()).collect();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     Ok((output.status.code(), counts, said))
+}
+
+/// The command has the priority and the limit that fdtrace was started with, and does not outlive it.
+fn ends_too(setting: &Setting) -> Result<(), String> {
+    let mut command = tracer::command();
+    command.args(["leaks", "-q", "-d", "2s", "--backend", &setting.backend]);
+    let script = "nice >&2; ulimit -Sn >&2; echo $$ >&2; exec sleep 600";
+    command.args(["--", "sh", "-c", script]);
+    let output = command
+        .output()
+        .map_err(|error| format!("fdtrace: {error}"))?;
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    let lines: Vec<_> = said.lines().collect();
+    let soft = getrlimit(Resource::Nofile).current;
+    let soft = soft.map_or("unlimited".to_owned(), |soft| soft.to_string());
+    let nice = getpriority_process(None).map_err(|error| error.to_string())?;
+    let given = [nice.to_string(), soft];
+    ensure(lines.len() > 2 && lines[..2] == given, || {
+        format!("{given:?}: {said}")
+    })?;
+    // A number that nobody has, or somebody else by now.
+    let left = std::fs::read(format!("/proc/{}/cmdline", lines[2])).unwrap_or_default();
+    ensure(!left.starts_with(b"sleep\x00600"), || {
+        format!("{} has outlived fdtrace", lines[2])
+    })
 }
 
 fn leaves_three(setting: &Setting) -> Result<(), String> {

@@ -2,50 +2,56 @@
 
 use std::{
     ffi::OsString,
+    os::fd::OwnedFd,
     path::Path,
     process::{Command, ExitStatus},
     sync::{Arc, OnceLock},
-    thread,
+    thread::{self, JoinHandle},
 };
 
 use anyhow::{Context, Result};
 use tokio::sync::Notify;
 
-use crate::commands::say;
+use crate::{child, commands::say};
 
-/// A command that was started.
+/// A command that was started. It ends with this.
 pub(super) struct Started {
     pid: u32,
+    pidfd: OwnedFd,
     name: Vec<u8>,
     ended: Arc<Notify>,
     status: Arc<OnceLock<Option<ExitStatus>>>,
+    thread: Option<JoinHandle<()>>,
 }
 
 impl Started {
-    /// Starts it; `None` where there is none. It inherits nothing but standard input, output and error.
+    /// Starts it; `None` where there is none. It inherits nothing but standard input, output and error, and
+    /// has the priority and the limits that fdtrace was started with. To be called by a thread that stays.
     pub(super) fn start(command: &[OsString]) -> Result<Option<Self>> {
         let Some((program, arguments)) = command.split_first() else {
             return Ok(None);
         };
-        let mut child = Command::new(program)
-            .args(arguments)
+        let mut child = child::prepare(Command::new(program).args(arguments))
             .spawn()
             .with_context(|| format!("starting {}", program.display()))?;
-        let started = Self {
+        let mut started = Self {
             pid: child.id(),
+            pidfd: child::pidfd(&child).context("waiting for the command")?,
             name: name_of(program),
             ended: Arc::new(Notify::new()),
             status: Arc::new(OnceLock::new()),
+            thread: None,
         };
         let (ended, status) = (Arc::clone(&started.ended), Arc::clone(&started.status));
-        thread::Builder::new()
+        let wait = move || {
+            // Set once, here.
+            let _ = status.set(child.wait().ok());
+            ended.notify_one();
+        };
+        let thread = thread::Builder::new()
             .name("fdtrace-command".to_owned())
-            .spawn(move || {
-                // Set once, here.
-                let _ = status.set(child.wait().ok());
-                ended.notify_one();
-            })
-            .context("waiting for the command")?;
+            .spawn(wait);
+        started.thread = Some(thread.context("waiting for the command")?);
         Ok(Some(started))
     }
 
@@ -80,6 +86,18 @@ impl Started {
             say(&format!("the command has failed: {status}"));
         }
         failure.is_some()
+    }
+}
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        if !self.has_ended() {
+            child::end(&self.pidfd, None);
+        }
+        if let Some(thread) = self.thread.take() {
+            // It waits for nothing but that end.
+            let _ = thread.join();
+        }
     }
 }
 
