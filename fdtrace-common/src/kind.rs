@@ -4,7 +4,7 @@
     reason = "kernel programs have no room on their stack for calls"
 )]
 
-/// The kinds that reports tell apart.
+/// The kinds that reports tell apart. Their numbers are in recordings: a new kind comes last.
 #[cfg_attr(
     feature = "user",
     derive(
@@ -48,15 +48,26 @@ pub enum Kind {
     Anon,
     #[default]
     Unknown,
+    Mqueue,
+    Ns,
+    Secretmem,
+    Dmabuf,
 }
 
 impl Kind {
-    /// Does a file of this kind have a path, by which people know it?
+    /// Does a file of this kind have a path, by which people know it? A message queue's is its name, a
+    /// namespace's is what its link in `/proc/PID/ns` reads.
     #[must_use]
     pub const fn has_path(self) -> bool {
         matches!(
             self,
-            Self::File | Self::Dir | Self::Char | Self::Block | Self::Fifo
+            Self::File
+                | Self::Dir
+                | Self::Char
+                | Self::Block
+                | Self::Fifo
+                | Self::Mqueue
+                | Self::Ns
         )
     }
 
@@ -69,15 +80,20 @@ impl Kind {
 
 /// Room for a number for each kind: a power of two, so that a mask keeps an index within it.
 pub const KINDS: usize = 32;
-const _: () = assert!((Kind::Unknown as usize) < KINDS);
+const _: () = assert!((Kind::Dmabuf as usize) < KINDS);
 
-/// Magic numbers of file systems (include/uapi/linux/magic.h).
+/// Magic numbers of file systems (include/uapi/linux/magic.h; `MQUEUE_MAGIC` in ipc/mqueue.c).
 const ANON_INODE_FS: u32 = 0x0904_1934;
 const PID_FS: u32 = 0x5049_4446;
 const PIPE_FS: u32 = 0x5049_5045;
 const TMPFS: u32 = 0x0102_1994;
 const HUGETLBFS: u32 = 0x9584_58f6;
 const SECRETMEM: u32 = 0x5345_434d;
+const MQUEUE: u32 = 0x1980_0202;
+const NSFS: u32 = 0x6e73_6673;
+const DMA_BUF: u32 = 0x444d_4142;
+/// KVM's guest memory has a file system of its own since 6.18; before, it was an anonymous inode.
+const GUEST_MEMFD: u32 = 0x474d_454d;
 
 /// `st_mode`'s type bits.
 const S_IFMT: u32 = 0o170_000;
@@ -226,7 +242,12 @@ impl Inode {
         match self.magic {
             ANON_INODE_FS => return name.anonymous(),
             PID_FS => return Kind::Pidfd,
-            SECRETMEM => return Kind::Memfd,
+            SECRETMEM => return Kind::Secretmem,
+            NSFS => return Kind::Ns,
+            DMA_BUF => return Kind::Dmabuf,
+            GUEST_MEMFD => return Kind::Anon,
+            // The file system can be mounted, and its root is a directory like any other.
+            MQUEUE if self.mode & S_IFMT == S_IFREG => return Kind::Mqueue,
             _ => {}
         }
         if self.may_be_memory() && name.starts_with(b"memfd:") {

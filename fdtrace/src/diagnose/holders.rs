@@ -315,6 +315,7 @@ fn has_name(kind: Kind) -> bool {
             | Kind::Char
             | Kind::Block
             | Kind::Memfd
+            | Kind::Mqueue
             | Kind::Anon
             | Kind::Bpf
             | Kind::Unknown

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use fdtrace_common::file::FileRecord;
+use rustc_hash::FxHashMap;
 
 pub use self::{comm::Comm, flags::Flags};
 use super::kind::{AF_INET, AF_INET6, Inode, Kind, Prefix};
@@ -61,7 +62,7 @@ impl OpenFile {
             socket_type: record.socket_type,
         };
         let kind = inode.kind(Prefix::of(name));
-        let has_links = !matches!(kind, Kind::File | Kind::Dir | Kind::Fifo);
+        let has_links = !matches!(kind, Kind::File | Kind::Dir | Kind::Fifo | Kind::Mqueue);
         let (path, is_marked) = match path.strip_suffix(DELETED) {
             Some(stripped) if record.links == 0 => (stripped, true),
             _ => (path, false),
@@ -96,6 +97,26 @@ impl OpenFile {
                 .filter(|remote| remote.port() != 0),
             state: state(record, kind),
         }
+    }
+
+    /// Leaves the files of each table of a process once, with the first thread that has it.
+    ///
+    /// The kernel's iterator passes over threads that have their leader's table (`task_seq_get_next` in
+    /// kernel/bpf/task_iter.c, 5.10). A leader that has exited has none, so the table that its threads share is
+    /// visited once for each of them.
+    pub fn one_a_table(files: &mut Vec<Self>) {
+        let mut first = FxHashMap::default();
+        // Files come table by table.
+        let mut current = None;
+        let mut is_first = true;
+        files.retain(|file| {
+            let visit = (file.tgid, file.files, file.tid);
+            if current != Some(visit) {
+                current = Some(visit);
+                is_first = *first.entry((file.tgid, file.files)).or_insert(file.tid) == file.tid;
+            }
+            is_first
+        });
     }
 }
 

@@ -36,6 +36,44 @@ fn kinds_are_told_by_file_system_first() {
 }
 
 #[test]
+fn files_that_have_no_file_system_of_their_own_to_show_are_told_by_the_kernels() {
+    let with_magic = |magic, mode| {
+        let record = FileRecord {
+            magic,
+            mode,
+            ..record()
+        };
+        OpenFile::new(&record, b"/name").kind
+    };
+    // Newer kernels give inodes of their own file systems a type, a regular file's (6.16).
+    for mode in [0o600, REGULAR] {
+        assert_eq!(with_magic(0x6e73_6673, mode), Kind::Ns);
+        assert_eq!(with_magic(0x5345_434d, mode), Kind::Secretmem);
+        assert_eq!(with_magic(0x444d_4142, mode), Kind::Dmabuf);
+        assert_eq!(with_magic(0x474d_454d, mode), Kind::Anon);
+        assert_eq!(with_magic(0x5049_4446, mode), Kind::Pidfd);
+    }
+    assert_eq!(with_magic(0x1980_0202, REGULAR), Kind::Mqueue);
+    assert_eq!(with_magic(0x1980_0202, 0o041_777), Kind::Dir, "its mount");
+}
+
+#[test]
+fn a_message_queue_that_was_unlinked_is_deleted() {
+    let queue = |links, path| {
+        let record = FileRecord {
+            magic: 0x1980_0202,
+            mode: REGULAR,
+            links,
+            ..record()
+        };
+        let file = OpenFile::new(&record, path);
+        (file.target, file.deleted)
+    };
+    assert_eq!(queue(1, b"/jobs"), (b"/jobs".to_vec(), false));
+    assert_eq!(queue(0, b"/jobs (deleted)"), (b"/jobs".to_vec(), true));
+}
+
+#[test]
 fn a_file_named_like_a_memfd_is_a_file() {
     let with_magic = |magic| {
         let record = FileRecord {
@@ -193,4 +231,34 @@ fn a_state_of_another_kernel_is_no_panic() {
         ..record()
     };
     assert_eq!(OpenFile::new(&odd, b"").state, None);
+}
+
+#[test]
+fn a_table_is_listed_once_for_each_process() {
+    let file = |tgid, tid, files, fd| {
+        let record = FileRecord {
+            tgid,
+            tid,
+            files,
+            fd,
+            ..FileRecord::new_zeroed()
+        };
+        OpenFile::new(&record, b"/x")
+    };
+    let mut found = Vec::new();
+    // The leader, 10, has exited; 21 has left its leader's table; 30 is a process that shares 20's.
+    for (tgid, tid, files) in [
+        (10, 11, 1),
+        (10, 12, 1),
+        (20, 20, 2),
+        (20, 21, 3),
+        (20, 22, 3),
+        (30, 30, 2),
+    ] {
+        found.extend([0, 1].map(|fd| file(tgid, tid, files, fd)));
+    }
+    OpenFile::one_a_table(&mut found);
+    let left: Vec<_> = found.iter().map(|file| (file.tid, file.fd)).collect();
+    let threads = [11, 20, 21, 30];
+    assert_eq!(left, threads.map(|tid| [(tid, 0), (tid, 1)]).concat());
 }

@@ -79,6 +79,15 @@ fn add_files(all: &mut Kinds) -> Result<()> {
     // As a place: no driver need be there.
     let opened = loop_device.and_then(|()| fds::openat_path(&block, libc::O_PATH));
     all.add("block", opened);
+    for namespace in [c"/proc/self/ns/net", c"/proc/self/ns/mnt"] {
+        all.add("ns", fds::openat_path(namespace, libc::O_RDONLY));
+    }
+    let queue = CString::new(format!("gym-kinds-{}", std::process::id()))?;
+    let opened = fds::mq_open(&queue);
+    if opened.is_ok() {
+        fds::mq_unlink(&queue).context("mq_unlink")?;
+    }
+    all.add("mqueue", opened);
     for path in [file, fifo, block] {
         let path = path.to_str().context("a path")?;
         match std::fs::remove_file(path) {
@@ -121,7 +130,7 @@ fn add_anonymous(all: &mut Kinds) {
     all.add("fanotify", fds::fanotify_init());
     all.add("pidfd", fds::pidfd_open());
     all.add("memfd", fds::memfd_create());
-    all.add("memfd", kinds::memfd_secret());
+    all.add("secretmem", kinds::memfd_secret());
     all.add("bpf", kinds::bpf_map());
     all.add("perf", kinds::perf_event());
     all.add("anon", kinds::userfaultfd());
