@@ -33,6 +33,9 @@ static DUP_FD_HAS_ERRORP: Global<u32> = Global::new(0);
 /// 1: tables are followed, and copies of them are told.
 #[unsafe(no_mangle)]
 static TRACK: Global<u32> = Global::new(0);
+/// 1: failures are reported. Where it is 0 only tables are followed, and nothing that raises alarms is set up.
+#[unsafe(no_mangle)]
+static ALARMS: Global<u32> = Global::new(0);
 /// Numbers of dup2 and dup3.
 #[unsafe(no_mangle)]
 static NR_DUP2: Global<u32> = Global::new(u32::MAX);
@@ -122,7 +125,7 @@ pub(crate) fn dup_fd_return(ctx: RetProbeContext) -> u32 {
     0
 }
 
-/// Tells of a copy; else, did it fail for want of numbers? `errorp` is where the errno lies if there is no
+/// Tells of a copy; else, did it fail for want of numbers, and is that to be reported? `errorp` is where the errno lies if there is no
 /// copy; elsewhere the copy's pointer tells it.
 #[inline(always)]
 fn dup_fd(copy: Address, errorp: Address) -> bool {
@@ -130,6 +133,9 @@ fn dup_fd(copy: Address, errorp: Address) -> bool {
         if TRACK.load() == 1 {
             tables::copied(copy);
         }
+        return false;
+    }
+    if ALARMS.load() == 0 {
         return false;
     }
     let error = if copy == 0 {

@@ -141,6 +141,7 @@ impl Globals {
                 "INSTALL_HAS_FILES",
                 u32::from(plan::install_has_files(btf)?),
             ),
+            ("ALARMS", u32::from(options.alarms)),
             ("TRACK", u32::from(options.tables.is_some())),
             (
                 "DETAILS",
