@@ -163,6 +163,7 @@ fn verdict(
         describe(difference, tasks, &owners, &auditor.history, tables.names())
     });
     let compared = tasks.iter().map(|task| Compared {
+        files: task.files,
         pid: task.tgid,
         tid: task.tid,
         comm: task.comm.clone(),

@@ -27,7 +27,7 @@ pub fn percent(task: &Task) -> Option<u64> {
 #[derive(Debug)]
 pub struct NearLimit {
     mark: u64,
-    /// By thread, and its table.
+    /// By process, and the table: which of its threads the kernel shows it with can change.
     told: FxHashMap<(u32, u64), u64>,
     /// Tables that were full at the last look: of most of them an exhaustion is told a moment later, and
     /// a warning would come too late.
@@ -57,7 +57,7 @@ impl NearLimit {
         let mut past: Vec<(u64, &Task)> = Vec::new();
         let full_before = std::mem::take(&mut self.full);
         for task in tasks {
-            let key = (task.tid, task.files);
+            let key = (task.tgid, task.files);
             match percent(task) {
                 Some(percent) if percent >= self.mark => match self.told.get_mut(&key) {
                     Some(look) => *look = self.look,
@@ -89,7 +89,7 @@ impl NearLimit {
         wanted.truncate(AT_ONCE.min(room));
         let look = self.look;
         self.told
-            .extend(wanted.iter().map(|task| ((task.tid, task.files), look)));
+            .extend(wanted.iter().map(|task| ((task.tgid, task.files), look)));
         wanted
     }
 }
@@ -139,6 +139,18 @@ mod tests {
         assert_eq!(told(&mut near, &[task(1, 90, 100)]), [1]);
         assert_eq!(told(&mut near, &[]), NOBODY);
         assert_eq!(told(&mut near, &[task(1, 90, 100)]), [1]);
+    }
+
+    #[test]
+    fn another_thread_with_the_same_table_is_no_other_table() {
+        let mut near = NearLimit::new(80);
+        let seen_with = |tid| Task {
+            files: 9,
+            tgid: 1,
+            ..task(tid, 90, 100)
+        };
+        assert_eq!(told(&mut near, &[seen_with(2)]), [2]);
+        assert_eq!(told(&mut near, &[seen_with(3)]), NOBODY, "2 has ended");
     }
 
     #[test]

@@ -59,10 +59,11 @@ impl Limits {
         self.by_thread.values()
     }
 
-    /// What is known of a process.
+    /// What is known of a process: by its leader, or, where that has exited, by a thread that lives on.
     #[must_use]
     pub fn of(&self, tgid: u32) -> Option<&Task> {
-        self.by_thread.get(&tgid)
+        let leader = self.by_thread.get(&tgid);
+        leader.or_else(|| self.all().find(|task| task.tgid == tgid))
     }
 }
 
@@ -104,6 +105,17 @@ mod tests {
             Some(vec![]),
             "nothing is news, too"
         );
+    }
+
+    #[test]
+    fn a_process_whose_leader_has_exited_is_known_by_its_threads() {
+        let thread = Task {
+            tgid: 1,
+            ..task(2, 30)
+        };
+        let mut limits = Limits::default();
+        limits.look(vec![thread.clone(), task(5, 1)]);
+        assert_eq!(limits.of(1), Some(&thread));
     }
 
     #[test]

@@ -36,9 +36,11 @@ pub(super) const fn files(program: &'static str) -> Iterator {
 /// The census's own.
 pub(super) const PROGRAM: Iterator = tasks("census_task");
 
-/// Reads all tables. Tables too large for the program are counted through /proc.
+/// Reads all tables, each once for every process that has it. Tables too large for the program are counted
+/// through /proc.
 pub fn read(ebpf: &mut Ebpf, targets: &Targets) -> Result<Vec<Task>> {
     let mut tasks = Task::decode_all(&run(ebpf, targets, PROGRAM)?)?;
+    Task::one_a_table(&mut tasks);
     for task in &mut tasks {
         task.used = task.used.or_else(|| count_in_proc(task.tgid, task.tid));
     }

@@ -28,16 +28,19 @@ const CHUNK: usize = 64 * 1024;
 /// Kernels before 5.12 give iterators no paths; they are then read from /proc, for the processes
 /// that are still there.
 pub fn read(ebpf: &mut Ebpf, targets: &Targets) -> Result<Vec<OpenFile>> {
-    if load_with_paths(ebpf, targets)? {
+    let mut found = if load_with_paths(ebpf, targets)? {
         let output = census::open(ebpf, targets, census::files("files_with_paths"))?;
-        return read_to_end(output, |_| Vec::new());
-    }
-    let output = census::open(ebpf, targets, census::files("files_without_paths"))?;
-    read_to_end(output, |record| {
-        let link = format!("/proc/{}/task/{}/fd/{}", record.tgid, record.tid, record.fd);
-        let path = std::fs::read_link(link).unwrap_or_default();
-        path.into_os_string().into_encoded_bytes()
-    })
+        read_to_end(output, |_| Vec::new())?
+    } else {
+        let output = census::open(ebpf, targets, census::files("files_without_paths"))?;
+        read_to_end(output, |record| {
+            let link = format!("/proc/{}/task/{}/fd/{}", record.tgid, record.tid, record.fd);
+            let path = std::fs::read_link(link).unwrap_or_default();
+            path.into_os_string().into_encoded_bytes()
+        })?
+    };
+    OpenFile::one_a_table(&mut found);
+    Ok(found)
 }
 
 /// Counts the files of each table in scope.

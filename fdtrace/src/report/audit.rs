@@ -1,6 +1,9 @@
 //! What an audit has found: every difference with its history, and the verdict.
 
-use std::io::{self, Write};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io::{self, Write},
+};
 
 use serde::Serialize;
 
@@ -37,6 +40,8 @@ pub struct Verdict {
 /// One process's table.
 #[derive(Clone, Debug)]
 pub struct Compared {
+    /// The table, which processes can share.
+    pub files: u64,
     /// The process.
     pub pid: u32,
     /// The thread whose table it is.
@@ -134,11 +139,7 @@ fn write_text(output: &mut impl Write, all: bool, verdict: &Verdict) -> io::Resu
             )?;
         }
     }
-    let open: u64 = verdict
-        .compared
-        .iter()
-        .map(|table| u64::from(table.open))
-        .sum();
+    let open = open(&verdict.compared);
     let result = if verdict.differences.is_empty() {
         "exact".to_owned()
     } else {
@@ -148,7 +149,7 @@ fn write_text(output: &mut impl Write, all: bool, verdict: &Verdict) -> io::Resu
         output,
         "{result}: {} of {} in {}, after {} in {:.1} s, {} lost, {} repaired, {} backend",
         counted(open, "fd"),
-        processes(verdict.compared.len()),
+        processes(processes_of(&verdict.compared)),
         counted(verdict.tables as u64, "table"),
         counted(verdict.records, "record"),
         verdict.duration_s,
@@ -244,15 +245,26 @@ fn write_json(output: &mut impl Write, all: bool, verdict: &Verdict) -> io::Resu
         lost: verdict.lost,
         repaired: verdict.repaired,
         differences: verdict.differences.len(),
-        processes: verdict.compared.len(),
+        processes: processes_of(&verdict.compared),
         tables: verdict.tables,
-        fds: verdict
-            .compared
-            .iter()
-            .map(|table| u64::from(table.open))
-            .sum(),
+        fds: open(&verdict.compared),
     };
     json::line(output, "summary", now, &fields)
+}
+
+/// Fds open in these tables, each table counted once.
+fn open(compared: &[Compared]) -> u64 {
+    let tables: BTreeMap<u64, u32> = compared
+        .iter()
+        .map(|table| (table.files, table.open))
+        .collect();
+    tables.into_values().map(u64::from).sum()
+}
+
+/// The processes that these tables belong to.
+fn processes_of(compared: &[Compared]) -> usize {
+    let processes: BTreeSet<u32> = compared.iter().map(|table| table.pid).collect();
+    processes.len()
 }
 
 #[cfg(test)]
@@ -283,6 +295,7 @@ mod tests {
             repaired: 2,
             tables: 1,
             compared: vec![Compared {
+                files: 0x1000,
                 pid: 7,
                 tid: 7,
                 comm: b"\x1b[2Jx".to_vec(),
@@ -335,6 +348,35 @@ mod tests {
         assert_eq!(objects[1]["kernel"], serde_json::Value::Null);
         assert_eq!(objects[1]["history"][0]["op"], "close");
         assert_eq!(objects[2]["differences"], 1);
+    }
+
+    #[test]
+    fn tables_and_processes_are_counted_once() {
+        let mut verdict = verdict();
+        let own = verdict.compared[0].clone();
+        // Another process with the same table, and a thread of the first with one of its own.
+        let sharer = Compared {
+            pid: 9,
+            tid: 9,
+            ..own.clone()
+        };
+        let thread = Compared {
+            files: 0x2000,
+            tid: 8,
+            open: 3,
+            ..own
+        };
+        verdict.compared.extend([sharer, thread]);
+        verdict.tables = 2;
+        let text = written(false, &verdict);
+        assert!(text.contains("7 fds of 2 processes in 2 tables"), "{text}");
+        let json = written(true, &verdict);
+        let summary: serde_json::Value =
+            serde_json::from_str(json.lines().last().unwrap()).unwrap();
+        assert_eq!(
+            (&summary["fds"], &summary["processes"]),
+            (&7.into(), &2.into())
+        );
     }
 
     #[test]

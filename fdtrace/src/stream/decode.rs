@@ -5,6 +5,7 @@ use fdtrace_common::{
     alarm::{AlarmRecord, COMPONENT_SIZE, Path, StormKey},
     census::TaskRecord,
 };
+use rustc_hash::FxHashSet;
 use serde::{Deserialize, Serialize};
 use zerocopy::FromBytes;
 
@@ -131,6 +132,16 @@ impl Task {
                 })
             })
             .collect()
+    }
+
+    /// Leaves one task for each table of a process, the first.
+    ///
+    /// The kernel's side writes a task for a leader, and one for each thread whose table is another. A leader
+    /// that has exited has no table any more (`exit_files`), so each of the threads that live on is written
+    /// with the table that they share; so are threads that share a table that is not their leader's.
+    pub fn one_a_table(tasks: &mut Vec<Self>) {
+        let mut seen = FxHashSet::default();
+        tasks.retain(|task| seen.insert((task.tgid, task.files)));
     }
 }
 

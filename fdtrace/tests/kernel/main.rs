@@ -23,6 +23,7 @@ mod scope;
 mod stacks;
 mod storm;
 mod tables;
+mod threads;
 mod trace;
 mod tracer;
 mod verdicts;
@@ -60,6 +61,7 @@ fn main() -> ExitCode {
     trials.extend(scope::trials(&setting));
     trials.extend(ls::trials(&setting));
     trials.extend(tables::trials(&setting));
+    trials.extend(threads::trials(&setting));
     trials.extend(trace::trials(&setting));
     trials.extend(stacks::trials(&setting));
     trials.extend(record::trials(&setting));

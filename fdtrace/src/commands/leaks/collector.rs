@@ -238,7 +238,11 @@ impl Collector {
         let used = model.tables.all().filter(|(_, table)| table.threads > 0);
         let tasks = used.filter_map(|(files, table)| {
             let limit = model.limits.of(table.tgid);
-            let comm = model.tables.thread(table.tgid)?.comm;
+            let leader = model.tables.thread(table.tgid);
+            // A leader may have exited, and its threads live on.
+            let comm = leader
+                .map(|leader| until_nul(&leader.comm).to_vec())
+                .or_else(|| Some(limit?.comm.clone()))?;
             Some(Task {
                 files,
                 tgid: table.tgid,
@@ -246,7 +250,7 @@ impl Collector {
                 soft: limit.map_or(u64::MAX, |task| task.soft),
                 hard: limit.map_or(u64::MAX, |task| task.hard),
                 used: limit.and_then(|task| task.used),
-                comm: until_nul(&comm).to_vec(),
+                comm,
             })
         });
         let mut tasks: Vec<_> = tasks.filter(|task| task.tgid != self.own).collect();

@@ -145,9 +145,14 @@ pub fn usages(
             .iter()
             .map(|(kind, count)| format!("{kind} {count}"))
             .collect();
+        let thread = if usage.tid == usage.pid {
+            String::new()
+        } else {
+            format!(" [thread {}]", usage.tid)
+        };
         writeln!(
             output,
-            "{:>7} {:<15} {:>7} {:>7} {:>9} {:>4} {}",
+            "{:>7} {:<15} {:>7} {:>7} {:>9} {:>4} {}{thread}",
             usage.pid,
             printable(&usage.comm),
             count(usage.used.map(u64::from)),

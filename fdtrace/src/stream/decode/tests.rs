@@ -208,3 +208,31 @@ proptest! {
         prop_assert_eq!(record.key, alarm.key);
     }
 }
+
+#[test]
+fn a_table_is_listed_once_for_each_process() {
+    let task = |tgid, tid, files| Task {
+        files,
+        tgid,
+        tid,
+        soft: 64,
+        hard: 64,
+        used: Some(3),
+        comm: b"x".to_vec(),
+    };
+    let mut tasks = vec![
+        // The leader, 10, has exited.
+        task(10, 11, 1),
+        task(10, 12, 1),
+        task(10, 13, 1),
+        // Threads that have left their leader's table, two of them for the same one.
+        task(20, 20, 2),
+        task(20, 21, 3),
+        task(20, 22, 3),
+        // A process that shares the table of another.
+        task(30, 30, 2),
+    ];
+    Task::one_a_table(&mut tasks);
+    let left: Vec<_> = tasks.iter().map(|task| task.tid).collect();
+    assert_eq!(left, [11, 20, 21, 30]);
+}

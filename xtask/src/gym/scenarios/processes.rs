@@ -2,8 +2,8 @@
 
 use std::{
     env,
-    fs::File,
-    io::Read as _,
+    fs::{self, File},
+    io::{self, Read as _},
     net::{Ipv4Addr, TcpListener, TcpStream},
     os::{fd::OwnedFd, unix::process::CommandExt as _},
     process::Command,
@@ -16,7 +16,7 @@ use anyhow::{Context as _, Result, ensure};
 use super::Scenario;
 use crate::{
     report::{Facts, Holder, tell},
-    run::{Run, must_fail},
+    run::{Run, must_fail, until},
     sys::{fds, process},
 };
 
@@ -49,6 +49,11 @@ pub(super) const ALL: &[Scenario] = &[
         "exec_then_open",
         "becomes another program, which runs out",
         exec_then_open,
+    ),
+    Scenario::new(
+        "leader_exited",
+        "its first thread has exited, the others hold --count files, until standard input ends",
+        leader_exited,
     ),
     Scenario::new("hold", "opens --count files, fails in nothing, stays", hold).staying(),
 ];
@@ -189,6 +194,46 @@ fn exec_then_open(run: &mut Run) -> Result<Facts> {
         .args(env::args_os().skip(1))
         .arg("--after-exec");
     Err(next.exec()).context("exec")
+}
+
+/// The table is that of the threads that live on. What the main thread would do when a scenario is done, one of
+/// them does.
+fn leader_exited(run: &mut Run) -> Result<Facts> {
+    for _ in 0..3 {
+        thread::spawn(|| {
+            loop {
+                thread::park();
+            }
+        });
+    }
+    let mut left = run.for_thread();
+    thread::spawn(move || {
+        let outcome = stay_behind(&mut left);
+        process::exit_now(outcome.map_or_else(|error| complain(&error), |()| 0));
+    });
+    process::exit_thread()
+}
+
+fn stay_behind(run: &mut Run) -> Result<()> {
+    let leader = format!("/proc/self/task/{}/stat", process::id());
+    until("the first thread has exited", || {
+        let stat = fs::read_to_string(&leader).with_context(|| leader.clone())?;
+        // The state comes behind the name, which is in parentheses.
+        Ok(stat
+            .rsplit(')')
+            .next()
+            .is_some_and(|rest| rest.starts_with(" Z")))
+    })?;
+    let count = run.options.count.unwrap_or(32);
+    run.fill_to(run.used()?.saturating_add(count), fds::openat)?;
+    run.gate()?;
+    tell("leader_exited", run.facts("openat", 0, None)?, true, None)?;
+    let mut rest = Vec::new();
+    io::stdin()
+        .lock()
+        .read_to_end(&mut rest)
+        .context("standard input")?;
+    Ok(())
 }
 
 /// For whoever looks at processes that are far from, or close to, their limit.

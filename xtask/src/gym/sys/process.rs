@@ -211,6 +211,14 @@ pub(crate) fn exit_now(status: i32) -> ! {
     unsafe { libc::_exit(status) }
 }
 
+/// Ends the calling thread alone, be it the first one.
+pub(crate) fn exit_thread() -> ! {
+    loop {
+        // SAFETY: what lies on this thread's stack stays there, as long as the process lives.
+        unsafe { libc::syscall(libc::SYS_exit, 0) };
+    }
+}
+
 /// Waits for a child's end; its exit status, or `None` if a signal ended it.
 pub(crate) fn wait_for(pid: i32) -> io::Result<Option<i32>> {
     let mut status = 0;
