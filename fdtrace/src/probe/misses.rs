@@ -1,8 +1,9 @@
-//! Calls that a program did not see because it was running already.
+//! Calls that a program did not see because it was running already, or because a probe had no room.
 //!
 //! A program that has been interrupted on a CPU by another thread is not entered a second time there:
 //! the kernel skips it and counts (`__bpf_prog_enter_recur` in kernel/bpf/trampoline.c). On kernels
-//! that preempt programs, a busy table can lose thousands of calls to one that lost its CPU.
+//! that preempt programs, a busy table can lose thousands of calls to one that lost its CPU. What kprobes miss
+//! before they get to their program is another count ([`super::links`]).
 
 use std::{
     fs::File,
@@ -11,14 +12,21 @@ use std::{
 
 use aya::Ebpf;
 use log::debug;
+use rustc_hash::FxHashSet;
 
-use super::plan;
+use super::{links::KprobeLink, plan};
 
 /// The kernel's own count for each running program, held open: reading it needs no free fd.
 #[derive(Debug, Default)]
 pub struct Misses {
-    of_tables: Vec<File>,
-    others: Vec<File>,
+    of_tables: Counts,
+    others: Counts,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    programs: Vec<File>,
+    links: Vec<KprobeLink>,
 }
 
 /// Calls skipped since loading.
@@ -35,17 +43,26 @@ impl Misses {
     #[must_use]
     pub fn of(ebpf: &Ebpf) -> Self {
         let mut misses = Self::default();
+        let mut of_tables = FxHashSet::default();
         for (name, program) in ebpf.programs() {
             let Ok(fd) = program.fd() else {
                 continue;
             };
             let path = format!("/proc/self/fdinfo/{}", fd.as_fd().as_raw_fd());
+            let counts = if plan::follows_tables(name) {
+                of_tables.extend(program.info().map(|info| info.id()));
+                &mut misses.of_tables
+            } else {
+                &mut misses.others
+            };
             match File::open(&path) {
-                Ok(file) if plan::follows_tables(name) => misses.of_tables.push(file),
-                Ok(file) => misses.others.push(file),
+                Ok(file) => counts.programs.push(file),
                 Err(error) => debug!("{path}: {error}"),
             }
         }
+        let links = KprobeLink::own().into_iter();
+        (misses.of_tables.links, misses.others.links) =
+            links.partition(|link| of_tables.contains(&link.program));
         misses
     }
 
@@ -53,9 +70,15 @@ impl Misses {
     #[must_use]
     pub fn count(&self) -> Skipped {
         Skipped {
-            of_tables: count(&self.of_tables),
-            others: count(&self.others),
+            of_tables: self.of_tables.sum(),
+            others: self.others.sum(),
         }
+    }
+}
+
+impl Counts {
+    fn sum(&self) -> u64 {
+        count(&self.programs) + self.links.iter().map(KprobeLink::missed).sum::<u64>()
     }
 }
 

@@ -28,6 +28,7 @@ pub mod globals;
 mod heap;
 mod hooks;
 pub mod host;
+mod links;
 pub mod load;
 pub mod maps;
 pub mod misses;

@@ -15,6 +15,7 @@ mod gym;
 
 mod languages;
 mod leaks;
+mod losses;
 mod ls;
 mod programs;
 mod record;
@@ -67,6 +68,7 @@ fn main() -> ExitCode {
     trials.extend(record::trials(&setting));
     trials.extend(remedy::trials(&setting));
     trials.extend(leaks::trials(&setting));
+    trials.extend(losses::trials(&setting));
     trials.extend(cookbook::trials(&setting));
     trials.extend(verdicts::trials(&setting));
     trials.extend(languages::trials(&setting));

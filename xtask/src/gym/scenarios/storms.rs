@@ -1,11 +1,13 @@
 //! Failing again and again.
 
 use std::{
+    io,
+    sync::Barrier,
     thread,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, anyhow, ensure};
 
 use super::Scenario;
 use crate::{
@@ -27,6 +29,12 @@ pub(super) const ALL: &[Scenario] = &[
         storm_mixed,
     ),
     Scenario::new(
+        "crowd",
+        "64 threads at once in fcntl, all of which wait for the table to grow; none fails",
+        crowd,
+    )
+    .at(4096),
+    Scenario::new(
         "leak",
         "opens a file every 5 ms, then fails every 50 ms",
         leak,
@@ -35,6 +43,42 @@ pub(super) const ALL: &[Scenario] = &[
 
 /// Failing calls unless `--count` says otherwise.
 const CALLS: u64 = 5_000_000;
+
+/// Each round wants a larger table. The first thread to come makes it, and waits for an RCU grace period because
+/// the table is shared; the others wait in `alloc_fd` for the first one (`expand_files` in fs/file.c).
+fn crowd(run: &mut Run) -> Result<Facts> {
+    const THREADS: usize = 64;
+    let sizes = (8..).map(|exponent| 1_i32 << exponent);
+    let sizes =
+        sizes.take_while(|size| u64::from(size.unsigned_abs()) + THREADS as u64 <= run.soft);
+    let sizes: Vec<_> = sizes.collect();
+    ensure!(!sizes.is_empty(), "the limit is too low");
+    run.gate()?;
+    let start = Barrier::new(THREADS);
+    let grown = thread::scope(|scope| {
+        let grow = || {
+            sizes
+                .iter()
+                .map(|size| {
+                    start.wait();
+                    fds::f_dupfd(*size)
+                })
+                .collect::<io::Result<Vec<_>>>()
+        };
+        let threads: Vec<_> = (0..THREADS).map(|_| scope.spawn(grow)).collect();
+        threads
+            .into_iter()
+            .map(|thread| {
+                thread
+                    .join()
+                    .map_err(|_| anyhow!("a thread has panicked"))?
+                    .context("fcntl")
+            })
+            .collect::<Result<Vec<_>>>()
+    })?;
+    run.held.extend(grown.into_iter().flatten());
+    run.facts("fcntl", 0, None)
+}
 
 /// How many of `count` calls the thread `index` of `threads` makes: all of them add up.
 fn share(count: u64, threads: u64, index: u64) -> u64 {
