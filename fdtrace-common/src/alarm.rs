@@ -18,6 +18,18 @@ pub const HOOK_OWN_LIMIT: u32 = 5;
 pub const HOOK_SYS_EXIT: u32 = 6;
 /// A file system passed on what its server said: EMFILE or ENFILE, about the server's own fds.
 pub const HOOK_FILE_SERVER: u32 = 7;
+/// `receive_fd_replace` (`replace_fd` before 5.12) returned EBADF or EMFILE: the number that a seccomp supervisor
+/// has chosen for a file is out of reach.
+pub const HOOK_REPLACE: u32 = 8;
+/// `unix_create1` returned ENFILE: the host has twice fs.file-max unix sockets. Before 5.16 it returns NULL, and
+/// the process is told ENOMEM.
+pub const HOOK_UNIX_SOCKET: u32 = 9;
+/// `io_fixed_fd_install` returned ENFILE: the ring's table of registered files is full.
+pub const HOOK_RING_FILE: u32 = 10;
+
+/// `AlarmRecord::flags`: the thread is stopped in its call, and a seccomp supervisor was putting a file into its
+/// table.
+pub const ALARM_BY_SUPERVISOR: u32 = 1;
 
 /// `StormKey::call`: the call came from `io_uring`; no other bit is set.
 pub const CALL_IO_URING: u32 = 1 << 31;
@@ -119,8 +131,8 @@ pub type Path<const DEPTH: usize> = [[u8; COMPONENT_SIZE]; DEPTH];
 pub struct AlarmRecord {
     /// [`crate::record::RECORD_ALARM`].
     pub kind: u32,
-    /// Always 0.
-    pub padding: u32,
+    /// `ALARM_` flags; recordings of before have none.
+    pub flags: u32,
     /// Nanoseconds since boot, suspend included.
     pub time_ns: u64,
     /// Which failure.

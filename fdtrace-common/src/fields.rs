@@ -91,6 +91,11 @@ macro_rules! kernel_fields {
             optional UNIX_PEER: "unix_sock", "peer";
             optional ADDRESS_LENGTH: "unix_address", "len";
             optional ADDRESS_NAME: "unix_address", "name";
+            optional TASK_SECCOMP_FILTER: "task_struct", "seccomp.filter";
+            optional FILTER_PREVIOUS: "seccomp_filter", "prev";
+            // The second one where mutexes are real-time ones (PREEMPT_RT).
+            optional FILTER_LOCK_OWNER: "seccomp_filter",
+                "notify_lock.owner" | "notify_lock.rtmutex.owner";
             optional CSS_SET_CGROUP: "css_set", "dfl_cgrp";
             optional CGROUP_NODE: "cgroup", "kn";
             optional NODE_NAME: "kernfs_node", "name";

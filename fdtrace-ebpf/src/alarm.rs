@@ -23,7 +23,7 @@ use crate::{
     call::{self, Call},
     control, held,
     kernel::{self, Address, member, offset},
-    paths, repeats, ring, scope,
+    paths, repeats, ring, scope, seccomp,
 };
 
 /// Failures by kind and CPU. Entries leave when their process has ended: the user side removes them.
@@ -195,7 +195,7 @@ fn tell(record: *mut AlarmRecord, registers: Address) {
         // The components serve as room for counting before they are filled.
         let scratch = (&raw mut (*record).exe).cast::<[u64; 64]>();
         (&raw mut (*record).kind).write(RECORD_ALARM);
-        (&raw mut (*record).padding).write(0);
+        seccomp::flags(record, task);
         (&raw mut (*record).time_ns).write(bpf_ktime_get_boot_ns());
         (&raw mut (*record).cgroup_id).write(bpf_get_current_cgroup_id());
         (&raw mut (*record).soft).write(member(signal, &offset::SIGNAL_NOFILE_SOFT));

@@ -11,7 +11,8 @@ use aya_ebpf::{
 };
 use fdtrace_common::alarm::{
     CALL_COMPAT, CALL_IO_URING, HOOK_ALLOC_FD, HOOK_ALLOC_FILE, HOOK_DUP_FD, HOOK_DUP3,
-    HOOK_FILE_SERVER, HOOK_OWN_LIMIT, HOOK_SYS_EXIT,
+    HOOK_FILE_SERVER, HOOK_OWN_LIMIT, HOOK_REPLACE, HOOK_RING_FILE, HOOK_SYS_EXIT,
+    HOOK_UNIX_SOCKET,
 };
 
 use crate::{
@@ -189,6 +190,37 @@ fn target_out_of_reach(task: Address, registers: Address) -> bool {
     }
     let pointers: Address = member(fdt, &offset::FDT_FD);
     read::<Address>(pointers + u64::from(source) * 8) != 0
+}
+
+/// `int receive_fd_replace(int new_fd, struct file *, unsigned flags)`, to which only seccomp comes, or
+/// `int replace_fd(unsigned fd, struct file *, unsigned flags)`: EBADF at the soft limit, EMFILE at `fs.nr_open`.
+#[kretprobe]
+pub(crate) fn replace_fd_return(ctx: RetProbeContext) -> u32 {
+    let result = i64::from(ctx.ret::<i32>());
+    if result == -EBADF || result == -EMFILE {
+        hand_over(&ctx, failure(HOOK_REPLACE, -result, None));
+    }
+    0
+}
+
+/// `struct sock *unix_create1(net, sock, kern, type)` in `net/unix/af_unix.c`. It comes before a number and a file
+/// are asked for, or makes the far end of a connect: no failure is reported twice.
+#[kretprobe]
+pub(crate) fn unix_socket_return(ctx: RetProbeContext) -> u32 {
+    if ctx.ret::<i64>() == -ENFILE {
+        hand_over(&ctx, failure(HOOK_UNIX_SOCKET, ENFILE, None));
+    }
+    0
+}
+
+/// `int io_fixed_fd_install(request, flags, file, slot)` in `io_uring/filetable.c`: it puts a file that is open
+/// already into a ring's own table.
+#[kretprobe]
+pub(crate) fn ring_file_return(ctx: RetProbeContext) -> u32 {
+    if i64::from(ctx.ret::<i32>()) == -ENFILE {
+        hand_over(&ctx, failure(HOOK_RING_FILE, ENFILE, None));
+    }
+    0
 }
 
 /// A failure; the errno is one of those above.

@@ -16,6 +16,7 @@ mod repeat;
 mod repeats;
 mod ring;
 mod scope;
+mod seccomp;
 mod slots;
 mod stacks;
 mod tables;

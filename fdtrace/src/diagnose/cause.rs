@@ -2,7 +2,7 @@
 
 use fdtrace_common::alarm::{
     CALL_IO_URING, HOOK_ALLOC_FD, HOOK_ALLOC_FILE, HOOK_DUP_FD, HOOK_DUP3, HOOK_FILE_SERVER,
-    HOOK_OWN_LIMIT, HOOK_SYS_EXIT,
+    HOOK_OWN_LIMIT, HOOK_REPLACE, HOOK_RING_FILE, HOOK_SYS_EXIT, HOOK_UNIX_SOCKET,
 };
 use serde::{Deserialize, Serialize};
 
@@ -17,8 +17,12 @@ pub enum Cause {
     RlimitNofile,
     /// `fs.nr_open`, below the process's limit or its table's size.
     NrOpen,
+    /// The size of a table as such: no kernel makes one that holds the number.
+    TableSize,
     /// fs.file-max, the host's.
     FileMax,
+    /// Twice fs.file-max unix sockets on the host.
+    UnixSockets,
     /// `F_DUPFD` asked for a number above those that are free.
     DupfdMinimum,
     /// `fs.inotify.max_user_instances`.
@@ -43,7 +47,11 @@ impl Cause {
     pub fn is_fd_limit(self) -> bool {
         matches!(
             self,
-            Self::RlimitNofile | Self::NrOpen | Self::FileMax | Self::DupfdMinimum
+            Self::RlimitNofile
+                | Self::NrOpen
+                | Self::TableSize
+                | Self::FileMax
+                | Self::DupfdMinimum
         )
     }
 }
@@ -60,6 +68,8 @@ pub enum Silent {
     Dup2Ebadf,
     /// The sender of a binder transaction was told that it failed.
     Binder,
+    /// A seccomp supervisor was told that it could not put a file into the process.
+    SeccompAddfd,
 }
 
 /// What is known of the host at the time.
@@ -102,15 +112,31 @@ impl Host {
             _ => true,
         }
     }
+
+    /// There are more than twice `fs.file-max` files, as root may have: so many unix sockets, which have a file each,
+    /// is more than the kernel makes (`unix_create1`, net/unix/af_unix.c), and it looks at that first.
+    fn may_be_out_of_unix_sockets(self) -> bool {
+        match (self.files, self.file_max) {
+            (Some(files), Some(file_max)) => files / 2 >= file_max,
+            _ => false,
+        }
+    }
 }
 
 /// `BINDER_WRITE_READ`, the one ioctl in which binder receives files.
 const BINDER_WRITE_READ: u32 = 0xc030_6201;
 /// fcntl's `F_DUPFD` and `F_DUPFD_CLOEXEC`.
 const F_DUPFD: [u32; 2] = [0, 1030];
+/// socket's and socketpair's first argument for unix sockets (include/linux/socket.h).
+const AF_UNIX: u32 = 1;
 /// clone's `CLONE_PIDFD`.
 const CLONE_PIDFD: u32 = 0x1000;
+const EBADF: u32 = 9;
 const ENFILE: u32 = 23;
+/// Slots in the largest table. The kernel rounds a table's size up to a power of two, and makes none whose pointers
+/// take more than `INT_MAX` bytes (`alloc_fdtable` in fs/file.c: EMFILE since 6.17, which stable kernels have as
+/// well; before, ENOMEM).
+pub const TABLE_SLOTS: u32 = 1 << 27;
 
 /// Decides the cause from what the hook saw. The host is looked at only where that is not enough.
 pub fn cause(alarm: &Alarm, host: impl FnOnce() -> Host) -> Cause {
@@ -121,6 +147,10 @@ pub fn cause(alarm: &Alarm, host: impl FnOnce() -> Host) -> Cause {
         HOOK_DUP3 => target_refused(alarm),
         HOOK_OWN_LIMIT => own_limit(&call::name(alarm.key.call)),
         HOOK_FILE_SERVER => Cause::FileServer,
+        HOOK_REPLACE if alarm.key.errno == EBADF => Cause::RlimitNofile,
+        HOOK_REPLACE => Cause::NrOpen,
+        HOOK_UNIX_SOCKET => Cause::UnixSockets,
+        HOOK_RING_FILE => Cause::IoUringFiles,
         HOOK_SYS_EXIT => from_syscall(alarm, host),
         _ => Cause::Other,
     }
@@ -131,7 +161,9 @@ pub fn cause(alarm: &Alarm, host: impl FnOnce() -> Host) -> Cause {
 pub fn silent(alarm: &Alarm) -> Option<Silent> {
     let name = call::name(alarm.key.call);
     match alarm.key.hook {
-        HOOK_ALLOC_FD | HOOK_ALLOC_FILE | HOOK_FILE_SERVER
+        HOOK_REPLACE => Some(Silent::SeccompAddfd),
+        HOOK_ALLOC_FD if alarm.by_supervisor => Some(Silent::SeccompAddfd),
+        HOOK_ALLOC_FD | HOOK_ALLOC_FILE | HOOK_FILE_SERVER | HOOK_UNIX_SOCKET | HOOK_RING_FILE
             if alarm.key.call & CALL_IO_URING != 0 =>
         {
             Some(Silent::IoUringCqe)
@@ -156,14 +188,25 @@ fn is_dup2(name: &str) -> bool {
 /// grow to the number that it found.
 ///
 /// It can only have looked at every number below `end` in a table at least that large; in a smaller
-/// one it found a number past the table, and growing was refused because of `fs.nr_open`.
+/// one it found a number past the table, and growing was refused: because of `fs.nr_open`, or because no table is
+/// that large.
 fn number_refused(alarm: &Alarm) -> Cause {
     if alarm.max_fds < alarm.key.limit {
-        Cause::NrOpen
+        growing_refused(least_number(alarm).max(alarm.max_fds))
     } else if least_number(alarm) > 0 && alarm.used.is_some_and(|used| used < alarm.key.limit) {
         Cause::DupfdMinimum
     } else {
         Cause::RlimitNofile
+    }
+}
+
+/// The table could not grow to hold this number, which is below the process's limit. Past the largest table there
+/// is, a higher `fs.nr_open` does not help.
+fn growing_refused(number: u32) -> Cause {
+    if number >= TABLE_SLOTS {
+        Cause::TableSize
+    } else {
+        Cause::NrOpen
     }
 }
 
@@ -186,10 +229,11 @@ fn least_number(alarm: &Alarm) -> u32 {
 
 /// dup2 or dup3 refused its target.
 fn target_refused(alarm: &Alarm) -> Cause {
-    if u64::from(argument(alarm, 1)) >= alarm.soft {
+    let target = argument(alarm, 1);
+    if u64::from(target) >= alarm.soft {
         Cause::RlimitNofile
     } else {
-        Cause::NrOpen
+        growing_refused(target)
     }
 }
 
@@ -212,11 +256,17 @@ fn from_syscall(alarm: &Alarm, host: impl FnOnce() -> Host) -> Cause {
         return target_refused(alarm);
     }
     if alarm.key.errno == ENFILE {
-        let may_be_pages = matches!(&*name, "pipe" | "pipe2");
-        return if may_be_pages && !host().is_out_of_files() {
-            Cause::PipePages
-        } else {
-            Cause::FileMax
+        let host = host();
+        return match &*name {
+            "pipe" | "pipe2" if !host.is_out_of_files() => Cause::PipePages,
+            "socket" | "socketpair"
+                if argument(alarm, 0) == AF_UNIX && host.may_be_out_of_unix_sockets() =>
+            {
+                Cause::UnixSockets
+            }
+            // It makes the other end's socket, and asks for no file.
+            "connect" => Cause::UnixSockets,
+            _ => Cause::FileMax,
         };
     }
     if copies_table(alarm, &name) {

@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use self::limit::Raise;
 use super::{
-    cause::{Cause, Host},
+    cause::{Cause, Host, TABLE_SLOTS},
     verdict::Kind,
 };
 use crate::enrich::place::Place;
@@ -113,6 +113,14 @@ pub fn remedies(situation: &Situation) -> Vec<Remedy> {
         Cause::RlimitNofile => nofile(situation),
         Cause::NrOpen => sysctl::nr_open(situation),
         Cause::FileMax => sysctl::file_max(situation),
+        Cause::UnixSockets => sysctl::unix_sockets(situation),
+        Cause::TableSize => vec![Remedy::words(
+            When::Code,
+            format!(
+                "have the program use smaller numbers: no fd table holds more than {TABLE_SLOTS}, whatever the \
+                 limits are",
+            ),
+        )],
         Cause::InotifyInstances => {
             sysctl::of_user("fs.inotify.max_user_instances", settings.inotify_instances)
         }
@@ -127,8 +135,8 @@ pub fn remedies(situation: &Situation) -> Vec<Remedy> {
         )],
         Cause::IoUringFiles => vec![Remedy::words(
             When::Code,
-            "look at how many files the program registers with io_uring_register: more than its soft \
-             RLIMIT_NOFILE, or than a ring takes",
+            "look at the files that the program registers with its ring: more than its soft RLIMIT_NOFILE, or \
+             than a ring takes; in a completion, all places of the ring's own table are taken",
         )],
         Cause::FileServer => vec![Remedy::words(
             When::Now,

@@ -138,6 +138,19 @@ pub const HOOKS: &[Hook] = &[
         role: Role::Exhaustion,
     },
     Hook {
+        sees: "seccomp supervisors that put a file above the limit (EBADF)",
+        places: &[
+            rare("receive_fd_replace", &["replace_fd_return"]),
+            rare("replace_fd", &["replace_fd_return"]),
+        ],
+        role: Role::Exhaustion,
+    },
+    Hook {
+        sees: "ENFILE of unix sockets, at twice fs.file-max",
+        places: &[rare("unix_create1", &["unix_socket_return"])],
+        role: Role::Exhaustion,
+    },
+    Hook {
         sees: "inotify instances",
         places: &[rare("do_inotify_init", &["own_limit_return"])],
         role: Role::FalseLead,
@@ -161,6 +174,11 @@ pub const HOOKS: &[Hook] = &[
             rare("__x64_sys_io_uring_register", &["own_limit_return"]),
             rare("__arm64_sys_io_uring_register", &["own_limit_return"]),
         ],
+        role: Role::FalseLead,
+    },
+    Hook {
+        sees: "ENFILE of a full table of io_uring's registered files",
+        places: &[rare("io_fixed_fd_install", &["ring_file_return"])],
         role: Role::FalseLead,
     },
     Hook {
@@ -308,6 +326,7 @@ pub const CENSUS_MISSES: &[&str] = &[
     "files lost from SCM_RIGHTS messages (MSG_CTRUNC)",
     "io_uring completions with EMFILE or ENFILE",
     "binder transactions that fail for want of an fd",
+    "files that a seccomp supervisor fails to put into a process (SECCOMP_IOCTL_NOTIF_ADDFD)",
     "which line of code opens an fd (--stacks)",
 ];
 
@@ -387,7 +406,15 @@ mod tests {
         );
         assert_eq!(
             functions(Role::Exhaustion),
-            ["dup_fd", "alloc_empty_file", "ksys_dup3", "__set_task_comm"]
+            [
+                "dup_fd",
+                "alloc_empty_file",
+                "ksys_dup3",
+                "receive_fd_replace",
+                "replace_fd",
+                "unix_create1",
+                "__set_task_comm"
+            ]
         );
         assert_eq!(functions(Role::OlderKernels), ["__close_fd_get_file"]);
     }

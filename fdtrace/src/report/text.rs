@@ -118,13 +118,15 @@ fn cause(exhausted: &Exhausted) -> String {
             );
         }
         Cause::NrOpen => "fs.nr_open reached",
+        Cause::TableSize => "the number is larger than any fd table",
         Cause::FileMax => "fs.file-max reached, the host's limit",
+        Cause::UnixSockets => "no fd limit: the host has twice fs.file-max unix sockets",
         Cause::DupfdMinimum => "F_DUPFD wants a number above those that are free",
         Cause::InotifyInstances => "no fd limit: fs.inotify.max_user_instances reached",
         Cause::FanotifyGroups => "no fd limit: fs.fanotify.max_user_groups reached",
         Cause::MqueueBytes => "no fd limit: RLIMIT_MSGQUEUE reached",
         Cause::PipePages => "no fd limit: fs.pipe-user-pages-hard reached",
-        Cause::IoUringFiles => "no fd limit: too many files registered with io_uring",
+        Cause::IoUringFiles => "no fd limit: the ring takes no more registered files",
         Cause::FileServer => "no fd limit of this process: the file system's server ran out",
         Cause::Other => "no fd limit: fds are to spare",
     };
@@ -137,6 +139,7 @@ fn silent(silent: Silent) -> &'static str {
         Silent::IoUringCqe => "only io_uring's completion says so",
         Silent::Dup2Ebadf => "the process was told EBADF",
         Silent::Binder => "the process was not told: the sender's transaction failed",
+        Silent::SeccompAddfd => "the process was not told: its seccomp supervisor's ioctl failed",
     }
 }
 
@@ -169,7 +172,9 @@ pub fn loss(loss: &Loss) -> String {
         Place::Ring => "records: the ring buffer was full",
         Place::Storms => "failures: too many processes fail at once to count them all",
         Place::Follow => "child processes: there are too many to follow them all",
-        Place::Skipped => "calls: a program was interrupted and the kernel did not enter it anew",
+        Place::Skipped => {
+            "calls: a hook was running on that CPU already, or too many calls were under way in it"
+        }
         Place::Model => "records: they do not fit the ones before, of which some must be missing",
         Place::Shed => "changes: there are more than can be read, and some tables are not followed",
         Place::Stacks => "stacks: more fds are opened than stacks are taken",

@@ -2,7 +2,7 @@
 
 use fdtrace_common::{
     UNKNOWN,
-    alarm::{AlarmRecord, COMPONENT_SIZE, Path, StormKey},
+    alarm::{ALARM_BY_SUPERVISOR, AlarmRecord, COMPONENT_SIZE, Path, StormKey},
     census::TaskRecord,
 };
 use rustc_hash::FxHashSet;
@@ -48,6 +48,8 @@ pub struct Alarm {
     pub open: Option<u32>,
     /// Slots of the table.
     pub max_fds: u32,
+    /// The thread was stopped in its call, and a seccomp supervisor was putting a file into its table.
+    pub by_supervisor: bool,
     /// The thread's name, without its NUL.
     pub comm: Vec<u8>,
     /// The program's path; `None` where there was none to read.
@@ -76,6 +78,7 @@ impl Alarm {
             used: known(record.used),
             open: known(record.open),
             max_fds: record.max_fds,
+            by_supervisor: record.flags & ALARM_BY_SUPERVISOR != 0,
             comm: until_nul(&record.comm).to_vec(),
             // Kernel threads have none.
             exe: Some(path(&record.exe, record.exe_truncated)).filter(|path| path != b"/"),

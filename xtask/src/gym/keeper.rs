@@ -1,9 +1,9 @@
-//! Lowers a system-wide setting for an instant, and puts it back whatever becomes of the victim.
+//! Changes a system-wide setting for an instant, and puts it back whatever becomes of the victim.
 //!
 //! A process of its own does the writing. It keeps root's rights when the victim gives them up,
 //! and it restores the value as soon as its pipe from the victim closes: at the end, but also
 //! when the victim panics, aborts or is killed. It does not wait for longer than [`PATIENCE_MS`]
-//! either, because the whole machine feels a lowered setting.
+//! either, because the whole machine feels a changed setting.
 
 use std::{
     fs::File,
@@ -21,7 +21,7 @@ use crate::{
     sys::{fds, limits, process},
 };
 
-/// How long a setting may stay lowered.
+/// How long a setting may stay changed.
 const PATIENCE_MS: i32 = 5_000;
 
 /// The victim's hold on the process that does the writing.
@@ -63,7 +63,7 @@ impl Keeper {
     }
 
     /// Writes `value`; back only once it is in force.
-    pub(crate) fn lower(&mut self, value: u64) -> Result<()> {
+    pub(crate) fn set(&mut self, value: u64) -> Result<()> {
         self.wishes
             .write_all(&value.to_ne_bytes())
             .context("the keeper is gone")?;
@@ -99,9 +99,9 @@ fn serve(setting: &File, wishes: OwnedFd, answers: OwnedFd) -> io::Result<()> {
     if wishes.read_exact(&mut wish).is_err() {
         return Ok(());
     }
-    let lowered = u64::from_ne_bytes(wish);
-    // The setting is only ever lowered: zero stands for "no limit" where it is allowed.
-    setting.write_all_at(format!("{lowered}\n").as_bytes(), 0)?;
+    let value = u64::from_ne_bytes(wish);
+    // Never zero, which stands for "no limit" where it is allowed.
+    setting.write_all_at(format!("{value}\n").as_bytes(), 0)?;
     // Whether or not the victim is still there to hear it, the value goes back.
     let _ = answers.write_all(&[1]);
     let _ = process::readable(wishes.as_fd(), PATIENCE_MS);

@@ -156,6 +156,24 @@ fn alloc_fd_tells_which_limit() {
             dupfd(300, &table_of_8_at_1024),
             Cause::NrOpen,
         ),
+        (
+            "F_DUPFD of the last number that a table can hold",
+            dupfd((1 << 27) - 1, &|alarm| table(8, 1 << 30, 64)(alarm)),
+            Cause::NrOpen,
+        ),
+        (
+            "F_DUPFD of a number that no table can hold",
+            dupfd(200_000_000, &|alarm| table(8, 1 << 30, 64)(alarm)),
+            Cause::TableSize,
+        ),
+        (
+            "the largest table there is, full",
+            but(HOOK_ALLOC_FD, "openat", |alarm| {
+                table(0, 1 << 30, 1 << 27)(alarm);
+                alarm.used = None;
+            }),
+            Cause::TableSize,
+        ),
     ];
     for (what, alarm, expected) in cases {
         assert_eq!(cause(&alarm, unasked), expected, "{what}");
@@ -164,6 +182,38 @@ fn alloc_fd_tells_which_limit() {
 
 fn table_of_8_at_1024(alarm: &mut Alarm) {
     table(8, 1024, 64)(alarm);
+}
+
+#[test]
+fn a_supervisors_failure_is_its_targets() {
+    let replaced = |errno| {
+        told(&but(HOOK_REPLACE, "getppid", |alarm| {
+            alarm.key.errno = errno;
+        }))
+    };
+    let silent = Some(Silent::SeccompAddfd);
+    assert_eq!(replaced(EBADF), (Cause::RlimitNofile, silent));
+    assert_eq!(replaced(24), (Cause::NrOpen, silent));
+    // Whatever call it is that the supervisor does in its place.
+    for call in ["getppid", "openat", "recvmsg", "ioctl"] {
+        let alarm = but(HOOK_ALLOC_FD, call, |alarm| alarm.by_supervisor = true);
+        assert_eq!(told(&alarm), (Cause::RlimitNofile, silent), "{call}");
+    }
+}
+
+#[test]
+fn unix_sockets_and_a_rings_files_have_limits_of_their_own() {
+    for call in ["socket", "socketpair", "connect"] {
+        let alarm = failure(HOOK_UNIX_SOCKET, call);
+        assert_eq!(told(&alarm), (Cause::UnixSockets, None), "{call}");
+    }
+    let in_io_uring = |hook| but(hook, "openat", |alarm| alarm.key.call = CALL_IO_URING);
+    let silent = Some(Silent::IoUringCqe);
+    let socket = told(&in_io_uring(HOOK_UNIX_SOCKET));
+    assert_eq!(socket, (Cause::UnixSockets, silent));
+    let file = told(&in_io_uring(HOOK_RING_FILE));
+    assert_eq!(file, (Cause::IoUringFiles, silent));
+    assert!(!Cause::UnixSockets.is_fd_limit());
 }
 
 #[test]
@@ -260,6 +310,7 @@ fn dup2_above_what_can_be_had() {
         assert_eq!(told(64, 64), (Cause::RlimitNofile, silent));
         assert_eq!(told(70_000, 64), (Cause::RlimitNofile, silent));
         assert_eq!(told(500, 1024), (Cause::NrOpen, silent));
+        assert_eq!(told(1 << 27, 1 << 30), (Cause::TableSize, silent));
         // The kernel takes an unsigned int.
         assert_eq!(told(0xffff_0000_0000_01f4, 1024), (Cause::NrOpen, silent));
     }
@@ -401,7 +452,7 @@ fn census_without_a_count_looks_at_the_size() {
 }
 
 #[test]
-fn census_enfile_is_the_host_or_a_pipe() {
+fn census_enfile_is_the_host_or_a_pipe_or_a_unix_socket() {
     let enfile = |call, host| {
         let alarm = but(HOOK_SYS_EXIT, call, |alarm| {
             alarm.key.errno = ENFILE;
@@ -430,6 +481,21 @@ fn census_enfile_is_the_host_or_a_pipe() {
         assert_eq!(enfile(call, IDLE), Cause::FileMax, "{call}");
         assert_eq!(enfile(call, out), Cause::FileMax, "{call}");
     }
+    let unix = |call, host| {
+        let alarm = but(HOOK_SYS_EXIT, call, |alarm| {
+            alarm.key.errno = ENFILE;
+            alarm.arguments[0] = 1;
+        });
+        cause(&alarm, || host)
+    };
+    for call in ["socket", "socketpair"] {
+        assert_eq!(unix(call, IDLE), Cause::FileMax, "{call}");
+        assert_eq!(unix(call, out), Cause::FileMax, "{call}");
+        let twice = host(Some(2_000), Some(1_000));
+        assert_eq!(unix(call, twice), Cause::UnixSockets, "{call}");
+    }
+    // It makes no file.
+    assert_eq!(unix("connect", out), Cause::UnixSockets);
     let no_limit = host(Some(u64::MAX), Some(u64::MAX));
     assert_eq!(enfile("pipe", no_limit), Cause::FileMax);
 }
@@ -439,6 +505,7 @@ fn fd_limits_are_told_from_others() {
     let fd_limits = [
         Cause::RlimitNofile,
         Cause::NrOpen,
+        Cause::TableSize,
         Cause::FileMax,
         Cause::DupfdMinimum,
     ];

@@ -64,31 +64,53 @@ pub(super) fn nr_open(situation: &Situation) -> Vec<Remedy> {
 
 /// fs.file-max: all files of the host.
 pub(super) fn file_max(situation: &Situation) -> Vec<Remedy> {
-    const NAME: &str = "fs.file-max";
-    /// A long of the kernel's.
-    const MAX: u64 = i64::MAX.unsigned_abs();
-    let find = Remedy::command(
+    let mut remedies = more_files(situation, |current| {
+        format!(
+            "doubles what all processes together may have open, {current} now; root is exempt. Each file takes \
+             some hundred bytes of the kernel's memory"
+        )
+    });
+    remedies.push(Remedy::command(
         When::Now,
         "fdtrace ls --count".to_owned(),
         "says which processes have so many files open",
-    );
-    let mut remedies = match situation.host.file_max {
+    ));
+    remedies
+}
+
+/// The unix sockets of the host, which may be twice as many (`unix_create1` in `net/unix/af_unix.c`).
+pub(super) fn unix_sockets(situation: &Situation) -> Vec<Remedy> {
+    let mut remedies = more_files(situation, |current| {
+        let sockets = current.saturating_mul(2);
+        format!(
+            "the host may have twice fs.file-max unix sockets, {sockets} now, root's among them; one that waits \
+             to be accepted counts as well"
+        )
+    });
+    remedies.push(Remedy::command(
+        When::Now,
+        "fdtrace ls --kind unix".to_owned(),
+        "says which processes have so many unix sockets open",
+    ));
+    remedies
+}
+
+/// Doubles fs.file-max; `why` is given its value.
+fn more_files(situation: &Situation, why: impl Fn(u64) -> String) -> Vec<Remedy> {
+    const NAME: &str = "fs.file-max";
+    /// A long of the kernel's.
+    const MAX: u64 = i64::MAX.unsigned_abs();
+    match situation.host.file_max {
         Some(current) if current < MAX => {
             let wanted = current.saturating_mul(2).clamp(1 << 16, MAX);
-            let text = format!(
-                "doubles what all processes together may have open, {current} now; root is exempt. Each file \
-                 takes some hundred bytes of the kernel's memory"
-            );
             vec![
-                Remedy::command(When::Now, set(NAME, wanted), text),
+                Remedy::command(When::Now, set(NAME, wanted), why(current)),
                 for_good(NAME, wanted),
             ]
         }
         Some(_) => Vec::new(),
         None => not_known(NAME),
-    };
-    remedies.push(find);
-    remedies
+    }
 }
 
 /// A limit that each user has for all processes together.

@@ -89,7 +89,9 @@ fn every_cause_has_its_own_way() {
     let mut all = String::new();
     for cause in [
         Cause::NrOpen,
+        Cause::TableSize,
         Cause::FileMax,
+        Cause::UnixSockets,
         Cause::DupfdMinimum,
         Cause::InotifyInstances,
         Cause::FanotifyGroups,
@@ -176,6 +178,7 @@ fn nothing_is_lowered_whose_value_is_not_known() {
     for cause in [
         Cause::NrOpen,
         Cause::FileMax,
+        Cause::UnixSockets,
         Cause::InotifyInstances,
         Cause::FanotifyGroups,
         Cause::PipePages,
@@ -248,10 +251,12 @@ fn numbers() -> impl Strategy<Value = u64> {
     ]
 }
 
-const CAUSES: [Cause; 11] = [
+const CAUSES: [Cause; 13] = [
     Cause::RlimitNofile,
     Cause::NrOpen,
+    Cause::TableSize,
     Cause::FileMax,
+    Cause::UnixSockets,
     Cause::DupfdMinimum,
     Cause::InotifyInstances,
     Cause::FanotifyGroups,

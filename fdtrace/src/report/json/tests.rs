@@ -92,7 +92,9 @@ fn names_of_causes_and_silences_are_those_of_the_contract() {
     let causes = [
         (Cause::RlimitNofile, "rlimit_nofile"),
         (Cause::NrOpen, "nr_open"),
+        (Cause::TableSize, "table_size"),
         (Cause::FileMax, "file_max"),
+        (Cause::UnixSockets, "unix_sockets"),
         (Cause::DupfdMinimum, "dupfd_minimum"),
         (Cause::InotifyInstances, "inotify_instances"),
         (Cause::FanotifyGroups, "fanotify_groups"),
@@ -110,6 +112,7 @@ fn names_of_causes_and_silences_are_those_of_the_contract() {
         (Silent::IoUringCqe, "io_uring_cqe"),
         (Silent::Dup2Ebadf, "dup2_ebadf"),
         (Silent::Binder, "binder"),
+        (Silent::SeccompAddfd, "seccomp_addfd"),
     ];
     for (silent, name) in silences {
         assert_eq!(

@@ -92,7 +92,9 @@ fn every_cause_names_what_to_look_at() {
     let causes = [
         Cause::RlimitNofile,
         Cause::NrOpen,
+        Cause::TableSize,
         Cause::FileMax,
+        Cause::UnixSockets,
         Cause::DupfdMinimum,
         Cause::InotifyInstances,
         Cause::FanotifyGroups,
@@ -119,6 +121,7 @@ fn every_cause_names_what_to_look_at() {
         Silent::IoUringCqe,
         Silent::Dup2Ebadf,
         Silent::Binder,
+        Silent::SeccompAddfd,
     ] {
         let shown = shown(|exhausted| exhausted.silent = Some(silent));
         words += shown.lines().nth(1).unwrap();

@@ -26,6 +26,7 @@ pub(crate) fn alarm() -> Alarm {
         used: Some(64),
         open: Some(64),
         max_fds: 64,
+        by_supervisor: false,
         comm: b"victim".to_vec(),
         exe: None,
         cgroup: b"/".to_vec(),

@@ -9,7 +9,7 @@ const SIZE: usize = size_of::<AlarmRecord>();
 fn record() -> AlarmRecord {
     AlarmRecord {
         kind: 1,
-        padding: 0,
+        flags: 1,
         time_ns: 1,
         key: StormKey {
             files: 2,
@@ -68,6 +68,7 @@ fn every_field_arrives() {
         used: Some(19),
         open: Some(20),
         max_fds: 64,
+        by_supervisor: true,
         comm: b"python3".to_vec(),
         exe: Some(b"/usr/bin/python3".to_vec()),
         cgroup: b"/system.slice/web.service".to_vec(),

@@ -128,7 +128,7 @@ fn pipe_pages(run: &mut Run) -> Result<Facts> {
         run.held.extend([reading, writing]);
     }
     run.gate()?;
-    keeper.lower(PAGES)?;
+    keeper.set(PAGES)?;
     let result = fds::pipe2();
     keeper.restore()?;
     must_fail("pipe2", result, libc::ENFILE)?;

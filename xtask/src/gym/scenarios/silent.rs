@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, ensure};
 
 use super::{Scenario, full_table::listener_with_client};
 use crate::{
-    report::{Facts, offered},
+    report::{Facts, Skip, offered},
     run::{Run, must_fail},
     sys::{fds, message, process, ring::Ring, seccomp},
 };
@@ -29,9 +29,24 @@ pub(super) const ALL: &[Scenario] = &[
         io_uring_accept,
     ),
     Scenario::new(
+        "io_uring_full_table",
+        "ENFILE in the completion of an open into the ring's own table",
+        io_uring_full_table,
+    ),
+    Scenario::new(
         "seccomp_addfd",
         "a supervisor fails to put a descriptor into it",
         seccomp_addfd,
+    ),
+    Scenario::new(
+        "seccomp_addfd_above",
+        "a supervisor fails to put a descriptor above its limit: EBADF",
+        seccomp_addfd_above,
+    ),
+    Scenario::new(
+        "seccomp_own_open",
+        "openat fails by itself under a filter with a supervisor",
+        seccomp_own_open,
     ),
 ];
 
@@ -92,28 +107,74 @@ fn completion(run: &Run, operation: &str, result: i32) -> Result<Facts> {
     Ok(facts)
 }
 
+/// The ring has room for one file, and opens two. No number is asked for.
+fn io_uring_full_table(run: &mut Run) -> Result<Facts> {
+    let mut ring = offered("io_uring_setup", Ring::new())?;
+    ring.register_empty_files(1).context("io_uring_register")?;
+    let first = ring.open_into_own_table().context("io_uring_enter")?;
+    // Kernels before 5.19 choose no place.
+    if first == -libc::EINVAL {
+        return Err(Skip("the ring's own table: it chooses no place".to_owned()).into());
+    }
+    ensure!(first >= 0, "the first open: {first}");
+    run.gate()?;
+    let result = ring.open_into_own_table().context("io_uring_enter")?;
+    ensure!(result == -libc::ENFILE, "the completion carries {result}");
+    let mut facts = run.facts("io_uring_enter", 1, Some(libc::ENFILE))?;
+    facts.note = Some("IORING_OP_OPENAT".to_owned());
+    // Closing the ring would be seen as well.
+    std::mem::forget(ring);
+    Ok(facts)
+}
+
 /// The target is full and in `getppid`; the EMFILE is its supervisor's, in `ioctl`.
 fn seccomp_addfd(run: &mut Run) -> Result<Facts> {
+    let mut facts = addfd_fails(run, None, libc::EMFILE, |run| run.fill_but(0))?;
+    ensure!(facts.used == run.soft, "the table is not full");
+    facts.note = Some("the supervisor's call; this process was in getppid".to_owned());
+    Ok(facts)
+}
+
+/// The supervisor wants a number that the target's limit does not allow.
+fn seccomp_addfd_above(run: &mut Run) -> Result<Facts> {
+    let above = u32::try_from(run.soft)?;
+    addfd_fails(run, Some(above), libc::EBADF, |_| Ok(()))
+}
+
+/// The supervisor's ioctl fails while the target is in `getppid`.
+fn addfd_fails(
+    run: &mut Run,
+    place: Option<u32>,
+    errno: i32,
+    prepare: fn(&mut Run) -> Result<()>,
+) -> Result<Facts> {
     let listener = offered("seccomp listener", seccomp::stop_getppid())?;
     let supervisor = process::fork_into(|| {
         // It would wait for ever for the call of a target that was killed before.
-        let added =
-            process::die_with_parent().and_then(|()| seccomp::add_fd_to_target(listener.as_fd()));
-        i32::from(must_fail("ioctl", added, libc::EMFILE).is_err())
+        let added = process::die_with_parent()
+            .and_then(|()| seccomp::add_fd_to_target(listener.as_fd(), place));
+        i32::from(must_fail("ioctl", added, errno).is_err())
     })
     .context("fork")?;
     drop(listener);
-    run.fill_but(0)?;
+    prepare(run)?;
     run.gate()?;
     process::getppid();
     let status = process::wait_for(supervisor).context("waitpid")?;
     ensure!(
         status == Some(0),
-        "the supervisor's ioctl did not fail with EMFILE"
+        "the supervisor's ioctl did not fail as it should"
     );
-    let mut facts = run.facts("ioctl", 1, Some(libc::EMFILE))?;
-    ensure!(facts.used == run.soft, "the table is not full");
+    let mut facts = run.facts("ioctl", 1, Some(errno))?;
     facts.children = vec![supervisor];
-    facts.note = Some("the supervisor's call; this process was in getppid".to_owned());
     Ok(facts)
+}
+
+/// The filter stops another call than the one that fails: this process is told.
+fn seccomp_own_open(run: &mut Run) -> Result<Facts> {
+    let listener = offered("seccomp listener", seccomp::stop_getppid())?;
+    run.held.push(listener);
+    run.fill_but(0)?;
+    run.gate()?;
+    run.full("openat", fds::openat(), run.soft)
 }

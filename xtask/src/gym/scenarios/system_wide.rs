@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, ensure};
 use super::Scenario;
 use crate::{
     keeper::{Keeper, setting},
-    report::Facts,
+    report::{Facts, Skip, offered},
     run::{Run, must_fail},
     sys::{fds, limits, process},
 };
@@ -36,6 +36,17 @@ pub(super) const ALL: &[Scenario] = &[
     )
     .at(LIMIT),
     Scenario::new(
+        "f_dupfd_far",
+        "F_DUPFD of a number that no table can hold, below the limit",
+        f_dupfd_far,
+    ),
+    Scenario::new(
+        "unix_sockets",
+        "beyond twice fs.file-max unix sockets, as root: ENFILE",
+        unix_sockets,
+    )
+    .at(1024),
+    Scenario::new(
         "file_max",
         "openat beyond fs.file-max, as nobody: ENFILE",
         |run| file_max(run, "openat", fds::openat),
@@ -61,7 +72,7 @@ fn fork_nr_open(run: &mut Run) -> Result<Facts> {
     let lowered = run.soft - WORD;
     run.fill_to(used, fds::dup)?;
     run.gate()?;
-    keeper.lower(lowered)?;
+    keeper.set(lowered)?;
     let result = process::clone();
     keeper.restore()?;
     must_fail("clone", result, libc::EMFILE)?;
@@ -87,7 +98,7 @@ fn open_nr_open(run: &mut Run) -> Result<Facts> {
     let mut keeper = Keeper::of("nr_open")?;
     run.fill_to(lowered, fds::dup)?;
     run.gate()?;
-    keeper.lower(lowered)?;
+    keeper.set(lowered)?;
     let result = fds::openat();
     keeper.restore()?;
     must_fail("openat", result, libc::EMFILE)?;
@@ -98,6 +109,51 @@ fn open_nr_open(run: &mut Run) -> Result<Facts> {
     );
     facts.children = vec![keeper.pid];
     facts.note = Some(format!("fs.nr_open {lowered}"));
+    Ok(facts)
+}
+
+/// The table would be larger than the kernel makes any, whatever `fs.nr_open` and the limit allow.
+fn f_dupfd_far(run: &mut Run) -> Result<Facts> {
+    const NUMBER: i32 = 200_000_000;
+    let limit = u64::from(NUMBER.unsigned_abs()) + WORD;
+    let mut keeper = Keeper::of("nr_open")?;
+    let before = limits::nofile().context("getrlimit")?;
+    run.gate()?;
+    keeper.set(limit.next_power_of_two())?;
+    let result = offered("so high a limit", limits::set_nofile_and_hard(limit, limit))
+        .map(|()| fds::f_dupfd(NUMBER));
+    limits::set_nofile_and_hard(before.0, before.1).context("setrlimit")?;
+    keeper.restore()?;
+    let result = result?;
+    if let Err(error) = &result
+        && error.raw_os_error() == Some(libc::ENOMEM)
+    {
+        return Err(Skip(format!("EMFILE of so large a table: {error}")).into());
+    }
+    must_fail("fcntl", result, libc::EMFILE)?;
+    let mut facts = run.facts("fcntl", 1, Some(libc::EMFILE))?;
+    facts.soft = limit;
+    facts.children = vec![keeper.pid];
+    Ok(facts)
+}
+
+/// Root is exempt from `fs.file-max`, and not from this. The setting is lowered far below what is open here
+/// already, so that the first call fails.
+fn unix_sockets(run: &mut Run) -> Result<Facts> {
+    let mut keeper = Keeper::of("file-max")?;
+    run.fill_to(run.soft / 2, fds::socket)?;
+    run.gate()?;
+    keeper.set(run.soft / 8)?;
+    let result = fds::socket();
+    keeper.restore()?;
+    if let Err(error) = &result
+        && error.raw_os_error() == Some(libc::ENOMEM)
+    {
+        return Err(Skip(format!("ENFILE of unix sockets: {error}")).into());
+    }
+    must_fail("socket", result, libc::ENFILE)?;
+    let mut facts = run.facts("socket", 1, Some(libc::ENFILE))?;
+    facts.children = vec![keeper.pid];
     Ok(facts)
 }
 
@@ -115,7 +171,7 @@ fn file_max(run: &mut Run, call: &str, make: fn() -> io::Result<OwnedFd>) -> Res
     run.fill_to(run.soft / 8, make)?;
     run.gate()?;
     let lowered = setting("file-nr")?.max(run.soft / 16);
-    keeper.lower(lowered)?;
+    keeper.set(lowered)?;
     let result = until_error(run, make);
     keeper.restore()?;
     must_fail(call, result, libc::ENFILE)?;

@@ -26,6 +26,16 @@ pub(crate) fn set_nofile(soft: u64) -> io::Result<()> {
     check(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) }).map(drop)
 }
 
+/// Sets the soft limit on descriptors and the hard one; the hard one is raised by root alone.
+pub(crate) fn set_nofile_and_hard(soft: u64, hard: u64) -> io::Result<()> {
+    let limit = libc::rlimit {
+        rlim_cur: soft,
+        rlim_max: hard,
+    };
+    // SAFETY: the kernel reads a structure of this very type.
+    check(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) }).map(drop)
+}
+
 /// Sets how many bytes of message queues the user may have, as this process sees it.
 pub(crate) fn set_msgqueue(bytes: u64) -> io::Result<()> {
     let limit = libc::rlimit {

@@ -69,6 +69,15 @@ impl Ring {
         check_completion(result).map(drop)
     }
 
+    /// Opens `/dev/null` into a free place of the ring's own table; the place that the completion carries, a
+    /// negative errno if there is none.
+    pub(crate) fn open_into_own_table(&mut self) -> io::Result<i32> {
+        let at = types::Fd(libc::AT_FDCWD);
+        let entry = opcode::OpenAt::new(at, c"/dev/null".as_ptr());
+        let place = types::DestinationSlot::auto_target();
+        self.complete(&entry.file_index(Some(place)).build())
+    }
+
     /// Gives the file in that place a number.
     pub(crate) fn install(&mut self) -> io::Result<OwnedFd> {
         let entry = opcode::FixedFdInstall::new(types::Fixed(0), 0).build();

@@ -7,6 +7,9 @@ use std::{
 
 use super::{check, owned};
 
+/// `SECCOMP_ADDFD_FLAG_SETFD` (include/uapi/linux/seccomp.h), as wide as the member that it goes into.
+const ADDFD_FLAG_SETFD: u32 = 1;
+
 /// Stops every later `getppid` of this process and its children; the supervisor's descriptor.
 pub(crate) fn stop_getppid() -> io::Result<OwnedFd> {
     // SAFETY: no memory is involved; the flag is what lets a process without privileges filter.
@@ -43,10 +46,11 @@ pub(crate) fn stop_getppid() -> io::Result<OwnedFd> {
     owned(unsafe { libc::syscall(libc::SYS_seccomp, mode, flags, &raw const filter) })
 }
 
-/// The supervisor's side: waits for the stopped call, and puts a descriptor into the target.
+/// The supervisor's side: waits for the stopped call, and puts a descriptor into the target, at this number or at a
+/// free one.
 ///
 /// The stopped call is answered in any case; the result is the one of putting the descriptor in.
-pub(crate) fn add_fd_to_target(listener: BorrowedFd) -> io::Result<i32> {
+pub(crate) fn add_fd_to_target(listener: BorrowedFd, place: Option<u32>) -> io::Result<i32> {
     let listener = listener.as_raw_fd();
     // SAFETY: the structure is plain numbers; the kernel insists on zeroes.
     let mut stopped: libc::seccomp_notif = unsafe { mem::zeroed() };
@@ -54,9 +58,9 @@ pub(crate) fn add_fd_to_target(listener: BorrowedFd) -> io::Result<i32> {
     check(unsafe { libc::ioctl(listener, libc::SECCOMP_IOCTL_NOTIF_RECV, &raw mut stopped) })?;
     let wanted = libc::seccomp_notif_addfd {
         id: stopped.id,
-        flags: 0,
+        flags: if place.is_some() { ADDFD_FLAG_SETFD } else { 0 },
         srcfd: 0,
-        newfd: 0,
+        newfd: place.unwrap_or(0),
         newfd_flags: 0,
     };
     // SAFETY: the kernel reads a structure of this very type.
