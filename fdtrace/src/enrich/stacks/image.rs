@@ -9,6 +9,7 @@ use std::{
 
 use super::{
     module::{Module, Modules},
+    script,
     unwind::Unwinder,
 };
 
@@ -20,11 +21,6 @@ const AT_ONCE: u32 = 8;
 const MAPPINGS: usize = 4_096;
 /// Bytes of a name that are kept.
 const NAME_MAX: usize = 1_024;
-
-/// Interpreters whose script says more than their own functions do.
-const INTERPRETERS: [&str; 8] = [
-    "python", "node", "ruby", "perl", "php", "java", "bash", "dash",
-];
 
 /// Part of a process that can be executed.
 pub(super) struct Mapping {
@@ -67,7 +63,7 @@ impl Image {
             id,
             unwinder: Unwinder::new(&mappings),
             mappings,
-            script: script(&folder),
+            script: script::of_process(&folder),
             read_at: Instant::now(),
             looks: 0,
         })
@@ -173,23 +169,6 @@ impl<'a> Line<'a> {
         let mut by_name = |at: &Path| modules.open(at, &name, Some(self.inode));
         by_name(&theirs).or_else(|| by_name(ours))
     }
-}
-
-/// The script of an interpreter: the first argument that is no option.
-fn script(folder: &Path) -> Option<Rc<str>> {
-    let program = fs::read_link(folder.join("exe")).ok()?;
-    let name = program.file_name()?.to_str()?;
-    if !INTERPRETERS
-        .iter()
-        .any(|interpreter| name.starts_with(interpreter))
-    {
-        return None;
-    }
-    let arguments = fs::read(folder.join("cmdline")).ok()?;
-    let mut arguments = arguments.split(|byte| *byte == 0).skip(1);
-    let script = arguments.find(|argument| !argument.starts_with(b"-"))?;
-    let script = String::from_utf8_lossy(&script[..script.len().min(NAME_MAX)]);
-    (!script.is_empty()).then(|| script.into())
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@
 //! * [`stack`]: the result; `path`: when two of them are the same code path.
 //! * `image`, `module`: what a process has mapped, and the ELF files behind it, held open: a process that
 //!   was known before it ended is as good as one that runs.
+//! * `script`: what an interpreter runs.
 //! * `unwind`: from a copied stack to return addresses, by `.eh_frame`.
 //! * `go`: names in Go programs that have been stripped.
 //! * `sigbus`: files that become shorter while they are read.
@@ -21,6 +22,7 @@ mod image;
 mod module;
 mod path;
 pub mod resolver;
+mod script;
 mod sigbus;
 pub mod stack;
 #[cfg_attr(not(feature = "symbols"), path = "no_symbols.rs")]
