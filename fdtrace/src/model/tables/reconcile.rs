@@ -213,6 +213,10 @@ impl Tables {
         };
         for record in shown {
             here.push(record.tid);
+            if is_look && let Some(thread) = self.threads.get_mut(&record.tid) {
+                // Nobody has told of a new name, as exec gives one.
+                thread.comm = record.comm;
+            }
             let known = self.threads.get(&record.tid).copied();
             if self.ended.contains(&record.tid)
                 || known
@@ -248,11 +252,14 @@ impl Tables {
 
     /// Whom a difference is told of.
     fn user_of(&self, files: u64) -> Actor {
-        let tgid = self.table(files).map_or(0, |table| table.tgid);
+        let table = self.table(files);
+        let tgid = table.map_or(0, |table| table.tgid);
+        let is_known = self.threads.contains_key(&tgid);
         Actor {
             tgid,
             tid: tgid,
             in_scope: true,
+            comm: table.filter(|_| !is_known).map(|table| table.comm),
             ..Actor::default()
         }
     }
@@ -262,9 +269,13 @@ impl Tables {
         for table in self.by_address.values_mut() {
             table.threads = 0;
         }
-        for thread in self.threads.values() {
+        for (tid, thread) in &self.threads {
             let table = Self::table_mut(&mut self.by_address, &mut self.generations, thread.files);
             table.threads += 1;
+            let is_first = *tid == thread.tgid;
+            if is_first || table.tgid != thread.tgid {
+                table.comm = thread.comm;
+            }
             table.tgid = thread.tgid;
         }
     }

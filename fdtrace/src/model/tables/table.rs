@@ -12,6 +12,8 @@ pub struct Table {
     pub generation: u64,
     /// The process that uses it, or of those that share it the one that joined last.
     pub tgid: u32,
+    /// That process's name when a pass counted its threads last, where nobody tells of its end. Untrusted text.
+    pub comm: [u8; 16],
     /// Threads that use it.
     pub threads: u32,
     /// Slots that are open.

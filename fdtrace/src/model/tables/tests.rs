@@ -1,6 +1,7 @@
 //! The model against a kernel of a few lines, with records in order, out of order, lost and doubled.
 
 mod kernel;
+mod names;
 
 use std::collections::BTreeMap;
 
