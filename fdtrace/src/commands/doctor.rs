@@ -1,20 +1,23 @@
 //! `fdtrace doctor`: what this kernel offers, which backend runs and why, and the limits in force.
 
-use std::io::{self, Write};
+use std::{
+    io::{self, Write},
+    path::Path,
+};
 
 use anyhow::Result;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::{Ended, kernel_log_level, print_all};
+use super::{Ended, kernel_log_level, own, print_all};
 use crate::{
     cli::Doctor,
     probe::{
         attach,
-        backend::{Backend, Coverage},
+        backend::{Backend, Coverage, Rejected},
         cgroup,
         globals::{self, ResolvedField},
-        host, load, requirements,
+        host, load, proc_mount, requirements,
     },
     report::json,
 };
@@ -54,6 +57,8 @@ struct BackendFinding {
     works: bool,
     reason: Option<String>,
     coverage: Option<Coverage>,
+    /// What to do about what it misses, or about its not working.
+    advice: Vec<String>,
 }
 
 #[derive(Serialize)]
@@ -64,6 +69,7 @@ struct FieldFinding {
 
 /// Looks at everything, prints it; status 1 where no backend works.
 pub(super) fn run(args: &Doctor) -> Result<Ended> {
+    own::raise_limit();
     let findings = examine(args);
     print_all(|output| {
         if args.run.json {
@@ -93,10 +99,18 @@ fn examine(args: &Doctor) -> Findings {
             Vec::new()
         }
     };
-    if let Err(error) = requirements::check() {
-        problems.push(error.to_string());
-    }
+    problems.extend(requirements::problems());
+    problems.extend(
+        proc_mount::gaps()
+            .iter()
+            .map(|gap| format!("not seen here: {gap}")),
+    );
     let backends = survey(args, &mut problems);
+    for advice in backends.iter().flat_map(|backend| &backend.advice) {
+        if !problems.contains(advice) {
+            problems.push(advice.clone());
+        }
+    }
     let wanted = args.run.backend.forced();
     let works = |finding: &&BackendFinding| {
         finding.works && wanted.is_none_or(|backend| backend.name() == finding.name)
@@ -144,21 +158,23 @@ fn survey(args: &Doctor, problems: &mut Vec<String>) -> Vec<BackendFinding> {
     }
 }
 
-impl From<(Backend, Result<Coverage, String>)> for BackendFinding {
-    fn from((backend, outcome): (Backend, Result<Coverage, String>)) -> Self {
+impl From<(Backend, Result<Coverage, Rejected>)> for BackendFinding {
+    fn from((backend, outcome): (Backend, Result<Coverage, Rejected>)) -> Self {
         let name = backend.name();
         match outcome {
             Ok(coverage) => Self {
                 name,
                 works: true,
                 reason: None,
+                advice: coverage.advice.clone(),
                 coverage: Some(coverage),
             },
-            Err(reason) => Self {
+            Err(rejected) => Self {
                 name,
                 works: false,
-                reason: Some(reason),
+                reason: Some(rejected.reason),
                 coverage: None,
+                advice: rejected.advice.into_iter().collect(),
             },
         }
     }
@@ -189,13 +205,7 @@ fn print(output: &mut impl Write, findings: &Findings, in_full: bool) -> io::Res
         .clone()
         .unwrap_or_else(|| "not mounted, --cgroup cannot be used".to_owned());
     writeln!(output, "cgroup v2     {cgroup2}")?;
-    let missing = &findings.missing_capabilities;
-    let capabilities = if missing.is_empty() {
-        "all there".to_owned()
-    } else {
-        format!("missing {}", missing.join(", "))
-    };
-    writeln!(output, "capabilities  {capabilities}")?;
+    writeln!(output, "capabilities  {}", capabilities(findings))?;
     writeln!(
         output,
         "backend       {}",
@@ -206,10 +216,7 @@ fn print(output: &mut impl Write, findings: &Findings, in_full: bool) -> io::Res
     }
     writeln!(output, "limits of the host")?;
     for (name, value) in &findings.limits {
-        let value = value.map_or_else(
-            || "not on this kernel".to_owned(),
-            |value| value.to_string(),
-        );
+        let value = value.map_or_else(|| unreadable().to_owned(), |value| value.to_string());
         writeln!(output, "  {name:<34} {value}")?;
     }
     if let Some(files) = findings.files {
@@ -228,6 +235,32 @@ fn print(output: &mut impl Write, findings: &Findings, in_full: bool) -> io::Res
         writeln!(output, "problem: {problem}")?;
     }
     Ok(())
+}
+
+/// Why a limit has no value.
+fn unreadable() -> &'static str {
+    if Path::new("/proc/sys").exists() {
+        "not on this kernel"
+    } else {
+        "unknown: there is no /proc/sys"
+    }
+}
+
+/// Are they enough? That is for the kernel to say, and not for the list.
+fn capabilities(findings: &Findings) -> String {
+    let missing = &findings.missing_capabilities;
+    if !missing.is_empty() {
+        return format!("missing {}", missing.join(", "));
+    }
+    let is_short = findings
+        .backends
+        .iter()
+        .any(|backend| !backend.advice.is_empty());
+    if is_short {
+        "all there, and not enough on this host (see problem)".to_owned()
+    } else {
+        "all there".to_owned()
+    }
 }
 
 fn print_backend(

@@ -39,7 +39,7 @@ use crate::{
     },
     probe::{
         attach::{self, Session},
-        backend::Backend,
+        backend::{self, Backend},
         census, maps,
         shared::Changes,
     },
@@ -180,6 +180,9 @@ pub(super) fn say_what_runs(session: &Session) {
     }
     for miss in &session.coverage.misses {
         say(&format!("not seen here: {miss}"));
+    }
+    for advice in backend::all_advice(&session.rejected, Some(&session.coverage)) {
+        say(advice);
     }
 }
 

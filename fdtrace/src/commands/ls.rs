@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context, Result};
 use jiff::Timestamp;
 
-use super::{Ended, kernel_log_level, stdout};
+use super::{Ended, kernel_log_level, own, stdout};
 use crate::{
     cli::Ls,
     diagnose::holders::files::{ByTable, by_table},
@@ -46,6 +46,7 @@ pub(super) fn run(args: &Ls) -> Result<Ended> {
             .as_ref()
             .is_none_or(|members| members.contains(&tgid))
     };
+    own::raise_limit();
     let options = load::Options {
         backend: None,
         btf: args.run.btf.as_deref(),

@@ -8,12 +8,10 @@ use aya::{
 use log::debug;
 
 use super::{
-    backend::{Backend, Coverage, Rejected},
+    backend::{self, Backend, Coverage, Rejected},
     heap,
     load::{Loaded, Options, Stacks, load},
-    maps, plan,
-    refusal::one_line,
-    requirements,
+    maps, plan, proc_mount, requirements,
     scope::Scope,
     self_test,
     shared::{Changes, Openers, Shared},
@@ -62,6 +60,8 @@ pub fn attach(options: &Options<'_>, scope: &Scope) -> Result<(Session, RingBuf<
                             .to_owned(),
                     );
                 }
+                let gaps = proc_mount::gaps();
+                coverage.misses.extend(gaps.iter().map(ToString::to_string));
                 loaded.follow(scope)?;
                 loaded.load_iterators()?;
                 maps::clear_storms(&mut loaded.ebpf)?;
@@ -91,28 +91,29 @@ pub fn attach(options: &Options<'_>, scope: &Scope) -> Result<(Session, RingBuf<
                 };
                 return Ok((session, ring));
             }
-            Err(error) => rejected.push(Rejected {
-                backend,
-                reason: one_line(&error),
-            }),
+            Err(error) => rejected.push(Rejected::new(backend, &error)),
         }
     }
-    let reasons = rejected.iter().map(|rejected| {
-        format!(
-            "{} does not work here: {}",
-            rejected.backend, rejected.reason
-        )
-    });
-    bail!("{}", reasons.collect::<Vec<_>>().join("; "))
+    let mut reasons: Vec<_> = rejected
+        .iter()
+        .map(|rejected| {
+            format!(
+                "{} does not work here: {}",
+                rejected.backend, rejected.reason
+            )
+        })
+        .collect();
+    reasons.extend(backend::all_advice(&rejected, None).map(str::to_owned));
+    bail!("{}", reasons.join("; "))
 }
 
 /// Tries every backend, one after the other, and leaves none attached.
-pub fn survey(options: &Options<'_>) -> Result<Vec<(Backend, Result<Coverage, String>)>> {
+pub fn survey(options: &Options<'_>) -> Result<Vec<(Backend, Result<Coverage, Rejected>)>> {
     let mut loaded = load(options, &Scope::default())?;
     let mut try_one = |backend| {
         let outcome = loaded
             .try_backend(backend)
-            .map_err(|error| one_line(&error));
+            .map_err(|error| Rejected::new(backend, &error));
         loaded.unload();
         (backend, outcome)
     };

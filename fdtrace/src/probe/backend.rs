@@ -5,7 +5,10 @@ use std::fmt;
 use anyhow::{Result, bail};
 use serde::{Deserialize, Serialize};
 
-use super::plan::{Hook, Role};
+use super::{
+    plan::{Hook, Role},
+    refusal::{advice, one_line},
+};
 
 /// A way to watch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,9 +63,20 @@ pub struct Coverage {
     pub misses: Vec<String>,
     /// False leads whose feature this kernel has not built in.
     pub absent: Vec<String>,
+    /// What to do about what is missed, where something can be done.
+    pub advice: Vec<String>,
 }
 
 impl Coverage {
+    /// Takes down what to do about a hook that is missed, once.
+    pub(super) fn advise(&mut self, advice: Option<&str>) {
+        if let Some(advice) = advice
+            && !self.advice.iter().any(|known| known == advice)
+        {
+            self.advice.push(advice.to_owned());
+        }
+    }
+
     /// Takes down that the kernel has none of a hook's functions; an error if there is no backend
     /// without it.
     pub(super) fn lacks(&mut self, hook: &Hook) -> Result<()> {
@@ -85,6 +99,34 @@ pub struct Rejected {
     pub backend: Backend,
     /// In one line.
     pub reason: String,
+    /// What to do about it, where something can be done.
+    pub advice: Option<String>,
+}
+
+impl Rejected {
+    /// A backend that could not be attached, or has not proved itself.
+    pub(super) fn new(backend: Backend, error: &anyhow::Error) -> Self {
+        Self {
+            backend,
+            reason: one_line(error),
+            advice: advice(error).map(str::to_owned),
+        }
+    }
+}
+
+/// What to do about backends that are not used and about what the one that runs misses, each said once.
+pub fn all_advice<'a>(
+    rejected: &'a [Rejected],
+    coverage: Option<&'a Coverage>,
+) -> impl Iterator<Item = &'a str> {
+    let of_rejected = rejected
+        .iter()
+        .filter_map(|rejected| rejected.advice.as_ref());
+    let of_coverage = coverage.into_iter().flat_map(|coverage| &coverage.advice);
+    let mut all: Vec<&str> = of_rejected.chain(of_coverage).map(String::as_str).collect();
+    all.sort_unstable();
+    all.dedup();
+    all.into_iter()
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use super::{
     backend::{AttachedHook, Backend, Coverage},
     load::Loaded,
     plan::{self, HOOKS, Hook, Place, Role, TABLE_HOOKS},
-    refusal::{explain, one_line},
+    refusal::{advice, explain, one_line},
 };
 
 impl Loaded {
@@ -63,6 +63,7 @@ impl Loaded {
             Err(error) => {
                 let reason = one_line(&error);
                 coverage.misses.push(format!("{}: {reason}", hook.sees));
+                coverage.advise(advice(&error));
                 Ok(())
             }
         }
@@ -75,14 +76,8 @@ impl Loaded {
         hook: &Hook,
         coverage: &mut Coverage,
     ) -> Result<bool> {
-        let mut places = hook.places.iter();
-        let place = loop {
-            let Some(place) = places.next() else {
-                return Ok(false);
-            };
-            if self.btf.function(place.function)?.is_some() {
-                break place;
-            }
+        let Some(place) = hook.place(&self.btf)? else {
+            return Ok(false);
         };
         if self.without_hook.as_deref() == Some(place.function) {
             return Ok(true);
@@ -119,11 +114,13 @@ impl Loaded {
             match self.attach_probes(place) {
                 Ok(()) => return Ok(Backend::Kprobe),
                 Err(error) => {
-                    let reason = one_line(&explain(Backend::Kprobe, place.function, &error));
+                    let error = explain(Backend::Kprobe, place.function, &error);
+                    let reason = one_line(&error);
                     coverage.misses.push(format!(
                         "{}, where the kernel interrupts the hook: {reason}",
                         hook.sees
                     ));
+                    coverage.advise(advice(&error));
                 }
             }
         }
@@ -187,7 +184,7 @@ impl Loaded {
                 .iter()
                 .map(ToString::to_string)
                 .collect(),
-            absent: Vec::new(),
+            ..Coverage::default()
         })
     }
 

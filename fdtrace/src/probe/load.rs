@@ -15,6 +15,7 @@ use super::{
     btf::{Btf, BtfError},
     census,
     globals::Globals,
+    own_fds::{self, Plan},
     preemption,
     scope::Scope,
     shared::Shared,
@@ -111,6 +112,20 @@ pub fn load(options: &Options<'_>, scope: &Scope) -> Result<Loaded> {
     let start = Instant::now();
     let btf = kernel_types(options.btf)?;
     debug!("kernel types read in {:?}", start.elapsed());
+    let object = if btf.enumerator("bpf_func_id", "BPF_FUNC_loop").is_some() {
+        OBJECT
+    } else {
+        debug!("no bpf_loop: the verifier walks every loop");
+        OBJECT_UNROLLED
+    };
+    let preempts = preemption::preempts_programs(&btf)?;
+    own_fds::check(&Plan {
+        object,
+        btf: &btf,
+        options,
+        scope,
+        preempts,
+    })?;
     let globals = Globals::new(&btf, scope, options)?;
     let mut loader = EbpfLoader::new();
     // Nothing in the object is relocated by the kernel's types: that is what the globals are for.
@@ -132,14 +147,10 @@ pub fn load(options: &Options<'_>, scope: &Scope) -> Result<Loaded> {
         }
     }
     if options.log_level == 0 {
-        loader.map_max_entries("AYA_LOGS", u32::try_from(rustix::param::page_size())?);
+        // As small as rings can be: it is made a page. What its size is need not be asked for, and with file
+        // capabilities cannot be: before 6.4 rustix reads /proc/self/auxv, which is root's then, and panics.
+        loader.map_max_entries("AYA_LOGS", 1);
     }
-    let object = if btf.enumerator("bpf_func_id", "BPF_FUNC_loop").is_some() {
-        OBJECT
-    } else {
-        debug!("no bpf_loop: the verifier walks every loop");
-        OBJECT_UNROLLED
-    };
     let mut ebpf = loader.load(object).map_err(explain_load)?;
     debug!("maps made after {:?}", start.elapsed());
     scope.fill(&mut ebpf)?;
@@ -154,7 +165,7 @@ pub fn load(options: &Options<'_>, scope: &Scope) -> Result<Loaded> {
         alarms: options.alarms,
         tables: options.tables.is_some(),
         without_hook: options.without_hook.clone(),
-        preempts: preemption::preempts_programs(&btf)?,
+        preempts,
         targets: Targets::new(&btf),
         types: None,
         btf,

@@ -6,6 +6,7 @@
 //! * [`plan`]: which hooks a backend has, as data.
 //! * [`load`]: the object in the kernel, nothing attached.
 //! * `preemption`: whether hooks on trampolines can miss calls.
+//! * `own_fds`: how many files fdtrace itself will have open.
 //! * `heap`: what starting took, given back.
 //! * `hooks`, `refusal`: attaching a backend's programs, and what it means where the kernel refuses.
 //! * [`backend`], [`attach`]: the ways to watch, and choosing one by trying.
@@ -16,6 +17,7 @@
 //! * [`targets`]: what programs are attached to.
 //! * [`tables`]: every slot of every table, for the model.
 //! * [`host`]: the limits of the host.
+//! * [`proc_mount`]: whether /proc shows what has to be seen.
 //! * [`requirements`]: what must be there before any of this can work.
 
 pub mod attach;
@@ -32,8 +34,10 @@ mod links;
 pub mod load;
 pub mod maps;
 pub mod misses;
+mod own_fds;
 pub mod plan;
 mod preemption;
+pub mod proc_mount;
 mod refusal;
 pub mod requirements;
 pub mod scope;

@@ -41,6 +41,16 @@ impl Hook {
         names.join(" or ")
     }
 
+    /// The first of its functions that this kernel has.
+    pub fn place(&self, btf: &Btf) -> Result<Option<&'static Place>> {
+        for place in self.places {
+            if btf.function(place.function)?.is_some() {
+                return Ok(Some(place));
+            }
+        }
+        Ok(None)
+    }
+
     /// Does it tell of tables as well as of failures?
     #[must_use]
     pub fn follows_tables(&self) -> bool {
@@ -329,6 +339,10 @@ pub const CENSUS_MISSES: &[&str] = &[
     "files that a seccomp supervisor fails to put into a process (SECCOMP_IOCTL_NOTIF_ADDFD)",
     "which line of code opens an fd (--stacks)",
 ];
+
+/// Iterators that a run loads at most: tasks, threads and slots (`census`, `tables`), and files for a snapshot
+/// (`files`), one at a time.
+pub const ITERATORS: usize = 4;
 
 /// Programs that keep the set of followed processes, with the tracepoint each sits on.
 pub const FOLLOW_TRACEPOINTS: [(&str, &str); 2] = [

@@ -3,30 +3,40 @@
 use anyhow::{Result, bail};
 use rustix::thread::CapabilitySet;
 
-/// Can this process load and attach programs at all?
+use super::proc_mount;
+
+/// Can this process load and attach programs at all? The first thing that keeps it from that.
 pub fn check() -> Result<()> {
+    match problems().into_iter().next() {
+        Some(problem) => bail!(problem),
+        None => Ok(()),
+    }
+}
+
+/// Everything that keeps this process from loading and attaching programs, each with what to do.
+#[must_use]
+pub fn problems() -> Vec<String> {
+    let mut problems = Vec::new();
     let missing = missing_capabilities();
     if !missing.is_empty() {
-        bail!(
+        problems.push(format!(
             "{} missing: run fdtrace as root (sudo fdtrace …), or allow it to everybody who can run \
              the program (sudo setcap cap_bpf,cap_perfmon=ep {})",
             missing.join(" and "),
             own_path(),
-        );
+        ));
     }
-    if !is_initial_pid_namespace() {
-        bail!(
-            "fdtrace runs in a pid namespace of its own, as in a container, where the host's process \
-             numbers mean nothing: run it in the host's (docker run --pid=host, nsenter -t 1 -p)"
-        );
+    if let Some(fault) = proc_mount::fault() {
+        problems.push(fault.to_string());
     }
     if lockdown().as_deref() == Some("confidentiality") {
-        bail!(
+        problems.push(
             "the kernel is locked down for confidentiality, which keeps all programs from reading \
              kernel memory: boot with lockdown=integrity, or without lockdown"
+                .to_owned(),
         );
     }
-    Ok(())
+    problems
 }
 
 /// The capabilities fdtrace cannot do without and does not have; `CAP_SYS_ADMIN` stands for both.
@@ -47,25 +57,22 @@ pub fn missing_capabilities() -> Vec<&'static str> {
     missing.map(|(_, name)| name).collect()
 }
 
+/// Does fdtrace have this capability now?
+pub(super) fn has(capability: CapabilitySet) -> bool {
+    rustix::thread::capabilities(None).is_ok_and(|sets| sets.effective.contains(capability))
+}
+
 /// May this process look at what others have mapped? (`proc_pid_maps_operations` in `fs/proc/task_mmu.c`:
 /// `PTRACE_MODE_READ`)
 #[must_use]
 pub fn can_look_at_processes() -> bool {
-    rustix::thread::capabilities(None)
-        .is_ok_and(|sets| sets.effective.contains(CapabilitySet::SYS_PTRACE))
+    has(CapabilitySet::SYS_PTRACE)
 }
 
 /// Where the program lies, for a command to be typed.
 fn own_path() -> String {
     let path = std::env::current_exe().ok();
     path.map_or_else(|| "fdtrace".to_owned(), |path| path.display().to_string())
-}
-
-/// Do the kernel and this process number processes alike? The initial pid namespace always has this
-/// inode (`PROC_PID_INIT_INO` in `include/linux/proc_ns.h`).
-fn is_initial_pid_namespace() -> bool {
-    let link = std::fs::read_link("/proc/self/ns/pid");
-    link.is_ok_and(|link| link.as_os_str() == "pid:[4026531836]")
 }
 
 /// The lockdown mode in force: `none`, `integrity` or `confidentiality`; `None` where it is unknown.

@@ -9,7 +9,10 @@ use aya::{
 };
 use fdtrace_common::control::CGROUPS_MAX;
 
-use super::cgroup;
+use super::{
+    cgroup,
+    proc_mount::{self, Gap},
+};
 
 /// A thread's name has at most this many bytes (`TASK_COMM_LEN` less its NUL).
 const COMM_LENGTH: usize = 15;
@@ -195,6 +198,9 @@ fn parents() -> Result<Vec<(u32, u32)>> {
 fn check_process(pid: u32) -> Result<()> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status"));
     let Ok(status) = status else {
+        if proc_mount::gaps().contains(&Gap::Processes) {
+            bail!("process {pid} has ended or is hidden: {}", Gap::HIDDEN);
+        }
         bail!("no process {pid}: it has ended, or the number is not one of this pid namespace");
     };
     let leader = status.lines().find_map(|line| line.strip_prefix("Tgid:"));

@@ -17,6 +17,7 @@ mod languages;
 mod leaks;
 mod losses;
 mod ls;
+mod privilege;
 mod programs;
 mod record;
 mod remedy;
@@ -73,6 +74,7 @@ fn main() -> ExitCode {
     trials.extend(verdicts::trials(&setting));
     trials.extend(languages::trials(&setting));
     trials.extend(programs::trials(&setting));
+    trials.extend(privilege::trials(&setting));
     trials.extend(conditions::trials(&setting));
     if !is_root {
         let skip = |trial: Trial| {

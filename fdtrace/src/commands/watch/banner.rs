@@ -4,7 +4,7 @@ use std::io::{IsTerminal, stderr};
 
 use crate::{
     cli::{ScopeArgs, Watch},
-    commands::say,
+    commands::{follow::say_what_runs, say},
     model::fullest::{self, Fullness},
     probe::{attach::Session, census},
     report::{sanitize::printable, text},
@@ -24,12 +24,7 @@ pub(super) fn show(args: &Watch, session: &mut Session) {
         "watching fd exhaustion, {whom}, {} backend. Hit Ctrl-C to end.",
         session.backend
     ));
-    for rejected in &session.rejected {
-        say(&format!("not {}: {}", rejected.backend, rejected.reason));
-    }
-    for miss in &session.coverage.misses {
-        say(&format!("not seen here: {miss}"));
-    }
+    say_what_runs(session);
     for feature in session
         .coverage
         .absent
