@@ -52,6 +52,7 @@ macro_rules! kernel_fields {
             optional REGS_COMPAT_ARG1: "pt_regs", "cx" | "regs[1]";
             optional MM_EXE_FILE: "mm_struct", "exe_file";
             optional MM_START_STACK: "mm_struct", "start_stack";
+            optional MM_END_CODE: "mm_struct", "end_code";
             optional FILE_DENTRY: "file", "f_path.dentry" | "__f_path.dentry";
             optional FILE_MNT: "file", "f_path.mnt" | "__f_path.mnt";
             optional DENTRY_PARENT: "dentry", "d_parent";

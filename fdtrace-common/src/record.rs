@@ -27,5 +27,7 @@ pub const RECORD_RENAMED: u32 = 11;
 pub const RECORD_MARK: u32 = 12;
 /// [`crate::stack::StackRecord`] and the stack behind it: who opens the file of the next record.
 pub const RECORD_STACK: u32 = 13;
+/// [`crate::stack::ProgramRecord`]: what a process executes from here on.
+pub const RECORD_PROGRAM: u32 = 15;
 /// [`crate::held::HeldRecord`]: a slot of a table that has just run out.
 pub const RECORD_HELD: u32 = 14;

@@ -3,6 +3,8 @@
 //! Programs and libraries come without frame pointers, and only user space has what it takes to unwind
 //! them (`.eh_frame`). So the kernel programs copy, and fdtrace unwinds.
 
+use crate::alarm::{COMPONENT_SIZE, EXE_DEPTH, Path};
+
 /// No stacks at all: what would take them is dead code.
 pub const STACKS_NEVER: u32 = 0;
 /// Stacks of those who open in tables that the user side has named.
@@ -62,6 +64,9 @@ pub struct StackRecord {
     /// Where the stack of the program began (`mm_struct.start_stack`): with address space randomisation, a
     /// number that no other program run has.
     pub image: u64,
+    /// Where the code of the executable ends (`mm_struct.end_code`), without what it has loaded besides: with the
+    /// file, that says where it lies.
+    pub end_code: u64,
     /// The process.
     pub tgid: u32,
     /// The thread.
@@ -84,5 +89,33 @@ pub struct StackRoom {
     pub bytes: [u8; STACK_MAX],
 }
 
-const _: () = assert!(size_of::<StackRecord>() == 112);
-const _: () = assert!(size_of::<StackRoom>() == 112 + STACK_MAX);
+/// What a process executes: for stacks of one that has ended before anybody could read what it had mapped.
+#[cfg_attr(
+    feature = "user",
+    derive(
+        zerocopy::FromBytes,
+        zerocopy::IntoBytes,
+        zerocopy::Immutable,
+        zerocopy::KnownLayout
+    )
+)]
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct ProgramRecord {
+    /// [`crate::record::RECORD_PROGRAM`].
+    pub kind: u32,
+    /// The process.
+    pub tgid: u32,
+    /// The inode of its executable.
+    pub inode: u64,
+    /// 1 where the path is cut at its beginning.
+    pub exe_truncated: u32,
+    /// Always 0.
+    pub padding: u32,
+    /// The path of its executable, as its mount namespace sees it.
+    pub exe: Path<EXE_DEPTH>,
+}
+
+const _: () = assert!(size_of::<StackRecord>() == 120);
+const _: () = assert!(size_of::<StackRoom>() == 120 + STACK_MAX);
+const _: () = assert!(size_of::<ProgramRecord>() == 24 + EXE_DEPTH * COMPONENT_SIZE);

@@ -11,17 +11,17 @@ use aya_ebpf::{
 };
 use fdtrace_common::{
     control::COUNTER_STACKS,
-    record::RECORD_STACK,
+    record::{RECORD_PROGRAM, RECORD_STACK},
     stack::{
-        REGISTERS, STACK_PAGE, STACK_PAGES, STACK_TABLES_MAX, STACKS_ALL, STACKS_NEVER,
-        STACKS_OF_CPU, STACKS_OF_TABLE, StackRecord, StackRoom,
+        ProgramRecord, REGISTERS, STACK_PAGE, STACK_PAGES, STACK_TABLES_MAX, STACKS_ALL,
+        STACKS_NEVER, STACKS_OF_CPU, STACKS_OF_TABLE, StackRecord, StackRoom,
     },
 };
 
 use crate::{
     control::{self, Orders},
     kernel::{self, Address, member, offset},
-    ring, scope,
+    paths, ring, scope,
 };
 
 /// 0: nobody will ever want a stack, and all of this is dead code.
@@ -50,6 +50,46 @@ const EARLY: u8 = 16;
 /// sits on a kprobe (`fdtrace::probe::preemption`), and keeps it.
 #[map]
 static STACK_ROOM: PerCpuArray<StackRoom> = PerCpuArray::with_max_entries(1, 0);
+
+/// Where the record of a program is put together. Only exec's hook writes here, and it is not entered a second
+/// time on a CPU while it runs.
+#[map]
+static PROGRAM_ROOM: PerCpuArray<ProgramRecord> = PerCpuArray::with_max_entries(1, 0);
+
+/// Tells what the current process executes, where the stacks of all are wanted: one that ends within a
+/// millisecond is gone before its mappings can be read. A table that is named has been there for a while.
+#[inline(always)]
+pub(crate) fn tell_program(task: Address) {
+    if STACKS.load() != STACKS_NEVER && control::stacks() == STACKS_ALL {
+        write_program(task);
+    }
+}
+
+#[inline(never)]
+fn write_program(task: Address) -> i32 {
+    let Some(room) = PROGRAM_ROOM.get_ptr_mut(0) else {
+        return 0;
+    };
+    if !scope::is_asked_for() || ring::is_half_full() {
+        return 0;
+    }
+    let mm: Address = member(task, &offset::TASK_MM);
+    let file: Address = member(mm, &offset::MM_EXE_FILE);
+    let inode: Address = member(file, &offset::FILE_INODE);
+    // SAFETY: `room` is this CPU's own, whole; each member is written once.
+    unsafe {
+        (&raw mut (*room).kind).write(RECORD_PROGRAM);
+        (&raw mut (*room).tgid).write((bpf_get_current_pid_tgid() >> 32) as u32);
+        (&raw mut (*room).inode).write(member(inode, &offset::INODE_NUMBER));
+        (&raw mut (*room).padding).write(0);
+        let truncated = paths::executable(task, &raw mut (*room).exe);
+        (&raw mut (*room).exe_truncated).write(truncated);
+    }
+    // Without it, a stack has an address in place of a function: no loss that would be counted.
+    // SAFETY: the whole record has been written.
+    let _ = unsafe { ring::output(room.cast(), size_of::<ProgramRecord>() as u64, false) };
+    0
+}
 
 /// Tells the current thread's stack if it is wanted. Comes before the record of the file that it opens.
 #[inline(always)]
@@ -139,6 +179,7 @@ fn write(room: *mut StackRoom, task: Address, slot: [u64; 3]) {
         (&raw mut (*head).files).write(files);
         (&raw mut (*head).file).write(file);
         (&raw mut (*head).image).write(image);
+        (&raw mut (*head).end_code).write(member(mm, &offset::MM_END_CODE));
         (&raw mut (*head).tgid).write((thread >> 32) as u32);
         (&raw mut (*head).tid).write(thread as u32);
         (&raw mut (*head).padding).write(0);

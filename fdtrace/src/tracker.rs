@@ -150,8 +150,8 @@ impl Tracker {
     /// Takes one of several records: what opens a file may wait for the next ones.
     fn read(&mut self, bytes: &[u8], handler: &mut impl Handler) {
         let record = Record::read(bytes);
-        // A stack means nothing without the process that it is of.
-        if !matches!(record, Ok(Record::Stack(..))) {
+        // A stack means nothing without the process that it is of, and a program nothing without stacks.
+        if !matches!(record, Ok(Record::Stack(..) | Record::Program(_))) {
             handler.tap(Event::Record(bytes));
         }
         if let Ok(Record::Change(change)) = record {
@@ -169,6 +169,7 @@ impl Tracker {
             Ok(Record::Held(held)) => self.model.hold(held),
             Ok(Record::Mark) => self.marks += 1,
             Ok(Record::Stack(head, stack)) => self.take_stack(head, stack, handler),
+            Ok(Record::Program(program)) => self.stacks.executed(program.tgid, program.into()),
             Err(error) => log::warn!("{error}"),
         }
     }

@@ -114,9 +114,16 @@ pub(crate) fn victims() -> Result<Vec<(PathBuf, PathBuf)>> {
     fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
     let source = workspace::root().join("fdtrace/tests/kernel/stacks");
     let mut files = Vec::new();
-    let compiled: [(&str, &str, &str, &[&str]); 7] = [
+    let compiled: [(&str, &str, &str, &[&str]); 9] = [
         ("plain", "cc", "victim.c", &["-O2", "-g"]),
         ("bare", "cc", "victim.c", &["-O2"]),
+        (
+            "short",
+            "cc",
+            "victim.c",
+            &["-O2", "-g", "-static", "-no-pie"],
+        ),
+        ("shortbare", "cc", "victim.c", &["-O2", "-s", "-static-pie"]),
         (
             "cpp",
             "g++",

@@ -157,7 +157,8 @@ fn until_nul(text: &[u8]) -> &[u8] {
 }
 
 /// Puts components in order; a `…` stands where the kernel program's room has ended.
-fn path<const DEPTH: usize>(path: &Path<DEPTH>, truncated: u32) -> Vec<u8> {
+/// A path as it is written: cut where the kernel had no room for more.
+pub(crate) fn path<const DEPTH: usize>(path: &Path<DEPTH>, truncated: u32) -> Vec<u8> {
     const CUT: &[u8] = "…".as_bytes();
     let mut whole = Vec::new();
     if truncated != 0 {

@@ -5,10 +5,10 @@ use fdtrace_common::{
     held::HeldRecord,
     record::{
         RECORD_ALARM, RECORD_BOUND, RECORD_CLOSED, RECORD_COPIED, RECORD_COPIED_SLOTS,
-        RECORD_EXECUTED, RECORD_EXITED, RECORD_HELD, RECORD_MARK, RECORD_OPENED, RECORD_RENAMED,
-        RECORD_REPLACED, RECORD_SEEN, RECORD_STACK,
+        RECORD_EXECUTED, RECORD_EXITED, RECORD_HELD, RECORD_MARK, RECORD_OPENED, RECORD_PROGRAM,
+        RECORD_RENAMED, RECORD_REPLACED, RECORD_SEEN, RECORD_STACK,
     },
-    stack::StackRecord,
+    stack::{ProgramRecord, StackRecord},
 };
 use zerocopy::{FromBytes, Immutable, KnownLayout};
 
@@ -25,6 +25,8 @@ pub enum Record<'a> {
     Mark,
     /// Whoever opens the file of the next record, and as much of the stack as could be copied.
     Stack(&'a StackRecord, &'a [u8]),
+    /// What a process executes from here on.
+    Program(&'a ProgramRecord),
 }
 
 /// One change of a table, for the model.
@@ -69,6 +71,7 @@ impl<'a> Record<'a> {
             RECORD_MARK => return Ok(Self::Mark),
             RECORD_HELD => return Ok(Self::Held(whole(bytes, kind)?)),
             RECORD_STACK => return stack(bytes, kind),
+            RECORD_PROGRAM => return Ok(Self::Program(whole(bytes, kind)?)),
             RECORD_OPENED | RECORD_REPLACED | RECORD_SEEN => Changed::Opened(whole(bytes, kind)?),
             RECORD_CLOSED => Changed::Closed(whole(bytes, kind)?),
             RECORD_COPIED => Changed::Copied(whole(bytes, kind)?),

@@ -42,6 +42,7 @@ pub(crate) fn trials(setting: &Setting) -> Vec<Trial> {
         test("of_holders", of_holders),
         test("left_by_command", left_by_command),
         test("left_by_two_code_paths", left_by_two_code_paths),
+        test("left_by_one_gone_at_once", left_by_one_gone_at_once),
     ]
 }
 
@@ -430,4 +431,35 @@ fn left_by_two_code_paths(setting: &Setting) -> Result<(), String> {
         ("main", place("starts")),
     ];
     has(&rows[1], &other_way)
+}
+
+/// Static programs, which open nothing before `main` and end in less time than it takes to read what they have
+/// mapped: the kernel's account of their executable is enough for names, or for file and offset.
+fn left_by_one_gone_at_once(setting: &Setting) -> Result<(), String> {
+    let rows_of = |name: &str| -> Result<Vec<Value>, String> {
+        let mut leaks = start_leaks(setting, &[&format!("{VICTIMS}/{name}"), "5"])?;
+        drop(leaks.stdin.take());
+        let output = leaks
+            .wait_with_output()
+            .map_err(|error| error.to_string())?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        let objects = text
+            .lines()
+            .filter(|line| line.starts_with('{'))
+            .filter_map(|line| serde_json::from_str(line).ok());
+        Ok(objects
+            .filter(|object: &Value| object["type"] == "outstanding")
+            .collect())
+    };
+    let rows = rows_of("short")?;
+    ensure(rows.len() == 1 && rows[0]["count"] == 8, || {
+        format!("{rows:#?}")
+    })?;
+    has(&rows[0], &in_c())?;
+    let rows = rows_of("shortbare")?;
+    let stack = rows.first().and_then(|row| row["stack"].as_array());
+    let file = format!("{VICTIMS}/shortbare");
+    let is_of_file = |frame: &Value| frame.as_str().is_some_and(|frame| frame.contains(&file));
+    let is_whole = stack.is_some_and(|stack| stack.len() > 2 && stack.iter().all(is_of_file));
+    ensure(is_whole, || format!("{rows:#?}"))
 }

@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    ops::Range,
     path::{Path, PathBuf},
     rc::Rc,
     time::{Duration, Instant},
@@ -9,6 +10,7 @@ use std::{
 
 use super::{
     module::{Module, Modules},
+    program::Program,
     script,
     unwind::Unwinder,
 };
@@ -66,6 +68,35 @@ impl Image {
             script: script::of_process(&folder),
             read_at: Instant::now(),
             looks: 0,
+        })
+    }
+
+    /// What a process had mapped of its own executable, which is all that is known of one that has ended.
+    pub(super) fn of_program(
+        tgid: u32,
+        id: u64,
+        program: &Program,
+        end_code: u64,
+        modules: &mut Modules,
+    ) -> Option<Self> {
+        let module = program.open(modules)?;
+        let bias = module.bias_by_end(end_code)?;
+        let mapping = |code: Range<u64>| Mapping {
+            start: code.start.wrapping_add(bias) & !0xfff,
+            end: code.end.wrapping_add(bias),
+            module: Some(Rc::clone(&module)),
+            bias,
+        };
+        let mut mappings: Vec<_> = module.code().map(mapping).collect();
+        mappings.sort_unstable_by_key(|mapping| mapping.start);
+        Some(Self {
+            tgid,
+            id,
+            unwinder: Unwinder::new(&mappings),
+            mappings,
+            script: None,
+            read_at: Instant::now(),
+            looks: AT_ONCE,
         })
     }
 

@@ -11,6 +11,7 @@
 //! * `image`, `module`: what a process has mapped, and the ELF files behind it, held open: a process that
 //!   was known before it ended is as good as one that runs.
 //! * `script`: what an interpreter runs.
+//! * `program`: what a process executes, as the kernel has told it: enough for one that was gone at once.
 //! * `unwind`: from a copied stack to return addresses, by `.eh_frame`.
 //! * `go`: names in Go programs that have been stripped.
 //! * `sigbus`: files that become shorter while they are read.
@@ -21,6 +22,7 @@ mod go;
 mod image;
 mod module;
 mod path;
+mod program;
 pub mod resolver;
 mod script;
 mod sigbus;
@@ -45,6 +47,7 @@ use log::warn;
 use self::resolver::Resolver;
 pub use self::{
     path::CodePath,
+    program::Program,
     stack::{Frame, Stack},
 };
 use crate::model::openers::Sequence;
@@ -69,6 +72,7 @@ pub struct Raw {
 /// What the thread is asked for, in this order.
 enum Request {
     Stack(Raw),
+    Program(u32, Program),
     Known(u32),
     Gone(Vec<Sequence>),
     Ask(Box<dyn FnOnce(&mut Resolver) + Send>),
@@ -156,6 +160,16 @@ impl Stacks {
         }
         self.waiting.fetch_add(size, Ordering::Relaxed);
         self.send(Request::Stack(raw));
+    }
+
+    /// A process executes another program from here on.
+    pub fn executed(&mut self, tgid: u32, program: Program) {
+        let size = program.size();
+        if self.is_elsewhere || self.waiting.load(Ordering::Relaxed) + size > WAITING {
+            return;
+        }
+        self.waiting.fetch_add(size, Ordering::Relaxed);
+        self.send(Request::Program(tgid, program));
     }
 
     /// Has a process looked at, while it is there: it may be gone when its stacks come.
@@ -272,6 +286,10 @@ fn work(queue: &Receiver<Request>, waiting: &AtomicUsize) {
                 let size = size_of::<Raw>() + raw.bytes.len();
                 resolver.take(&raw);
                 waiting.fetch_sub(size, Ordering::Relaxed);
+            }
+            Request::Program(tgid, program) => {
+                waiting.fetch_sub(program.size(), Ordering::Relaxed);
+                resolver.executed(tgid, program);
             }
             Request::Known(tgid) => resolver.know(tgid),
             Request::Gone(gone) => resolver.forget(&gone),

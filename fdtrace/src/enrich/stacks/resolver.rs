@@ -16,6 +16,7 @@ use super::{
     go::GoPrograms,
     image::Image,
     module::{Module, Modules},
+    program::{Program, Programs},
     stack::Frame,
     symbols::Symbols,
     unwind::Unwound,
@@ -76,6 +77,7 @@ impl Hash for Trace {
 #[derive(Default)]
 pub struct Resolver {
     modules: Modules,
+    programs: Programs,
     /// The one that was needed last is the last.
     images: Vec<Image>,
     by_sequence: FxHashMap<Sequence, Rc<Trace>>,
@@ -152,6 +154,11 @@ impl Resolver {
             trace
         });
         self.by_sequence.insert(raw.sequence, trace);
+    }
+
+    /// A process executes another program.
+    pub(super) fn executed(&mut self, tgid: u32, program: Program) {
+        self.programs.put(tgid, program);
     }
 
     /// Looks at a process.
@@ -244,7 +251,26 @@ impl Resolver {
             return own.or(self.images.len().checked_sub(1));
         }
         let mut images = self.images.iter();
-        images.rposition(|image| image.id == head.image)
+        let related = images.rposition(|image| image.id == head.image);
+        if related.is_some() || !self.rebuild(raw) {
+            return related;
+        }
+        self.images.len().checked_sub(1)
+    }
+
+    /// Makes up the image of a process that is gone from its executable.
+    fn rebuild(&mut self, raw: &Raw) -> bool {
+        let head = &raw.head;
+        let image = self.programs.of(head.tgid).and_then(|program| {
+            Image::of_program(
+                head.tgid,
+                head.image,
+                program,
+                head.end_code,
+                &mut self.modules,
+            )
+        });
+        image.map(|image| self.keep(image)).is_some()
     }
 
     fn refresh(&mut self, raw: &Raw) -> bool {

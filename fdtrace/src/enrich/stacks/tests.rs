@@ -1,6 +1,6 @@
 use std::{fs::File, os::unix::fs::FileExt, sync::LazyLock};
 
-use fdtrace_common::stack::{REGISTER_IP, REGISTER_SP, REGISTERS};
+use fdtrace_common::stack::{ProgramRecord, REGISTER_IP, REGISTER_SP, REGISTERS};
 use proptest::prelude::*;
 use zerocopy::FromZeros;
 
@@ -137,6 +137,55 @@ fn a_stack_that_was_not_copied_whole_says_so() {
     let part = resolved(innermost(1, 256));
     assert!(part.is_cut);
     assert!(!part.frames.is_empty() && part.frames.len() < whole.frames.len());
+}
+
+/// A number of /proc/self/stat, counted from 0 behind the name.
+#[cfg(all(target_arch = "x86_64", feature = "symbols"))]
+fn own_stat(field: usize) -> u64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
+    let fields = stat.rsplit(')').next().unwrap();
+    let field = fields.split_ascii_whitespace().nth(field);
+    field.unwrap().parse().unwrap()
+}
+
+/// The own program as exec tells of it.
+#[cfg(all(target_arch = "x86_64", feature = "symbols"))]
+fn own_program(inode: u64) -> Program {
+    let path = std::env::current_exe().unwrap();
+    let mut record = ProgramRecord::new_zeroed();
+    let names = path.to_str().unwrap().rsplit('/');
+    for (place, name) in record.exe.iter_mut().zip(names) {
+        place[..name.len()].copy_from_slice(name.as_bytes());
+    }
+    record.inode = inode;
+    Program::from(&record)
+}
+
+#[cfg(all(target_arch = "x86_64", feature = "symbols"))]
+#[test]
+fn of_one_that_was_gone_at_once_its_executable_is_enough() {
+    use std::os::unix::fs::MetadataExt;
+    // No process has that number, and no other program's stack begins there.
+    const GONE: u32 = 0x7fff_fff0;
+    let inode = std::fs::metadata("/proc/self/exe").unwrap().ino();
+    let first_function = |inode: u64, end_code: u64| {
+        let mut raw = innermost(1, 64 << 10);
+        (raw.head.tgid, raw.head.end_code) = (GONE, end_code);
+        raw.head.image += 16;
+        let mut stacks = Stacks::start();
+        stacks.executed(GONE, own_program(inode));
+        stacks.push(raw);
+        let stack = stacks.later(1).wait().flatten().unwrap();
+        stack.frames[0].function.clone()
+    };
+    // `end_code`, the 27th field.
+    let end_code = own_stat(27 - 3);
+    let function = first_function(inode, end_code).unwrap();
+    assert!(function.contains("stacks::tests::"), "{function}");
+    // Another file of that name, and one that would not lie like that, say nothing.
+    assert_eq!(first_function(inode + 1, end_code), None);
+    assert_eq!(first_function(inode, end_code + 16), None);
+    assert_eq!(first_function(inode, 0), None);
 }
 
 #[test]
