@@ -403,6 +403,9 @@ pub struct RunArgs {
     /// Say more on stderr; -vv: log lines of the kernel programs too
     #[arg(short, long, action = clap::ArgAction::Count)]
     pub verbose: u8,
+    /// Divide the long timers by this, so that a test need not wait for them
+    #[arg(long, value_name = "FACTOR", default_value_t = 1, hide = true)]
+    pub time_scale: u32,
 }
 
 /// `--backend`.

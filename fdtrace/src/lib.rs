@@ -10,6 +10,7 @@
 //! * [`stream`] reads their records.
 //! * [`model`] and [`diagnose`] are pure: facts in, facts out.
 //! * [`tracker`] keeps the model of all tables alive.
+//! * [`timers`] has the long times of a running stream.
 //! * [`report`] writes facts as text or JSON.
 //! * [`child`] starts programs for them.
 //! * [`commands`] puts these together, one file a subcommand.
@@ -23,4 +24,5 @@ pub mod model;
 pub mod probe;
 pub mod report;
 pub mod stream;
+pub mod timers;
 pub mod tracker;

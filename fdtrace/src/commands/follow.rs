@@ -49,15 +49,16 @@ use crate::{
         decode::Task,
         ring::Ring,
     },
+    timers::Timer,
     tracker::{CONFIRM, Handler, Known, LOOK, Tracker},
 };
 
 /// Losses are looked for this often; it is the kernel's clock for storms as well.
 const SECOND: Duration = Duration::from_secs(1);
 /// The model is compared with the kernel this often although nothing was lost.
-const ROUTINE: Duration = Duration::from_mins(5);
+const ROUTINE: Timer = Timer::seconds(300);
 /// Tables that are not followed for now are looked at this often.
-const CENSUS: Duration = Duration::from_secs(10);
+const CENSUS: Timer = Timer::seconds(10);
 /// Looking at all tables takes at most this part of the time where there is nothing but looking.
 const LOOKING: u32 = 10;
 /// Looking at limits takes at most this part of the time.
@@ -367,7 +368,7 @@ impl Follow {
         }
         let tables = &self.tracker.model.tables;
         let awaited = tables.awaited();
-        let is_due = self.last_pass.elapsed() > ROUTINE
+        let is_due = self.last_pass.elapsed() > ROUTINE.duration()
             || tables.has_unread()
             || (awaited > 0 && self.awaited > 0);
         self.awaited = awaited;
@@ -465,7 +466,7 @@ impl Follow {
     /// The pass that was planned.
     fn on_pass(&mut self, handler: &mut impl Listener) {
         if self.shedding.is_on() {
-            self.next_pass = Some(Instant::now() + CENSUS);
+            self.next_pass = Some(Instant::now() + CENSUS.duration());
             self.try_pass(Purpose::Baseline, handler);
             self.choose_watched();
         } else if self.settling.is_some() {
@@ -489,11 +490,11 @@ impl Follow {
         let watched = self.choose_watched();
         self.arm();
         self.settling = None;
-        self.next_pass = Some(Instant::now() + CENSUS);
+        self.next_pass = Some(Instant::now() + CENSUS.duration());
         handler.notice(format!(
             "there are more changes than can be read: following only {watched} tables near their limits \
              or growing, and looking at the others every {} s",
-            CENSUS.as_secs()
+            CENSUS.duration().as_secs()
         ));
     }
 
@@ -511,8 +512,7 @@ impl Follow {
             })
             .collect();
         full.sort_unstable_by(|one, other| other.cmp(one));
-        let window = u64::try_from(CENSUS.as_nanos()).unwrap_or(u64::MAX);
-        let since = clock::since_boot_ns().saturating_sub(window);
+        let since = clock::since_boot_ns().saturating_sub(CENSUS.ns());
         let growing = self.tracker.model.tables.growing(since, GROWN);
         let chosen = full.into_iter().map(|(_, files)| files).chain(growing);
         let watched: BTreeSet<u64> = chosen.take(WATCHED_MAX as usize).collect();

@@ -28,6 +28,7 @@ use clap::Parser;
 use crate::{
     cli::{Cli, Command, RunArgs},
     report::{sanitize::one_line, say::say},
+    timers,
 };
 
 /// How a command ended, as its exit status.
@@ -70,31 +71,31 @@ fn run(cli: Cli) -> Result<Ended> {
     }
     match cli.command.unwrap_or(Command::Watch(cli.watch)) {
         Command::Watch(args) => {
-            start_logging(&args.run);
+            prepare(&args.run);
             watch::run(&args)
         }
         Command::Audit(args) => {
-            start_logging(&args.run);
+            prepare(&args.run);
             audit::run(&args)
         }
         Command::Trace(args) => {
-            start_logging(&args.run);
+            prepare(&args.run);
             trace::run(&args)
         }
         Command::Leaks(args) => {
-            start_logging(&args.run);
+            prepare(&args.run);
             leaks::run(&args)
         }
         Command::Ls(args) => {
-            start_logging(&args.run);
+            prepare(&args.run);
             ls::run(&args)
         }
         Command::Record(args) => {
-            start_logging(&args.run);
+            prepare(&args.run);
             record::run(&args)
         }
         Command::Doctor(args) => {
-            start_logging(&args.run);
+            prepare(&args.run);
             doctor::run(&args)
         }
     }
@@ -130,6 +131,12 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
         let error = cause.downcast_ref::<io::Error>();
         error.is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
     })
+}
+
+/// What every command begins with.
+fn prepare(args: &RunArgs) {
+    start_logging(args);
+    timers::shorten(args.time_scale);
 }
 
 /// -v: what fdtrace does. -vv: what its kernel programs do as well.

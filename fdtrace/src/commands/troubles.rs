@@ -5,8 +5,10 @@ use std::collections::BTreeMap;
 
 use anyhow::Result;
 
-/// What goes on going wrong is reported again after this time, nanoseconds.
-const AGAIN_NS: u64 = 60_000_000_000;
+use crate::timers::Timer;
+
+/// What goes on going wrong is reported again after this time.
+const AGAIN: Timer = Timer::seconds(60);
 
 /// Errors, by what they have kept from being done. That is literal text in this program: there are few of them,
 /// however many errors there are.
@@ -43,7 +45,7 @@ impl Troubles {
     pub(super) fn due(&mut self, now_ns: u64) -> Vec<String> {
         self.report(Some(now_ns), |trouble| {
             let reported_ns = trouble.reported_ns;
-            reported_ns.is_none_or(|then| now_ns >= then.saturating_add(AGAIN_NS))
+            reported_ns.is_none_or(|then| now_ns >= then.saturating_add(AGAIN.ns()))
         })
     }
 

@@ -7,12 +7,13 @@ mod files;
 use std::{
     collections::{HashMap, VecDeque},
     path::PathBuf,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use serde::{Deserialize, Serialize};
 
 use super::place::Place;
+use crate::timers::Timer;
 
 /// Names; text is hostile.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,9 +37,9 @@ impl Named {
 /// So many answers are kept, the oldest ones go first.
 const KEPT: usize = 512;
 /// A container can be renamed.
-const FRESH: Duration = Duration::from_mins(1);
+const FRESH: Timer = Timer::seconds(60);
 /// One that has just started may have no files yet.
-const FRESH_NOTHING: Duration = Duration::from_secs(10);
+const FRESH_NOTHING: Timer = Timer::seconds(10);
 
 /// A pod's uid and a container's id.
 type Key = (Option<String>, Option<String>);
@@ -84,7 +85,7 @@ impl Names {
             } else {
                 FRESH
             };
-            if time.elapsed() < fresh {
+            if time.elapsed() < fresh.duration() {
                 return named.clone();
             }
         }

@@ -9,14 +9,14 @@ use std::collections::HashMap;
 
 use fdtrace_common::alarm::StormKey;
 
-use crate::stream::decode::Alarm;
+use crate::{stream::decode::Alarm, timers::Timer};
 
 /// Between two reports of one storm, nanoseconds.
 pub const PACE_NS: u64 = 1_000_000_000;
 /// A storm without a record for this long has nothing left to tell.
 const QUIET_NS: u64 = 5 * PACE_NS;
 /// A storm without a record for this long may be forgotten.
-const STALE_NS: u64 = 60 * PACE_NS;
+const STALE: Timer = Timer::seconds(60);
 
 /// A failure to report, and how many more of its kind it stands for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -110,7 +110,7 @@ impl Storms {
     /// The kinds that nothing has been heard of for a minute.
     #[must_use]
     pub fn stale(&self, now_ns: u64) -> Vec<StormKey> {
-        self.keys(|storm| storm.latest.time_ns.saturating_add(STALE_NS) < now_ns)
+        self.keys(|storm| storm.latest.time_ns.saturating_add(STALE.ns()) < now_ns)
     }
 
     fn keys(&self, wanted: impl Fn(&Storm) -> bool) -> Vec<StormKey> {

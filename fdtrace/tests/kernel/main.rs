@@ -6,7 +6,8 @@
 //!
 //! * `FDTRACE_BACKEND`: the backend to force; `census` where it is unset.
 //! * `FDTRACE_BIN`, `FDTRACE_GYM`: the executables.
-//! * `FDTRACE_SOAK_SECONDS`: how long the soak goes on; there is none where it is unset.
+//! * `FDTRACE_SOAK_SECONDS`: how long the soak goes on; there is none where it is unset. Above 300 the long run
+//!   takes as long, and runs with fdtrace's real timers.
 
 mod conditions;
 mod cookbook;
@@ -15,6 +16,7 @@ mod gym;
 
 mod languages;
 mod leaks;
+mod lives;
 mod losses;
 mod ls;
 mod privilege;
@@ -60,6 +62,7 @@ fn main() -> ExitCode {
     let mut trials = Vec::new();
     trials.extend(exhaustion::trials(&setting));
     trials.extend(storm::trials(&setting));
+    trials.extend(lives::trials(&setting));
     trials.extend(scope::trials(&setting));
     trials.extend(ls::trials(&setting));
     trials.extend(tables::trials(&setting));

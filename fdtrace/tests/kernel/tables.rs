@@ -76,7 +76,7 @@ const GROUPS: &[(&str, &[Victim])] = &[
 ];
 
 /// How long the soak goes on where the variable is set.
-fn soak_time() -> Option<Duration> {
+pub(crate) fn soak_time() -> Option<Duration> {
     let seconds = std::env::var("FDTRACE_SOAK_SECONDS").ok()?;
     seconds.parse().ok().map(Duration::from_secs)
 }

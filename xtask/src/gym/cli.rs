@@ -39,7 +39,7 @@ pub(crate) struct Options {
     pub(crate) hold_until_eof: bool,
 
     /// `storm`, `storm_mixed`: failing calls [default: 5000000]; `hold`: descriptors [default: 32];
-    /// scenarios that repeat something: how often
+    /// `crowd`: processes at once [default: 32]; scenarios that repeat something: how often
     #[arg(long, value_name = "N")]
     pub(crate) count: Option<u64>,
 
@@ -47,7 +47,7 @@ pub(crate) struct Options {
     #[arg(long, value_name = "T", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=256))]
     pub(crate) threads: u64,
 
-    /// Time to go on for: `leak` [default: 1], `two_threads_one_number`, `dup2_over` [default: 10], `busy_*` [default: 9]
+    /// Time to go on for: `leak` [default: 1], `two_threads_one_number`, `dup2_over`, `crowd` [default: 10], `busy_*` [default: 9]
     #[arg(long, value_name = "SECONDS")]
     pub(crate) seconds: Option<u64>,
 

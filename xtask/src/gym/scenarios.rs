@@ -3,6 +3,7 @@
 mod above_limit;
 mod churn;
 mod cost;
+mod crowd;
 mod false_leads;
 mod full_table;
 mod kinds;
@@ -87,6 +88,7 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Scenario> {
         storms::ALL,
         processes::ALL,
         churn::ALL,
+        crowd::ALL,
         slots::ALL,
         tables::ALL,
         passing::ALL,

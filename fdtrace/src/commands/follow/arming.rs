@@ -8,10 +8,11 @@ use super::{CENSUS, FULL, GROWN};
 use crate::{
     model::Model,
     probe::{load::Stacks, shared::Openers},
+    timers::Timer,
 };
 
-/// A table that was chosen once stays so for this long, nanoseconds.
-const HOLD_NS: u64 = 60_000_000_000;
+/// A table that was chosen once stays so for this long.
+const HOLD: Timer = Timer::seconds(60);
 
 /// The tables that have been chosen.
 #[derive(Debug, Default)]
@@ -58,8 +59,7 @@ impl Arming {
             })
             .collect();
         full.sort_unstable_by(|one, other| other.cmp(one));
-        let window = u64::try_from(CENSUS.as_nanos()).unwrap_or(u64::MAX);
-        let since = now_ns.saturating_sub(window);
+        let since = now_ns.saturating_sub(CENSUS.ns());
         let growing = model.tables.growing(since, GROWN);
         let worthy = full.into_iter().map(|(_, files)| files).chain(growing);
         let generation = |files: u64| model.tables.table(files).map(|table| table.generation);
@@ -68,7 +68,7 @@ impl Arming {
             self.chosen.insert(files, (generation, now_ns));
         }
         self.chosen.retain(|files, (then, last_ns)| {
-            generation(*files) == Some(*then) && now_ns.saturating_sub(*last_ns) <= HOLD_NS
+            generation(*files) == Some(*then) && now_ns.saturating_sub(*last_ns) <= HOLD.ns()
         });
         let newest = |(files, (_, last_ns)): (&u64, &(u64, u64))| (*last_ns, *files);
         let mut tables: Vec<(u64, u64)> = self.chosen.iter().map(newest).collect();

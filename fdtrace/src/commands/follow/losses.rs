@@ -1,10 +1,11 @@
 //! What was not seen, by the place where it was lost.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::{
     probe::{attach::Session, misses::Misses},
     report::fact::Place,
+    timers::Timer,
 };
 
 /// Where something can be lost on the way from the kernel into the model.
@@ -42,7 +43,7 @@ struct Counts {
 
 /// Stacks that were not taken are told of at once, and then at most this often: under load they are many,
 /// and those that were taken say what the others would have.
-const STACKS_TOLD: Duration = Duration::from_mins(1);
+const STACKS_TOLD: Timer = Timer::seconds(60);
 
 /// What the counters have said last.
 pub(super) struct Losses {
@@ -136,7 +137,7 @@ impl Losses {
         self.dropped_stacks = dropped;
         let is_due = self
             .stacks_told
-            .is_none_or(|told| told.elapsed() >= STACKS_TOLD);
+            .is_none_or(|told| told.elapsed() >= STACKS_TOLD.duration());
         if self.untold_stacks == 0 || !is_due {
             return None;
         }

@@ -12,6 +12,7 @@ use crate::{
     commands::{own, round::Round},
     enrich::sockets,
     model::{Model, newest::Newest},
+    timers::Timer,
 };
 
 /// Slots that are looked at in a second: a millisecond or two.
@@ -20,8 +21,8 @@ const SLOTS: usize = 50_000;
 const AT_ONCE: usize = 4_096;
 /// Sockets that have not been open for so long, nanoseconds, may not be for much longer.
 const AGE_NS: u64 = 1_000_000_000;
-/// Those that lead nowhere are asked about again after so long, nanoseconds: they may have connected.
-const AGAIN_NS: u64 = 30_000_000_000;
+/// Those that lead nowhere are asked about again after so long: they may have connected.
+const AGAIN: Timer = Timer::seconds(30);
 /// Between two answers there is so many times the time that one takes.
 const PAUSES: u32 = 20;
 
@@ -88,7 +89,7 @@ impl SocketEnds {
         self.round.go_on(&model.tables, SLOTS, |table, _, slot| {
             let is_new = || {
                 let asked_ns = asked.get(&slot.inode);
-                asked_ns.is_none_or(|asked_ns| now_ns.saturating_sub(*asked_ns) > AGAIN_NS)
+                asked_ns.is_none_or(|asked_ns| now_ns.saturating_sub(*asked_ns) > AGAIN.ns())
             };
             if slot.kind.has_end()
                 && slot.since_ns.saturating_add(AGE_NS) <= now_ns
@@ -160,7 +161,7 @@ mod tests {
         let expected = [(std::process::id(), 1)];
         assert_eq!(ends.choose(&model, 2 * SECOND), expected);
         assert_eq!(ends.choose(&model, 3 * SECOND), []);
-        let later = 3 * SECOND + AGAIN_NS;
+        let later = 3 * SECOND + AGAIN.ns();
         assert_eq!(
             ends.choose(&model, later),
             expected,

@@ -26,6 +26,7 @@ use crate::{
     },
     model::{Model, tables::Tables},
     stream::recording::Note,
+    timers::Timer,
 };
 
 /// Slots that are looked at in a second: a millisecond or two.
@@ -34,8 +35,8 @@ const SLOTS: usize = 50_000;
 const WAITING: usize = 4_096;
 /// Answers that are remembered, of files and of processes.
 const KEPT: usize = 1 << 16;
-/// Answers are asked for again after so long, nanoseconds: files are deleted, processes change their user.
-const FRESH_NS: u64 = 30_000_000_000;
+/// Answers are asked for again after so long: files are deleted, processes change their user.
+const FRESH: Timer = Timer::seconds(30);
 /// Paths in one note.
 const PATHS: usize = 256;
 /// How long the last answers are waited for.
@@ -249,7 +250,7 @@ impl<T> Default for Known<T> {
 }
 
 fn is_old<T>(known: Option<&Known<T>>, now_ns: u64) -> bool {
-    known.is_none_or(|known| now_ns.saturating_sub(known.asked_ns) > FRESH_NS)
+    known.is_none_or(|known| now_ns.saturating_sub(known.asked_ns) > FRESH.ns())
 }
 
 fn touch<T>(known: &mut Known<T>, now_ns: u64) {

@@ -37,6 +37,7 @@ use crate::{
         decode::Alarm,
         recording::{Encoder, Event, Note, Start, key_to_words},
     },
+    timers::Timer,
     tracker::{Handler, Known, Opener},
 };
 
@@ -46,8 +47,8 @@ const CLOCK_SET: SignedDuration = SignedDuration::from_millis(10);
 /// An exhaustion is written after so long, nanoseconds, although not all answers are there.
 const ANSWERS_NS: u64 = 5_000_000_000;
 
-/// An exhaustion that could not be written is tried again after so long, nanoseconds: the disk is full.
-const RETRY_NS: u64 = 10_000_000_000;
+/// An exhaustion that could not be written is tried again after so long: the disk is full.
+const RETRY: Timer = Timer::seconds(10);
 
 /// Sockets in one note.
 const ENDS: usize = 4_096;
@@ -74,7 +75,7 @@ impl Output {
                 args.output.display()
             );
         }
-        let window = Duration::from_mins(u64::from(minutes));
+        let window = Timer::seconds(60 * u64::from(minutes)).duration();
         Ok(Self::Flight(Flight::new(&args.output, window)))
     }
 }
@@ -299,7 +300,7 @@ impl Recorder {
         if !self.is_wanted || !is_answered || !flight.may_write(now_ns) {
             return Ok(());
         }
-        self.retry_ns = now_ns.saturating_add(RETRY_NS);
+        self.retry_ns = now_ns.saturating_add(RETRY.ns());
         let (backend, boot) = (self.backend, self.boot);
         let first = |began_ns| chunk(&[Note::Start(start(backend, boot, began_ns))]);
         let last = chunk(&[Note::End {

@@ -10,10 +10,11 @@ use crate::{
         verdict,
     },
     model::Model,
+    timers::Timer,
 };
 
-/// People are told the same again after this time, nanoseconds.
-const AGAIN_NS: u64 = 60_000_000_000;
+/// People are told the same again after this time.
+const AGAIN: Timer = Timer::seconds(60);
 
 /// What was told of each storm. As many as there are storms.
 #[derive(Default)]
@@ -42,7 +43,7 @@ impl Diagnoses {
         };
         let is_news = before.is_none_or(|told| {
             verdict_of(&told.diagnosis) != verdict_of(&diagnosis)
-                || now_ns >= told.told_ns.saturating_add(AGAIN_NS)
+                || now_ns >= told.told_ns.saturating_add(AGAIN.ns())
         });
         let told_ns = match before {
             Some(told) if !is_news => told.told_ns,

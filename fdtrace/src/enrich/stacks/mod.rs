@@ -38,7 +38,6 @@ use std::{
         mpsc::{Receiver, RecvTimeoutError, Sender, channel},
     },
     thread::{self, JoinHandle},
-    time::Duration,
 };
 
 use fdtrace_common::stack::StackRecord;
@@ -50,13 +49,13 @@ pub use self::{
     program::Program,
     stack::{Frame, Stack},
 };
-use crate::model::openers::Sequence;
+use crate::{model::openers::Sequence, timers::Timer};
 
 /// Bytes of stacks that may wait for the thread; further ones are dropped and counted.
 const WAITING: usize = 8 << 20;
 
 /// When nothing has been asked for so long, what can be read again is let go of.
-const IDLE: Duration = Duration::from_mins(1);
+const IDLE: Timer = Timer::seconds(60);
 
 /// A stack as the kernel has copied it.
 #[derive(Clone, Debug)]
@@ -273,7 +272,7 @@ fn work(queue: &Receiver<Request>, waiting: &AtomicUsize) {
     sigbus::survive();
     let mut resolver = Resolver::default();
     loop {
-        let request = match queue.recv_timeout(IDLE) {
+        let request = match queue.recv_timeout(IDLE.duration()) {
             Ok(request) => request,
             Err(RecvTimeoutError::Timeout) => {
                 resolver.rest();

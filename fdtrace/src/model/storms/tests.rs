@@ -127,8 +127,8 @@ fn storms_go_quiet_then_stale() {
     assert!(storms.apply(alarm(SECOND, 0, 1)).is_some());
     assert_eq!(storms.active(SECOND + QUIET_NS - 1), [key(1)]);
     assert_eq!(storms.active(SECOND + QUIET_NS), []);
-    assert_eq!(storms.stale(SECOND + STALE_NS), []);
-    assert_eq!(storms.stale(SECOND + STALE_NS + 1), [key(1)]);
+    assert_eq!(storms.stale(SECOND + STALE.ns()), []);
+    assert_eq!(storms.stale(SECOND + STALE.ns() + 1), [key(1)]);
 }
 
 #[test]

@@ -284,6 +284,33 @@ pub(crate) fn poll(fds: &[BorrowedFd], milliseconds: i32) -> io::Result<Vec<bool
     Ok(wanted.iter().map(|one| one.revents != 0).collect())
 }
 
+/// The CPUs that the calling thread may run on.
+pub(crate) fn cpus() -> io::Result<Vec<usize>> {
+    let mut set = no_cpus();
+    // SAFETY: the set outlives the call, and is as large as is said.
+    check(unsafe { libc::sched_getaffinity(0, size_of::<libc::cpu_set_t>(), &raw mut set) })?;
+    let limit = usize::try_from(libc::CPU_SETSIZE).unwrap_or(0);
+    // SAFETY: the numbers are within the set.
+    Ok((0..limit)
+        .filter(|cpu| unsafe { libc::CPU_ISSET(*cpu, &set) })
+        .collect())
+}
+
+/// Has the calling thread run on this CPU, from the next instruction on.
+pub(crate) fn run_on(cpu: usize) -> io::Result<()> {
+    let mut set = no_cpus();
+    // SAFETY: a number that the set does not have is ignored.
+    unsafe { libc::CPU_SET(cpu, &mut set) };
+    // SAFETY: the set outlives the call, and is as large as is said.
+    check(unsafe { libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &raw const set) })
+        .map(drop)
+}
+
+fn no_cpus() -> libc::cpu_set_t {
+    // SAFETY: plain numbers; zero stands for no CPU.
+    unsafe { mem::zeroed() }
+}
+
 /// Has the calling process killed when the one that forked it ends.
 pub(crate) fn die_with_parent() -> io::Result<()> {
     // SAFETY: no memory is involved.

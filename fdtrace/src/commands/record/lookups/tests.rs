@@ -110,7 +110,7 @@ fn a_change_is_told_when_it_has_been_asked_for_again() {
     answered(&mut lookups, SECOND);
     let key = (std::process::id(), file.metadata().unwrap().ino());
     lookups.files.get_mut(&key).unwrap().answer = Some(Arc::from(&b"/renamed"[..]));
-    let later = SECOND + FRESH_NS;
+    let later = SECOND + FRESH.ns();
     lookups.look(&model, later);
     assert!(answered(&mut lookups, later).0.is_empty());
     lookups.look(&model, later + 1);
