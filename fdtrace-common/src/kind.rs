@@ -12,7 +12,8 @@
         strum::EnumString,
         strum::Display,
         strum::FromRepr,
-        strum::IntoStaticStr
+        strum::IntoStaticStr,
+        strum::VariantNames
     ),
     serde(rename_all = "snake_case"),
     strum(serialize_all = "snake_case")

@@ -1,8 +1,12 @@
 //! Every flag and its help.
 
-use std::{path::PathBuf, time::Duration};
+use std::{path::PathBuf, str::FromStr, time::Duration};
 
-use clap::{Args, Parser, Subcommand, ValueEnum, builder::NonEmptyStringValueParser};
+use clap::{
+    Args, Parser, Subcommand, ValueEnum,
+    builder::{NonEmptyStringValueParser, PossibleValuesParser, TypedValueParser},
+};
+use strum::VariantNames;
 
 use crate::{
     model::{kind::Kind, tables::change::Op},
@@ -119,8 +123,8 @@ pub struct Ls {
     /// Whom to look at.
     #[command(flatten)]
     pub scope: ScopeArgs,
-    /// Only fds of this kind: file, dir, pipe, tcp, udp, unix, epoll, memfd and so on
-    #[arg(long = "kind", value_name = "KIND", value_delimiter = ',')]
+    /// Only fds of this kind, or of these with commas between them
+    #[arg(long = "kind", value_name = "KIND", value_delimiter = ',', value_parser = named::<Kind>())]
     pub kinds: Vec<Kind>,
     /// One line a process: numbers taken, files open, limit, kinds
     #[arg(short, long)]
@@ -140,12 +144,11 @@ pub struct Trace {
     /// Whom to watch.
     #[command(flatten)]
     pub scope: ScopeArgs,
-    /// Only fds of this kind: file, dir, pipe, tcp, udp, unix, epoll, memfd and so on
-    #[arg(long = "kind", value_name = "KIND", value_delimiter = ',')]
+    /// Only fds of this kind, or of these with commas between them
+    #[arg(long = "kind", value_name = "KIND", value_delimiter = ',', value_parser = named::<Kind>())]
     pub kinds: Vec<Kind>,
-    /// Only these changes: open, dup, replace, receive, inherit, close, `close_exec`, `close_exit`,
-    /// failed
-    #[arg(long = "op", value_name = "OP", value_delimiter = ',')]
+    /// Only changes of this kind, or of these with commas between them
+    #[arg(long = "op", value_name = "OP", value_delimiter = ',', value_parser = named::<Op>())]
     pub ops: Vec<Op>,
     /// Only calls that got no fd: the same as --op failed
     #[arg(short = 'x', long, conflicts_with = "ops")]
@@ -433,6 +436,14 @@ impl BackendChoice {
             Self::Census => Some(Backend::Census),
         }
     }
+}
+
+/// One of the names that a type has for its values: help lists them, and so does the error for another one.
+fn named<T>() -> impl TypedValueParser<Value = T>
+where
+    T: VariantNames + FromStr<Err = strum::ParseError> + Clone + Send + Sync + 'static,
+{
+    PossibleValuesParser::new(T::VARIANTS).try_map(|name| name.parse())
 }
 
 /// Seconds, or a time with units.

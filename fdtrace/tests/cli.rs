@@ -146,7 +146,7 @@ fn man_page_has_every_section() {
 #[test]
 fn bad_usage() {
     let long_name = "x".repeat(16);
-    let cases: [&[&str]; 23] = [
+    let cases: [&[&str]; 29] = [
         &["-d", "0"],
         &["-d", "soon"],
         &["-d"],
@@ -162,6 +162,12 @@ fn bad_usage() {
         &["--backend", "uprobe"],
         &["--nonsense"],
         &["nonsense"],
+        &["wach"],
+        &["--jsn"],
+        &["ls", "--kind", "foo"],
+        &["ls", "--kind", "pip"],
+        &["trace", "--op", "shut"],
+        &["record", "-o", "x", "--stacks", "some"],
         &["watch", "nonsense"],
         &["doctor", "-p", "1"],
         &["-p", "1", "watch"],

@@ -19,6 +19,7 @@ mod watch;
 
 use std::{
     io::{self, Write},
+    iter,
     process::ExitCode,
 };
 
@@ -107,14 +108,17 @@ fn print_answer(answer: &clap::Error) -> Result<Ended> {
     print_all(|_| answer.print())
 }
 
-/// clap's explanation of a bad command line is several paragraphs; the first says it all.
+/// clap's explanation of a bad command line is several paragraphs: the first says what is wrong, a tip what
+/// may have been meant. What is left out is the usage.
 fn usage_error(error: &clap::Error) -> anyhow::Error {
     let text = error.render().to_string();
-    let lines = text.lines().map(str::trim);
-    let paragraph: Vec<_> = lines.take_while(|line| !line.is_empty()).collect();
-    let paragraph = paragraph.join(" ");
-    let problem = paragraph.strip_prefix("error: ").unwrap_or(&paragraph);
-    anyhow!("{problem} (see --help)")
+    let mut lines = text.lines().map(str::trim);
+    let problem: Vec<_> = lines.by_ref().take_while(|line| !line.is_empty()).collect();
+    let problem = problem.join(" ");
+    let problem = problem.strip_prefix("error: ").unwrap_or(&problem);
+    let tips = lines.filter_map(|line| line.strip_prefix("tip: "));
+    let parts: Vec<_> = iter::once(problem).chain(tips).collect();
+    anyhow!("{} (see --help)", parts.join("; "))
 }
 
 /// Has stdout written to, and finds out whether all of it arrived.
