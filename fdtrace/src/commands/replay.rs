@@ -30,7 +30,7 @@ use crate::{
     diagnose::cause::Host,
     enrich::lookup::Text,
     model::tables::reconcile::{Outcome, Pass, Purpose},
-    report::{fact::Place, text::counted},
+    report::{fact::Place, text::counted, zone},
     stream::{
         clock::Clock,
         decode::Task,
@@ -153,15 +153,14 @@ impl Replay {
 
     /// Says what is replayed.
     pub(super) fn banner(&self) {
+        let boot = self.start.boot;
+        let begun = boot.saturating_add(self.age()).unwrap_or(boot);
         say(&format!(
-            "replaying {}: {:.0}, kernel {}, {} backend",
+            "replaying {}: {begun:.0}, kernel {}, {} backend; times in text are those of {}",
             self.path.display(),
-            self.start
-                .boot
-                .saturating_add(self.age())
-                .unwrap_or(self.start.boot),
             self.start.kernel,
             self.start.backend,
+            zone::name_at(begun),
         ));
     }
 

@@ -5,13 +5,14 @@ use std::{
     sync::Arc,
 };
 
-use jiff::{Timestamp, tz::TimeZone};
+use jiff::Timestamp;
 use serde::Serialize;
 
 use super::{
     json::{self, text},
     sanitize::printable,
     stack,
+    zone::local,
 };
 use crate::{
     diagnose::call,
@@ -166,7 +167,7 @@ pub fn write_header(output: &mut impl Write) -> io::Result<()> {
 
 /// One line for people.
 pub fn write_text(output: &mut impl Write, event: &FdEvent) -> io::Result<()> {
-    let time = event.time.to_zoned(TimeZone::system());
+    let time = local(event.time);
     let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
     let mut target = printable(&event.target);
     if let Some(errno) = event.errno {

@@ -16,3 +16,4 @@ pub mod say;
 pub mod stack;
 pub mod text;
 pub mod writer;
+pub mod zone;

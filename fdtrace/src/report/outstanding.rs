@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use jiff::{Timestamp, tz::TimeZone};
+use jiff::Timestamp;
 use serde::Serialize;
 
 use super::{
@@ -10,6 +10,7 @@ use super::{
     json,
     sanitize::printable,
     text::counted,
+    zone::local,
 };
 use crate::{
     diagnose::{holders::Holder, outstanding::Block},
@@ -53,7 +54,7 @@ pub fn write_text(output: &mut impl Write, outstanding: &Outstanding) -> io::Res
         return write_folded(output, outstanding);
     }
     let block = &outstanding.block;
-    let time = outstanding.time.to_zoned(TimeZone::system());
+    let time = local(outstanding.time);
     let age = match outstanding.older_s {
         0.0 => String::new(),
         older_s => format!(" for {} or longer", age_words(older_s)),

@@ -2,14 +2,13 @@
 
 use std::io::{self, Write};
 
-use jiff::tz::TimeZone;
-
 use super::{
     diagnosis::{self, age_words},
     event,
     fact::{Exhausted, Fact, Loss, NearLimit, Place, Summary},
     outstanding, place, remedy,
     sanitize::printable,
+    zone::local,
 };
 use crate::{
     diagnose::cause::{Cause, Silent},
@@ -39,7 +38,7 @@ fn write_header(output: &mut impl Write) -> io::Result<()> {
 }
 
 fn write_exhausted(output: &mut impl Write, exhausted: &Exhausted) -> io::Result<()> {
-    let time = exhausted.time.to_zoned(TimeZone::system());
+    let time = local(exhausted.time);
     writeln!(
         output,
         "{:<8} {:>7} {:<15} {:<14} {:<6} {:>7} {:>7} {:>8}",
@@ -78,7 +77,7 @@ fn write_exhausted(output: &mut impl Write, exhausted: &Exhausted) -> io::Result
 
 /// In the columns of the others: nothing has failed yet.
 fn write_near_limit(output: &mut impl Write, near: &NearLimit) -> io::Result<()> {
-    let time = near.time.to_zoned(TimeZone::system());
+    let time = local(near.time);
     writeln!(
         output,
         "{:<8} {:>7} {:<15} {:<14} {:<6} {:>7} {:>7} {:>8}",

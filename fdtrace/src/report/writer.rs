@@ -6,7 +6,7 @@ use std::{
     thread::{self, JoinHandle},
 };
 
-use super::{exec::Exec, fact::Fact, json, say::say, text};
+use super::{exec::Exec, fact::Fact, json, say::say, text, zone};
 use crate::enrich::lookup::{Lookup, Recorded, ThisHost};
 
 /// Facts that may wait for stdout; further ones are dropped and counted.
@@ -163,6 +163,11 @@ fn write_all(
     } else {
         Box::new(Recorded::default())
     };
+    if format == Format::Text
+        && let Some(problem) = zone::problem()
+    {
+        say(problem);
+    }
     while let Ok(mut fact) = facts.recv() {
         if let Fact::Looked(looked) = fact {
             lookup.learn(looked);

@@ -5,7 +5,7 @@ use crate::{enrich::names::Named, report::fact::samples};
 
 /// The time of day stands in the zone of the machine.
 fn without_time(text: &str, exhausted: &Exhausted) -> String {
-    let time = exhausted.time.to_zoned(TimeZone::system());
+    let time = local(exhausted.time);
     text.replacen(&time.strftime("%H:%M:%S").to_string(), "HH:MM:SS", 1)
 }
 
