@@ -123,6 +123,7 @@ async fn leaks(args: &Leaks, mut follow: Follow) -> Result<Ended> {
     let start = Instant::now();
     let command = Started::start(&args.command)?;
     if let Some(command) = &command {
+        collector.looked(command.looked());
         collector.judge_at_end_of(command.pid(), command.name(), &follow.tracker.model);
     }
     let reason = tokio::select! {

@@ -36,14 +36,15 @@ pub trait Lookup: Send {
     /// The host's limits now; `None`: what a fact says of them is right already.
     fn host(&mut self) -> Option<Host>;
 
-    /// A recording has told this.
+    /// Somebody has told this: a recording, or whoever has started the process.
     fn learn(&mut self, _: Looked) {}
 }
 
-/// This host, now.
+/// This host, now; of processes that have ended, what was told of them before.
 #[derive(Default)]
 pub struct ThisHost {
     names: Names,
+    before: Recorded,
 }
 
 impl Lookup for ThisHost {
@@ -52,11 +53,11 @@ impl Lookup for ThisHost {
     }
 
     fn user(&mut self, pid: u32) -> Option<u32> {
-        user_of(pid)
+        user_of(pid).or_else(|| self.before.user(pid))
     }
 
     fn cgroup(&mut self, pid: u32) -> Option<Vec<u8>> {
-        cgroup::of_process(pid)
+        cgroup::of_process(pid).or_else(|| self.before.cgroup(pid))
     }
 
     fn named(&mut self, _: u32, place: &Place) -> Named {
@@ -65,5 +66,35 @@ impl Lookup for ThisHost {
 
     fn host(&mut self) -> Option<Host> {
         Some(host::all())
+    }
+
+    fn learn(&mut self, looked: Looked) {
+        self.before.learn(looked);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_that_has_ended_is_what_was_told_of_it() {
+        // Beyond the largest pid_max.
+        let (ended, own) = (1 << 23, std::process::id());
+        let told = |pid| LookedProcess {
+            pid,
+            uid: Some(4_321),
+            cgroup: Some(Text(b"/told".to_vec())),
+            named: Named::default(),
+        };
+        let mut host = ThisHost::default();
+        assert_eq!((host.user(ended), host.cgroup(ended)), (None, None));
+        host.learn(Looked {
+            processes: vec![told(ended), told(own)],
+            paths: Vec::new(),
+        });
+        assert_eq!(host.user(ended), Some(4_321));
+        assert_eq!(host.cgroup(ended).as_deref(), Some(&b"/told"[..]));
+        assert_eq!(host.user(own), user_of(own), "it is there to be asked");
     }
 }

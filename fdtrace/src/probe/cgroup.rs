@@ -3,12 +3,16 @@
 use std::{
     collections::HashSet,
     fs::File,
-    os::fd::AsRawFd,
+    os::fd::{AsFd, AsRawFd},
     path::{Path, PathBuf},
 };
 
 use anyhow::{Context, Result, bail};
-use rustix::fs::{Mode, OFlags, fstatfs, open as open_fd};
+use log::debug;
+use rustix::{
+    fs::{Mode, OFlags, fstatfs, open as open_fd},
+    thread::{LinkNameSpaceType, move_into_link_name_space},
+};
 
 /// `CGROUP2_SUPER_MAGIC` (`include/uapi/linux/magic.h`).
 const CGROUP2_MAGIC: i64 = 0x6367_7270;
@@ -62,10 +66,32 @@ pub fn of_process(pid: u32) -> Option<Vec<u8>> {
     v2_path(&std::fs::read(format!("/proc/{pid}/cgroup")).ok()?)
 }
 
-/// The same, from the bytes of the file (`cgroups(7)`); hierarchy 0 is the v2 one.
+/// The same, from the bytes of the file (`cgroups(7)`); hierarchy 0 is the v2 one. A path that leads out of the
+/// reader's cgroup namespace does not say where it is, and is none.
 fn v2_path(hierarchies: &[u8]) -> Option<Vec<u8>> {
     let mut lines = hierarchies.split(|byte| *byte == b'\n');
-    Some(lines.find_map(|line| line.strip_prefix(b"0::"))?.to_vec())
+    let path = lines.find_map(|line| line.strip_prefix(b"0::"))?;
+    let is_outside = path == b"/.." || path.starts_with(b"/../");
+    (!is_outside).then(|| path.to_vec())
+}
+
+/// Has this thread read the paths of cgroups from the root of the hierarchy on, as the kernel programs do: /proc shows
+/// them from the reader's cgroup namespace, which in a container is most often a private one (`cgroup_namespaces(7)`).
+///
+/// Commands that this thread starts would see them so too: not for one that does. Where it is not allowed, paths within
+/// the namespace stay what they are.
+pub fn read_from_root() {
+    let own = std::fs::read_link("/proc/thread-self/ns/cgroup");
+    let first = std::fs::read_link("/proc/1/ns/cgroup");
+    if let (Ok(own), Ok(first)) = (own, first)
+        && own != first
+        && let Ok(namespace) = File::open("/proc/1/ns/cgroup")
+    {
+        let kind = Some(LinkNameSpaceType::ControlGroup);
+        if let Err(error) = move_into_link_name_space(namespace.as_fd(), kind) {
+            debug!("cgroups are read from fdtrace's own cgroup namespace: {error}");
+        }
+    }
 }
 
 /// The processes in a cgroup and below it, as they are now.
@@ -131,5 +157,11 @@ mod tests {
         let mixed = b"9:name=systemd:/a\n1:cpu:/b\n0::/system.slice/x.service\n";
         assert_eq!(v2_path(mixed), Some(b"/system.slice/x.service".to_vec()));
         assert_eq!(v2_path(b"1:cpu:/b\n"), None, "v1 only");
+        assert_eq!(
+            v2_path(b"0::/../../x\n"),
+            None,
+            "from a namespace that it is not in"
+        );
+        assert_eq!(v2_path(b"0::/..x\n"), Some(b"/..x".to_vec()));
     }
 }

@@ -7,7 +7,10 @@ use std::{
 };
 
 use super::{exec::Exec, fact::Fact, json, say::say, text, zone};
-use crate::enrich::lookup::{Lookup, Recorded, ThisHost};
+use crate::{
+    enrich::lookup::{Lookup, Recorded, ThisHost},
+    probe::cgroup,
+};
 
 /// Facts that may wait for stdout; further ones are dropped and counted.
 const WAITING: usize = 4096;
@@ -159,6 +162,8 @@ fn write_all(
 ) -> io::Result<()> {
     let mut output = BufWriter::new(output);
     let mut lookup: Box<dyn Lookup> = if is_live {
+        // Commands are started on other threads.
+        cgroup::read_from_root();
         Box::new(ThisHost::default())
     } else {
         Box::new(Recorded::default())

@@ -12,11 +12,20 @@ use std::{
 use anyhow::{Context, Result};
 use tokio::sync::Notify;
 
-use crate::{child, commands::say};
+use crate::{
+    child,
+    commands::say,
+    enrich::{
+        lookup::{Looked, LookedProcess, Text},
+        names::Named,
+        process::user_of,
+    },
+    probe::cgroup,
+};
 
 /// A command that was started. It ends with this.
 pub(super) struct Started {
-    pid: u32,
+    process: LookedProcess,
     pidfd: OwnedFd,
     name: Vec<u8>,
     ended: Arc<Notify>,
@@ -34,8 +43,16 @@ impl Started {
         let mut child = child::prepare(Command::new(program).args(arguments))
             .spawn()
             .with_context(|| format!("starting {}", program.display()))?;
+        // Before anybody waits for it: one that has ended already is there until then.
+        let pid = child.id();
+        let process = LookedProcess {
+            pid,
+            uid: user_of(pid),
+            cgroup: cgroup_of(pid).map(Text),
+            named: Named::default(),
+        };
         let mut started = Self {
-            pid: child.id(),
+            process,
             pidfd: child::pidfd(&child).context("waiting for the command")?,
             name: name_of(program),
             ended: Arc::new(Notify::new()),
@@ -57,7 +74,15 @@ impl Started {
 
     /// Its process.
     pub(super) fn pid(&self) -> u32 {
-        self.pid
+        self.process.pid
+    }
+
+    /// Whose it is and where it belongs, for when it has ended.
+    pub(super) fn looked(&self) -> Looked {
+        Looked {
+            processes: vec![self.process.clone()],
+            paths: Vec::new(),
+        }
     }
 
     /// Its name, as the kernel would cut it.
@@ -99,6 +124,18 @@ impl Drop for Started {
             let _ = thread.join();
         }
     }
+}
+
+/// Its cgroup as the thread that writes would read it; this one starts the command, which is to keep its cgroup
+/// namespace.
+fn cgroup_of(pid: u32) -> Option<Vec<u8>> {
+    thread::scope(|scope| {
+        let reader = scope.spawn(|| {
+            cgroup::read_from_root();
+            cgroup::of_process(pid)
+        });
+        reader.join().ok().flatten()
+    })
 }
 
 /// What the kernel names a process after: 15 bytes of the program's last component (`begin_new_exec` in

@@ -13,6 +13,7 @@ use crate::{
         lookup::{LookedProcess, Lookup, Text, ThisHost},
         place,
     },
+    probe::cgroup,
 };
 
 /// What the thread is asked, in this order; each has one answer.
@@ -46,6 +47,7 @@ pub(super) fn start() -> Result<(Sender<Question>, Receiver<Answer>)> {
 
 fn answer_all(asked: &Receiver<Question>, answered: &Sender<Answer>) {
     own::have_time();
+    cgroup::read_from_root();
     let mut host = ThisHost::default();
     while let Ok(question) = asked.recv() {
         let answer = answer(question, &mut host);
