@@ -47,14 +47,21 @@ static FILE_ROOM: Array<Room> = Array::with_max_entries(1, 0);
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "iter/task_file")]
 extern "C" fn files_with_paths(context: *mut TaskFileContext) -> i32 {
-    visit(context, true)
+    visit(context, true, false)
 }
 
 /// The same for kernels whose iterators may not ask for paths (before 5.12), and for counting.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "iter/task_file")]
 extern "C" fn files_without_paths(context: *mut TaskFileContext) -> i32 {
-    visit(context, false)
+    visit(context, false, false)
+}
+
+/// Pipes, FIFOs and unix sockets of all processes, whoever is asked for: each may be the other end of one that is.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "iter/task_file")]
+extern "C" fn files_with_ends(context: *mut TaskFileContext) -> i32 {
+    visit(context, false, true)
 }
 
 /// A record for a slot, too large for a program's stack.
@@ -116,7 +123,7 @@ extern "C" fn slots_seen(context: *mut TaskFileContext) -> i32 {
 }
 
 #[inline(always)]
-fn visit(context: *mut TaskFileContext, with_path: bool) -> i32 {
+fn visit(context: *mut TaskFileContext, with_path: bool, ends_only: bool) -> i32 {
     // SAFETY: the kernel passes a whole context; `task` and `file` are NULL after the last one.
     let (meta, task, fd, file) = unsafe {
         (
@@ -131,7 +138,12 @@ fn visit(context: *mut TaskFileContext, with_path: bool) -> i32 {
     }
     let task = Typed(task.cast());
     let tgid: u32 = task.member(&offset::TASK_TGID);
-    if !scope::lists(tgid) {
+    if ends_only {
+        let kind = kind_of(Typed(file.cast()));
+        if !matches!(kind, Kind::Pipe | Kind::Fifo | Kind::Unix) {
+            return 0;
+        }
+    } else if !scope::lists(tgid) {
         return 0;
     }
     let Some(room) = FILE_ROOM.get_ptr_mut(0) else {

@@ -1,25 +1,31 @@
 //! `fdtrace ls`: every open fd at this moment, or the tables in numbers.
 
+mod at;
+
 use std::{
     collections::{HashMap, HashSet},
     io::{BufWriter, Write},
-    path::Path,
 };
 
 use anyhow::{Context, Result};
+use aya::Ebpf;
 use jiff::Timestamp;
 
-use super::{Ended, kernel_log_level, own, stdout};
+use self::at::At;
+use super::{Ended, kernel_log_level, own, say, stdout};
 use crate::{
     cli::Ls,
     diagnose::holders::files::{ByTable, by_table},
+    enrich::process::{is_kernel_thread, user_of},
     model::{
         file::OpenFile,
-        listing::{self, Kinds, Usage},
+        kind::Kind,
+        listing::{self, Kinds, Peers, Usage},
     },
     probe::{
         census, cgroup, files, load, requirements,
         scope::{Request, Scope},
+        targets::Targets,
     },
     report::listing::{json, text},
 };
@@ -29,8 +35,10 @@ const OUTPUT: usize = 64 * 1024;
 
 /// Looks, selects, prints; status 1 where there is nothing to show.
 pub(super) fn run(args: &Ls) -> Result<Ended> {
+    cgroup::read_from_root();
     let mut request = Request::from(&args.scope);
     request.check()?;
+    let mut at = args.path.as_deref().map(At::new).transpose()?;
     requirements::check()?;
     // Asked for by number, because an iterator runs in its reader's cgroup.
     let members = cgroup::all_members(&std::mem::take(&mut request.cgroups))?;
@@ -64,9 +72,11 @@ pub(super) fn run(args: &Ls) -> Result<Ended> {
         // Counting in the kernel tells no targets, and is what makes this fast.
         let mut tables = if args.path.is_some() || args.holders {
             let mut found = files::read(&mut ebpf, &targets)?;
-            found.retain(|file| is_member(file.tgid) && is_wanted(args, file));
+            let mut tables = listing::kinds(&found);
+            found.retain(|file| is_member(file.tgid) && is_wanted(args, at.as_mut(), file));
             holders = args.holders.then(|| by_table(&found));
-            listing::kinds(&found)
+            listing::keep_chosen(&mut tables, &found);
+            tables
         } else {
             files::count(&mut ebpf, &targets)?
         };
@@ -75,23 +85,37 @@ pub(super) fn run(args: &Ls) -> Result<Ended> {
         let with_files: HashSet<u32> = tables.iter().map(|table| table.tid).collect();
         tasks.retain(|task| {
             // A table may be empty; then its process must have been asked for as such.
-            let is_asked_for = !filters_files(args) && is_in_scope(&scope, task.tgid);
-            is_member(task.tgid) && (is_asked_for || with_files.contains(&task.tid))
+            let is_asked_for = || {
+                !filters_files(args)
+                    && is_in_scope(&scope, task.tgid)
+                    // Nobody asks for hundreds of tables that are always empty.
+                    && !(scope.pids.is_empty() && task.used == Some(0) && is_kernel_thread(task.tgid))
+            };
+            is_member(task.tgid) && (with_files.contains(&task.tid) || is_asked_for())
         });
-        let usages = listing::usage(&tasks, &tables);
+        let mut usages = listing::usage(&tasks, &tables);
+        for usage in &mut usages {
+            usage.uid = usage.uid.or_else(|| user_of(usage.pid));
+        }
         write_usages(&mut output, &usages, holders.as_ref(), args.run.json)?;
         usages.len()
     } else {
         let mut found = files::read(&mut ebpf, &targets)?;
+        // Without a choice of processes all are there already.
+        let is_whole = scope.pids.is_empty() || !found.iter().any(has_ends);
+        let all_of_host = if is_whole {
+            None
+        } else {
+            other_ends(&mut ebpf, &targets)
+        };
         found.retain(|file| is_member(file.tgid));
-        let peers = listing::peers(&found);
-        let rows = found
-            .iter()
-            .zip(peers)
-            .filter(|(file, _)| is_wanted(args, file));
+        let peers = listing::peers(&found, all_of_host.as_deref().unwrap_or(&found));
+        let rows = found.iter().zip(peers);
+        let rows = rows.filter(|(file, _)| is_wanted(args, at.as_mut(), file));
         let rows: Vec<_> = rows.collect();
-        write_files(&mut output, &rows, args.run.json)?;
-        rows.len()
+        let shown = rows.len();
+        write_files(&mut output, rows, args.run.json)?;
+        shown
     };
     output.flush().context("writing to stdout")?;
     Ok(if shown > 0 {
@@ -101,19 +125,19 @@ pub(super) fn run(args: &Ls) -> Result<Ended> {
     })
 }
 
-type Row<'a> = (&'a OpenFile, Option<listing::Peer>);
+type Row<'a> = (&'a OpenFile, Peers);
 
-fn write_files(output: &mut impl Write, rows: &[Row<'_>], as_json: bool) -> Result<()> {
+fn write_files(output: &mut impl Write, rows: Vec<Row<'_>>, as_json: bool) -> Result<()> {
     if as_json {
         let now = Timestamp::now();
         let mut cgroups = Cgroups::default();
-        for (file, peer) in rows {
+        for (file, peers) in rows {
             let cgroup = cgroups.of(file.tgid);
-            json::file(output, now, file, *peer, cgroup).context("writing to stdout")?;
+            json::file(output, now, file, peers, cgroup).context("writing to stdout")?;
         }
         return Ok(());
     }
-    text::files(output, rows).context("writing to stdout")
+    text::files(output, &rows).context("writing to stdout")
 }
 
 fn write_usages(
@@ -174,15 +198,25 @@ fn is_wanted_process(args: &Ls, comm: &[u8], uid: u32) -> bool {
     has_name && args.scope.uid.is_none_or(|wanted| wanted == uid)
 }
 
-fn is_wanted(args: &Ls, file: &OpenFile) -> bool {
+fn is_wanted(args: &Ls, at: Option<&mut At>, file: &OpenFile) -> bool {
     is_wanted_process(args, &file.comm, file.uid)
         && (args.kinds.is_empty() || args.kinds.contains(&file.kind))
-        && args.path.as_deref().is_none_or(|path| is_at(path, file))
+        && at.is_none_or(|at| at.has(file))
 }
 
-/// Is the file this one, or in this directory?
-fn is_at(path: &Path, file: &OpenFile) -> bool {
-    let absolute = path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
-    let target = String::from_utf8_lossy(&file.target);
-    Path::new(&*target).starts_with(&absolute)
+/// What may be the other end of something, wherever it is open; `None` where the kernel does not show it, which is told.
+fn other_ends(ebpf: &mut Ebpf, targets: &Targets) -> Option<Vec<OpenFile>> {
+    let found = files::with_ends(ebpf, targets);
+    found
+        .inspect_err(|error| {
+            say(&format!(
+                "other ends are shown of these processes alone: {error:#}"
+            ));
+        })
+        .ok()
+}
+
+/// Can it have another end, which is open as a file of its own?
+fn has_ends(file: &OpenFile) -> bool {
+    matches!(file.kind, Kind::Pipe | Kind::Fifo | Kind::Unix)
 }

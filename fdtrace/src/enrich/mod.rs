@@ -3,6 +3,7 @@
 
 pub mod holders;
 pub mod lookup;
+pub mod mounts;
 pub mod names;
 pub mod path;
 pub mod place;

@@ -43,6 +43,12 @@ pub fn read(ebpf: &mut Ebpf, targets: &Targets) -> Result<Vec<OpenFile>> {
     Ok(found)
 }
 
+/// Reads all pipes, FIFOs and unix sockets of the host, in scope or not, without their paths.
+pub fn with_ends(ebpf: &mut Ebpf, targets: &Targets) -> Result<Vec<OpenFile>> {
+    let output = census::open(ebpf, targets, census::files("files_with_ends"))?;
+    read_to_end(output, |_| Vec::new())
+}
+
 /// Counts the files of each table in scope.
 pub fn count(ebpf: &mut Ebpf, targets: &Targets) -> Result<Vec<Kinds>> {
     let bytes = census::run(ebpf, targets, census::files("files_counted"))?;

@@ -86,6 +86,7 @@ pub fn decode_kinds(bytes: &[u8]) -> Result<Vec<Kinds>, WrongSize> {
             tgid: record.tgid,
             uid: record.uid,
             comm: Comm::new(record.comm),
+            open: record.kinds.iter().copied().fold(0, u32::saturating_add),
             kinds: by_kind(&record.kinds),
         })
         .collect())

@@ -32,8 +32,10 @@ pub(crate) fn trials(setting: &Setting) -> Vec<Trial> {
         trial("ls::every_kind", every_kind),
         trial("ls::agrees_with_proc", proc::agrees),
         trial("ls::other_ends", other_ends),
+        trial("ls::all_other_ends", all_other_ends),
         trial("ls::by_path", by_path),
         trial("ls::count", count),
+        trial("ls::count_by_kind", count_by_kind),
         trial("ls::count_with_holders", count_with_holders),
         trial("ls::count_sees_reserved_numbers", count_sees_reserved),
         trial("ls::nothing_is_status_1", nothing),
@@ -220,7 +222,9 @@ fn by_path() -> Result<(), String> {
         .append(true)
         .open(&path)
         .map_err(said)?;
-    for asked in [&path, &directory] {
+    let linked = temporary("hard-link");
+    fs::hard_link(&path, &linked).map_err(said)?;
+    for asked in [&path, &directory, &linked] {
         let seen = objects(&[&asked.display().to_string()])?;
         let [object] = &seen[..] else {
             return Err(format!("{}: {seen:#?}", asked.display()));
@@ -232,6 +236,7 @@ fn by_path() -> Result<(), String> {
                 .is_some_and(|flags| flags.contains(&"O_APPEND".into()));
         ensure(is_right, || object.to_string())?;
     }
+    fs::remove_file(&linked).map_err(said)?;
     fs::remove_dir_all(&directory).map_err(said)
 }
 
@@ -320,10 +325,81 @@ fn count_sees_reserved() -> Result<(), String> {
 }
 
 fn nothing() -> Result<(), String> {
-    let output = ls(&["/no/such/path"])?;
+    let path = temporary("nobody-has-it");
+    File::create(&path).map_err(said)?;
+    let output = ls(&[&path.display().to_string()]);
+    fs::remove_file(&path).map_err(said)?;
+    let output = output?;
     let is_right =
         output.status.code() == Some(1) && output.stdout.is_empty() && output.stderr.is_empty();
+    ensure(is_right, || format!("{output:?}"))?;
+    let output = ls(&["/no/such/path"])?;
+    let names_it = String::from_utf8_lossy(&output.stderr).contains("/no/such/path");
+    let is_right = output.status.code() == Some(2) && output.stdout.is_empty() && names_it;
     ensure(is_right, || format!("{output:?}"))
+}
+
+/// All other ends of a pipe, of processes that nobody has asked for too.
+fn all_other_ends() -> Result<(), String> {
+    let (reader, writer) = std::io::pipe().map_err(said)?;
+    let writers: Vec<_> = (0..3)
+        .map(|_| {
+            let mut command = gym::command("openat");
+            command.arg("--wait");
+            command.stderr(writer.try_clone().map_err(said)?);
+            gym::Gym::start_waiting(command)
+        })
+        .collect::<Result<_, String>>()?;
+    drop(writer);
+    let pid = std::process::id().to_string();
+    let seen = objects(&["-p", &pid, "--kind", "pipe"])?;
+    let expected: Vec<_> = writers.iter().map(|(_, pid)| u64::from(*pid)).collect();
+    for (writer, _) in writers {
+        writer.finish()?;
+    }
+    let own = seen.iter().find(|object| object["fd"] == fd(&reader));
+    let own = own.ok_or_else(|| format!("no reader: {seen:#?}"))?;
+    let peers = own["peers"].as_array().ok_or_else(|| own.to_string())?;
+    let pids: Vec<_> = peers
+        .iter()
+        .filter_map(|peer| peer["pid"].as_u64())
+        .collect();
+    // A process that is just being started can have it too.
+    let has_all = expected.iter().all(|pid| pids.contains(pid));
+    ensure(has_all && own["peers_total"].as_u64() >= Some(3), || {
+        format!("{expected:?}: {own}")
+    })
+}
+
+/// A choice of kinds changes no other number, and threads of the kernel are no tables that anybody fills.
+fn count_by_kind() -> Result<(), String> {
+    let (_reader, _writer) = std::io::pipe().map_err(said)?;
+    let pid = std::process::id().to_string();
+    let all = objects(&["--count", "-p", &pid])?;
+    let pipes = objects(&["--count", "--kind", "pipe", "-p", &pid])?;
+    let (Some(all), Some(pipes)) = (all.first(), pipes.first()) else {
+        return Err(format!("{all:?} {pipes:?}"));
+    };
+    let of_table = |object: &Value| [object["used"].clone(), object["open"].clone()];
+    let kinds = pipes["kinds"]
+        .as_object()
+        .ok_or_else(|| pipes.to_string())?;
+    let is_right = of_table(all) == of_table(pipes)
+        && kinds.len() == 1
+        && kinds["pipe"] == all["kinds"]["pipe"]
+        && all["uid"] == rustix::process::getuid().as_raw();
+    ensure(is_right, || format!("{all} {pipes}"))?;
+    let threads = objects(&["--count"])?;
+    let of_kernel = threads.iter().find(|object| object["pid"] == 2);
+    ensure(of_kernel.is_none_or(|object| object["open"] != 0), || {
+        format!("kthreadd: {of_kernel:?}")
+    })?;
+    ensure(
+        threads
+            .iter()
+            .any(|object| object["pid"] == std::process::id()),
+        || "not this process".to_owned(),
+    )
 }
 
 fn by_cgroup() -> Result<(), String> {

@@ -13,7 +13,7 @@ use crate::{
     model::{
         file::OpenFile,
         kind::Kind,
-        listing::{Peer, Usage},
+        listing::{Peer, Peers, Usage},
     },
     report::{
         diagnosis::HolderFields,
@@ -38,6 +38,9 @@ struct FileFields {
     dev: String,
     deleted: bool,
     peer: Option<PeerFields>,
+    /// All that have the other end; `None`: there is nobody, or it is on another host.
+    peers: Option<Vec<Peer>>,
+    peers_total: Option<usize>,
 }
 
 /// The other end: whose it is, or its address and the connection's state.
@@ -54,9 +57,11 @@ pub fn file(
     output: &mut impl Write,
     time: Timestamp,
     file: &OpenFile,
-    peer: Option<Peer>,
+    peers: Peers,
     cgroup: Option<&[u8]>,
 ) -> io::Result<()> {
+    let Peers { named, total } = peers;
+    let peer = named.first().copied();
     let has_peer = peer.is_some() || file.remote.is_some() || file.state.is_some();
     let fields = FileFields {
         pid: file.tgid,
@@ -79,6 +84,8 @@ pub fn file(
             address: file.remote.map(|remote| remote.to_string()),
             state: file.state,
         }),
+        peers: (total > 0).then_some(named),
+        peers_total: (total > 0).then_some(total),
     };
     line(output, "fd", time, &fields)
 }
@@ -88,6 +95,7 @@ struct UsageFields<'a> {
     pid: u32,
     tid: u32,
     comm: String,
+    uid: Option<u32>,
     cgroup: Option<String>,
     used: Option<u32>,
     open: u32,
@@ -112,6 +120,7 @@ pub fn usage(
         pid: usage.pid,
         tid: usage.tid,
         comm: text(&usage.comm),
+        uid: usage.uid,
         cgroup: cgroup.map(text),
         used: usage.used,
         open: usage.open,

@@ -9,7 +9,7 @@ use crate::{
     diagnose::holders::files::ByTable,
     model::{
         file::OpenFile,
-        listing::{Peer, Usage},
+        listing::{Peers, Usage},
     },
     report::{
         diagnosis,
@@ -18,8 +18,11 @@ use crate::{
     },
 };
 
+/// Other ends that are shown of one file; further ones are counted.
+const PEERS: usize = 8;
+
 /// Writes fds, a line each.
-pub fn files(output: &mut impl Write, rows: &[(&OpenFile, Option<Peer>)]) -> io::Result<()> {
+pub fn files(output: &mut impl Write, rows: &[(&OpenFile, Peers)]) -> io::Result<()> {
     if rows.is_empty() {
         return Ok(());
     }
@@ -29,9 +32,9 @@ pub fn files(output: &mut impl Write, rows: &[(&OpenFile, Option<Peer>)]) -> io:
         "PID", "COMM", "FD", "KIND", "MODE", "FLAGS"
     )?;
     let mut line = String::new();
-    for (file, peer) in rows {
+    for (file, peers) in rows {
         line.clear();
-        fd(&mut line, file, *peer);
+        fd(&mut line, file, peers);
         line.push('\n');
         output.write_all(line.as_bytes())?;
     }
@@ -39,7 +42,7 @@ pub fn files(output: &mut impl Write, rows: &[(&OpenFile, Option<Peer>)]) -> io:
 }
 
 /// One fd. Written piece by piece: a format string would take as long as all the rest of `ls`.
-fn fd(line: &mut String, file: &OpenFile, peer: Option<Peer>) {
+fn fd(line: &mut String, file: &OpenFile, peers: &Peers) {
     right(line, file.tgid, 7);
     left(line, &printable(&file.comm), 15);
     right(line, file.fd, 5);
@@ -52,7 +55,7 @@ fn fd(line: &mut String, file: &OpenFile, peer: Option<Peer>) {
     }
     pad(line, start, 8);
     line.push(' ');
-    target(line, file, peer);
+    target(line, file, peers);
 }
 
 /// A number, ending in its column.
@@ -103,7 +106,7 @@ fn letter(flag: &str) -> char {
     }
 }
 
-fn target(line: &mut String, file: &OpenFile, peer: Option<Peer>) {
+fn target(line: &mut String, file: &OpenFile, peers: &Peers) {
     line.push_str(&printable(&file.target));
     // Writing to a string does not fail.
     if let Some(remote) = file.remote {
@@ -112,8 +115,12 @@ fn target(line: &mut String, file: &OpenFile, peer: Option<Peer>) {
     if let Some(state) = file.state {
         let _ = write!(line, " ({state})");
     }
-    if let Some(peer) = peer {
-        let _ = write!(line, " <-> {}/{}", peer.pid, peer.fd);
+    for (index, peer) in peers.named.iter().take(PEERS).enumerate() {
+        let before = if index == 0 { " <->" } else { "," };
+        let _ = write!(line, "{before} {}/{}", peer.pid, peer.fd);
+    }
+    if peers.total > PEERS {
+        let _ = write!(line, " +{} more", peers.total - PEERS);
     }
     if file.deleted {
         line.push_str(" (deleted)");
