@@ -73,7 +73,7 @@ pub(super) fn run(args: &Audit) -> Result<Ended> {
     let runtime = runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.context("starting the runtime")?;
     let verdict = runtime.block_on(async {
-        let follow = Follow::new(session, ring)?;
+        let follow = Follow::new(session, ring, &args.run)?;
         audit(args, follow, &Wanted::live(&args.scope)).await
     })?;
     show(args, &verdict)
@@ -178,6 +178,7 @@ fn verdict(
         records: followed.records,
         lost: followed.lost,
         repaired: followed.repaired,
+        programs: followed.programs,
         tables: owners.len(),
         differences: differences.collect(),
         compared: compared.collect(),

@@ -31,6 +31,7 @@ use self::{
 pub(super) use self::{end::End, losses::Lost};
 use super::{say, troubles::Troubles};
 use crate::{
+    cli::RunArgs,
     diagnose::cause::Host,
     enrich::{lookup::Looked, stacks::Stack},
     model::{
@@ -41,6 +42,7 @@ use crate::{
         attach::{self, Session},
         backend::{self, Backend},
         census, maps,
+        runs::{ProgramRuns, Runs},
         shared::Changes,
     },
     report::fact::Place,
@@ -98,16 +100,19 @@ pub(super) struct Follow {
     limits_due: Instant,
     /// Where somebody wants to know them.
     socket_ends: Option<SocketEnds>,
+    runs: Runs,
 }
 
 /// What following has come to, for a summary.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Followed {
     pub(super) backend: Backend,
     pub(super) duration_s: f64,
     pub(super) records: u64,
     pub(super) lost: u64,
     pub(super) repaired: u64,
+    /// What the programs have done, where that was counted.
+    pub(super) programs: Option<Vec<ProgramRuns>>,
 }
 
 /// A handler that hears of losses as well.
@@ -194,8 +199,9 @@ impl Follow {
         Ok(())
     }
 
-    /// Within a runtime. The tables are not known yet.
-    pub(super) fn new(session: Session, ring: RingBuf<MapData>) -> Result<Self> {
+    /// Within a runtime. The tables are not known yet. With -v, runs of the programs are counted.
+    pub(super) fn new(session: Session, ring: RingBuf<MapData>, args: &RunArgs) -> Result<Self> {
+        let is_verbose = args.verbose > 0;
         Ok(Self {
             losses: Losses::of(&session),
             tracker: Tracker::default(),
@@ -216,6 +222,7 @@ impl Follow {
             pass_time: Duration::ZERO,
             is_blind: false,
             socket_ends: None,
+            runs: Runs::start(is_verbose),
             limits_due: Instant::now(),
         })
     }
@@ -228,6 +235,7 @@ impl Follow {
             records: self.tracker.records,
             lost: self.lost(),
             repaired: self.tracker.repaired,
+            programs: self.runs.of(&self.session.ebpf),
         }
     }
 

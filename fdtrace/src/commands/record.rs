@@ -54,7 +54,7 @@ pub(super) fn run(args: &Record) -> Result<Ended> {
     let runtime = runtime.context("starting the runtime")?;
     runtime.block_on(async {
         let recorder = Recorder::new(session.backend, output)?;
-        let mut follow = Follow::new(session, ring)?;
+        let mut follow = Follow::new(session, ring, &args.run)?;
         follow.find_socket_ends()?;
         record(args, follow, recorder, &ended).await
     })

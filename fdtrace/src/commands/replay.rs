@@ -354,6 +354,7 @@ impl Replay {
             records: self.tracker.records,
             lost: self.lost,
             repaired: self.tracker.repaired,
+            programs: None,
         }
     }
 

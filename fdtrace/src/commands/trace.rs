@@ -70,7 +70,7 @@ pub(super) fn run(args: &Trace) -> Result<Ended> {
     let runtime = runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.context("starting the runtime")?;
     runtime.block_on(async {
-        let follow = Follow::new(session, ring)?;
+        let follow = Follow::new(session, ring, &args.run)?;
         trace(args, follow, &scope).await
     })
 }
@@ -231,6 +231,7 @@ impl Tracer {
             repaired: followed.repaired,
             exhausted: 0,
             failures: self.failures,
+            programs: followed.programs,
         };
         (self.writer, self.events, summary)
     }

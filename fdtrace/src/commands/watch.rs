@@ -58,7 +58,7 @@ pub(super) fn run(args: &Watch) -> Result<Ended> {
     let runtime = runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.context("starting the runtime")?;
     runtime.block_on(async {
-        let mut follow = Follow::new(session, ring)?;
+        let mut follow = Follow::new(session, ring, &args.run)?;
         follow.find_socket_ends()?;
         watch(args, follow).await
     })

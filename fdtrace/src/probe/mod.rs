@@ -18,6 +18,7 @@
 //! * [`tables`]: every slot of every table, for the model.
 //! * [`host`]: the limits of the host.
 //! * [`proc_mount`]: whether /proc shows what has to be seen.
+//! * [`runs`]: what the programs cost, where the kernel counts it.
 //! * [`requirements`]: what must be there before any of this can work.
 
 pub mod attach;
@@ -40,6 +41,7 @@ mod preemption;
 pub mod proc_mount;
 mod refusal;
 pub mod requirements;
+pub mod runs;
 pub mod scope;
 mod self_test;
 pub mod shared;

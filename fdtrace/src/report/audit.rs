@@ -12,7 +12,11 @@ use super::{
     sanitize::printable,
     text::{count, counted, limit},
 };
-use crate::{model::tables::change::Change, probe::backend::Backend, stream::clock::Clock};
+use crate::{
+    model::tables::change::Change,
+    probe::{backend::Backend, runs::ProgramRuns},
+    stream::clock::Clock,
+};
 
 /// The whole result.
 #[derive(Clone, Debug)]
@@ -29,6 +33,8 @@ pub struct Verdict {
     pub lost: u64,
     /// Slots put right before the comparison.
     pub repaired: u64,
+    /// What fdtrace's programs in the kernel have done; `None`: nobody has counted.
+    pub programs: Option<Vec<ProgramRuns>>,
     /// Tables compared; processes can share one.
     pub tables: usize,
     /// The processes, and threads with tables of their own.
@@ -194,7 +200,7 @@ struct HistoryFields {
 }
 
 #[derive(Serialize)]
-struct SummaryFields {
+struct SummaryFields<'a> {
     backend: Backend,
     duration_s: f64,
     records: u64,
@@ -204,6 +210,7 @@ struct SummaryFields {
     processes: usize,
     tables: usize,
     fds: u64,
+    programs: Option<&'a [ProgramRuns]>,
 }
 
 fn write_json(output: &mut impl Write, all: bool, verdict: &Verdict) -> io::Result<()> {
@@ -248,6 +255,7 @@ fn write_json(output: &mut impl Write, all: bool, verdict: &Verdict) -> io::Resu
         processes: processes_of(&verdict.compared),
         tables: verdict.tables,
         fds: open(&verdict.compared),
+        programs: verdict.programs.as_deref(),
     };
     json::line(output, "summary", now, &fields)
 }
@@ -293,6 +301,7 @@ mod tests {
             records: 100,
             lost: 1,
             repaired: 2,
+            programs: None,
             tables: 1,
             compared: vec![Compared {
                 files: 0x1000,

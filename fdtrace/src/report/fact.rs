@@ -20,7 +20,7 @@ use crate::{
         place::{self, Place as Belonging},
     },
     model::storms::Report,
-    probe::backend::Backend,
+    probe::{backend::Backend, runs::ProgramRuns},
     stream::{clock::Clock, decode::Task},
 };
 
@@ -302,6 +302,8 @@ pub struct Summary {
     pub exhausted: u64,
     /// Failures that they stand for.
     pub failures: u64,
+    /// What fdtrace's programs in the kernel have done; `None`: nobody has counted.
+    pub programs: Option<Vec<ProgramRuns>>,
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use super::{
     outstanding,
     sanitize::is_hostile,
 };
-use crate::diagnose::remedy::Remedy;
+use crate::{diagnose::remedy::Remedy, probe::runs::ProgramRuns};
 
 /// The version of the objects' shape; fields are only ever added to it.
 const VERSION: u32 = 1;
@@ -223,7 +223,7 @@ impl From<&Loss> for LossFields {
 }
 
 #[derive(Serialize)]
-struct SummaryFields {
+struct SummaryFields<'a> {
     backend: &'static str,
     duration_s: f64,
     records: u64,
@@ -231,10 +231,11 @@ struct SummaryFields {
     repaired: u64,
     exhausted: u64,
     failures: u64,
+    programs: Option<&'a [ProgramRuns]>,
 }
 
-impl From<&Summary> for SummaryFields {
-    fn from(summary: &Summary) -> Self {
+impl<'a> From<&'a Summary> for SummaryFields<'a> {
+    fn from(summary: &'a Summary) -> Self {
         Self {
             backend: summary.backend.name(),
             duration_s: summary.duration_s,
@@ -243,6 +244,7 @@ impl From<&Summary> for SummaryFields {
             repaired: summary.repaired,
             exhausted: summary.exhausted,
             failures: summary.failures,
+            programs: summary.programs.as_deref(),
         }
     }
 }

@@ -272,6 +272,7 @@ impl Collector {
         };
         (self.writer, summary)
     }
+            programs: followed.programs,
 }
 
 fn until_nul(comm: &[u8; 16]) -> &[u8] {

@@ -228,6 +228,7 @@ impl Stream {
             repaired: followed.repaired,
             exhausted: self.reports,
             failures: self.failures,
+            programs: followed.programs,
         };
         (self.writer, summary)
     }

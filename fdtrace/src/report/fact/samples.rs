@@ -71,5 +71,10 @@ pub(crate) fn summary() -> Summary {
         repaired: 0,
         exhausted: 61,
         failures: 48_272,
+        programs: Some(vec![ProgramRuns {
+            program: "fd_install".to_owned(),
+            runs: 120,
+            ns: 24_000,
+        }]),
     }
 }
