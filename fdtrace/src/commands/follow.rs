@@ -327,7 +327,10 @@ impl Follow {
                     self.is_woken = self.troubles.note(doing, outcome).is_some();
                     tracker.drain(&mut self.ring, handler);
                 }
-                _ = looks.tick() => tracker.drain(&mut self.ring, handler),
+                _ = looks.tick() => {
+                    tracker.drain(&mut self.ring, handler);
+                    self.look_at_sockets(handler);
+                }
                 _ = seconds.tick() => {
                     self.on_second(handler);
                     self.say_troubles(handler);
@@ -360,10 +363,7 @@ impl Follow {
         self.ring.drain(|record| tracker.take(record, handler));
         self.choose_openers();
         self.tracker.model.second(clock::since_boot_ns());
-        if let Some(ends) = &mut self.socket_ends {
-            let found = ends.look(&self.tracker.model, clock::since_boot_ns());
-            self.tracker.take_ends(found, handler);
-        }
+        self.look_at_sockets(handler);
         let known = &mut self.tracker.known();
         handler.second(&mut self.session, known, &mut self.troubles);
         if self.session.backend == Backend::Census {
@@ -394,6 +394,16 @@ impl Follow {
             Some(Order::Shed) => self.shed(handler),
             Some(Order::Resume) => self.resume(handler),
             None => {}
+        }
+    }
+
+    /// Takes what has been found out of sockets, and asks about others.
+    fn look_at_sockets(&mut self, handler: &mut impl Listener) {
+        if let Some(ends) = &mut self.socket_ends {
+            let found = ends.look(&self.tracker.model, clock::since_boot_ns());
+            if !found.is_empty() {
+                self.tracker.take_ends(found, handler);
+            }
         }
     }
 

@@ -9,38 +9,66 @@ use std::{
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use crate::model::held::internet_end;
+use crate::model::{held::internet_end, kind::Kind};
 
 /// `TCP_LISTEN` (`include/net/tcp_states.h`), as the files spell it.
 const LISTENS: &str = "0A";
 /// Bytes of a unix socket's path that are kept.
 const PATH_MAX: usize = 108;
 
-/// Ends of sockets, each asked for by a process that has it and its inode number. Of those that are none of
-/// TCP, UDP and unix, or that lead nowhere, nothing is told.
+/// A socket that somebody asks about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Question {
+    /// A process that has it.
+    pub pid: u32,
+    /// Its inode number.
+    pub inode: u64,
+    /// What it is: of others than TCP, UDP and unix nothing is told.
+    pub kind: Kind,
+}
+
+/// What one network namespace is asked.
+struct Namespace {
+    /// A process in it.
+    pid: u32,
+    wanted: FxHashSet<u64>,
+    kinds: FxHashSet<Kind>,
+}
+
+/// Ends of sockets, by inode number. Of those that lead nowhere nothing is told. No more is read than these kinds
+/// need: on a busy host each file takes its time.
 #[must_use]
-pub fn ends(questions: &[(u32, u64)]) -> Vec<(u64, Vec<u8>)> {
+pub fn ends(questions: &[Question]) -> Vec<(u64, Vec<u8>)> {
     // All processes of a network namespace see the same files.
-    let mut namespaces: FxHashMap<PathBuf, (u32, FxHashSet<u64>)> = FxHashMap::default();
-    for (pid, inode) in questions {
-        if let Ok(namespace) = fs::read_link(format!("/proc/{pid}/ns/net")) {
-            let known = namespaces.entry(namespace);
-            let (_, wanted) = known.or_insert_with(|| (*pid, FxHashSet::default()));
-            wanted.insert(*inode);
+    let mut namespaces: FxHashMap<PathBuf, Namespace> = FxHashMap::default();
+    for Question { pid, inode, kind } in questions {
+        if let Ok(name) = fs::read_link(format!("/proc/{pid}/ns/net")) {
+            let namespace = namespaces.entry(name).or_insert_with(|| Namespace {
+                pid: *pid,
+                wanted: FxHashSet::default(),
+                kinds: FxHashSet::default(),
+            });
+            namespace.wanted.insert(*inode);
+            namespace.kinds.insert(*kind);
         }
     }
     let mut ends = Vec::new();
-    for (pid, wanted) in namespaces.values() {
+    for Namespace { pid, wanted, kinds } in namespaces.values() {
         let lines = |name: &str| lines(format!("/proc/{pid}/net/{name}"));
-        let mut internet = Internet::default();
-        for name in ["tcp", "tcp6", "udp", "udp6"] {
-            for line in lines(name) {
+        for (kind, names) in [(Kind::Tcp, ["tcp", "tcp6"]), (Kind::Udp, ["udp", "udp6"])] {
+            if !kinds.contains(&kind) {
+                continue;
+            }
+            let mut internet = Internet::default();
+            for line in names.into_iter().flat_map(lines) {
                 // The first line has the names of the fields.
                 let _ = internet.take(&line, wanted);
             }
+            ends.extend(internet.ends());
         }
-        ends.extend(internet.ends());
-        ends.extend(unix(lines("unix"), wanted));
+        if kinds.contains(&Kind::Unix) {
+            ends.extend(unix(lines("unix"), wanted));
+        }
     }
     ends
 }

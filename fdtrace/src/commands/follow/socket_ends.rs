@@ -1,4 +1,4 @@
-//! Asks where the sockets lead to that stay open: of some of them each second, on a thread of its own.
+//! Asks where sockets lead to, soon after they have been opened, on a thread of its own.
 
 use std::{
     sync::mpsc::{Receiver, Sender, channel},
@@ -10,34 +10,44 @@ use anyhow::{Context, Result};
 
 use crate::{
     commands::{own, round::Round},
-    enrich::sockets,
+    enrich::sockets::{self, Question},
     model::{Model, newest::Newest},
     timers::Timer,
 };
 
-/// Slots that are looked at in a second: a millisecond or two.
-const SLOTS: usize = 50_000;
+/// New sockets are looked for this often: where one leads to is known a little later.
+const PERIOD: Duration = Duration::from_millis(500);
+/// Slots that are looked at each time: a few milliseconds.
+const SLOTS: usize = 100_000;
 /// Sockets that are asked about at once.
-const AT_ONCE: usize = 4_096;
-/// Sockets that have not been open for so long, nanoseconds, may not be for much longer.
-const AGE_NS: u64 = 1_000_000_000;
-/// Those that lead nowhere are asked about again after so long: they may have connected.
-const AGAIN: Timer = Timer::seconds(30);
+const AT_ONCE: usize = 16_384;
+/// Those that lead nowhere are asked about again after so long, nanoseconds, then after twice as long: they may have
+/// connected. Most never do.
+const AGAIN_NS: u64 = 1_000_000_000;
+/// And then after so long each time.
+const AGAIN_MAX: Timer = Timer::seconds(30);
 /// Between two answers there is so many times the time that one takes.
-const PAUSES: u32 = 20;
+const PAUSES: u32 = 10;
 
 /// Where sockets lead to, by inode.
 pub(super) type Found = Vec<(u64, Vec<u8>)>;
 
 /// The near end of the thread.
 pub(super) struct SocketEnds {
-    questions: Sender<Vec<(u32, u64)>>,
+    questions: Sender<Vec<Question>>,
     answers: Receiver<(Found, Duration)>,
     is_waiting: bool,
     due: Instant,
-    /// When each inode was asked about.
-    asked: Newest<u64, u64>,
+    /// Each inode that was asked about.
+    asked: Newest<u64, Asked>,
     round: Round,
+}
+
+/// When somebody has asked, and from when on it may be worth asking again, nanoseconds since boot.
+#[derive(Clone, Copy, Debug)]
+struct Asked {
+    at_ns: u64,
+    again_ns: u64,
 }
 
 impl SocketEnds {
@@ -72,36 +82,51 @@ impl SocketEnds {
         let mut found = Found::new();
         if let Ok((ends, took)) = self.answers.try_recv() {
             self.is_waiting = false;
-            self.due = Instant::now() + took * PAUSES;
+            self.due = Instant::now() + (took * PAUSES).max(PERIOD);
             found = ends;
         }
         if !self.is_waiting && self.due <= Instant::now() {
             let questions = self.choose(model, now_ns);
             self.is_waiting = !questions.is_empty() && self.questions.send(questions).is_ok();
+            if !self.is_waiting {
+                self.due = Instant::now() + PERIOD;
+            }
         }
         found
     }
 
     /// Sockets of which nothing is known, each with a process that has it.
-    fn choose(&mut self, model: &Model, now_ns: u64) -> Vec<(u32, u64)> {
+    fn choose(&mut self, model: &Model, now_ns: u64) -> Vec<Question> {
         let mut questions = Vec::new();
         let asked = &mut self.asked;
         self.round.go_on(&model.tables, SLOTS, |table, _, slot| {
-            let is_new = || {
-                let asked_ns = asked.get(&slot.inode);
-                asked_ns.is_none_or(|asked_ns| now_ns.saturating_sub(*asked_ns) > AGAIN.ns())
-            };
-            if slot.kind.has_end()
-                && slot.since_ns.saturating_add(AGE_NS) <= now_ns
-                && model.sockets.end(slot.inode).is_none()
-                && is_new()
-            {
-                asked.insert(slot.inode, now_ns);
-                questions.push((table.tgid, slot.inode));
+            if slot.kind.has_end() && model.sockets.end(slot.inode).is_none() {
+                let before = asked.get(&slot.inode).copied();
+                if before.is_none_or(|before| before.again_ns <= now_ns) {
+                    asked.insert(slot.inode, ask_again(before, now_ns));
+                    questions.push(Question {
+                        pid: table.tgid,
+                        inode: slot.inode,
+                        kind: slot.kind,
+                    });
+                }
             }
             questions.len() < AT_ONCE
         });
         questions
+    }
+}
+
+/// Asked now, and again after twice the time that has passed since before.
+fn ask_again(before: Option<Asked>, now_ns: u64) -> Asked {
+    let passed_ns = before.map_or(0, |before| now_ns.saturating_sub(before.at_ns));
+    let pause_ns = passed_ns
+        .saturating_mul(2)
+        .max(AGAIN_NS)
+        .min(AGAIN_MAX.ns());
+    Asked {
+        at_ns: now_ns,
+        again_ns: now_ns.saturating_add(pause_ns),
     }
 }
 
@@ -154,19 +179,31 @@ mod tests {
     }
 
     #[test]
-    fn a_socket_that_stays_is_asked_about_once() {
+    fn a_socket_is_asked_about_at_once_and_less_and_less_often() {
         let mut ends = SocketEnds::start().unwrap();
         let model = model(1);
-        assert_eq!(ends.choose(&model, SECOND), [], "it may not stay");
-        let expected = [(std::process::id(), 1)];
-        assert_eq!(ends.choose(&model, 2 * SECOND), expected);
-        assert_eq!(ends.choose(&model, 3 * SECOND), []);
-        let later = 3 * SECOND + AGAIN.ns();
-        assert_eq!(
-            ends.choose(&model, later),
-            expected,
-            "it may have connected"
-        );
+        let expected = [Question {
+            pid: std::process::id(),
+            inode: 1,
+            kind: Kind::Tcp,
+        }];
+        let mut asked = Vec::new();
+        for second in 1..=120 {
+            let questions = ends.choose(&model, second * SECOND);
+            if !questions.is_empty() {
+                assert_eq!(questions, expected);
+                asked.push(second);
+            }
+        }
+        assert_eq!(asked, [1, 2, 4, 8, 16, 32, 62, 92], "it may have connected");
+    }
+
+    #[test]
+    fn a_socket_that_has_an_end_is_not_asked_about() {
+        let mut ends = SocketEnds::start().unwrap();
+        let mut model = model(1);
+        model.sockets.take([(1, b"10.0.0.1:80".to_vec())]);
+        assert_eq!(ends.choose(&model, SECOND), []);
     }
 
     #[test]
@@ -176,7 +213,7 @@ mod tests {
         let inode = std::fs::metadata(path).unwrap().ino();
         let mut ends = SocketEnds::start().unwrap();
         let model = model(inode);
-        assert!(ends.look(&model, 2 * SECOND).is_empty());
+        assert!(ends.look(&model, SECOND).is_empty());
         assert!(ends.is_waiting);
         let (found, _) = ends.answers.recv().unwrap();
         let port = listener.local_addr().unwrap().port();

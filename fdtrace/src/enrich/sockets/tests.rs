@@ -27,20 +27,25 @@ fn own_sockets_are_found() {
     let port = address.port();
     let udp_port = waiting.local_addr().unwrap().port();
     let expected = [
-        (inode(&listener), format!("*:{port}")),
-        (inode(&client), address.to_string()),
-        (inode(&accepted), format!("clients of *:{port}")),
-        (inode(&waiting), format!("*:{udp_port}")),
-        (inode(&unix), path.display().to_string()),
+        (inode(&listener), Kind::Tcp, format!("*:{port}")),
+        (inode(&client), Kind::Tcp, address.to_string()),
+        (inode(&accepted), Kind::Tcp, format!("clients of *:{port}")),
+        (inode(&waiting), Kind::Udp, format!("*:{udp_port}")),
+        (inode(&unix), Kind::Unix, path.display().to_string()),
     ];
+    let question = |inode, kind| Question {
+        pid: std::process::id(),
+        inode,
+        kind,
+    };
     let questions = expected
         .iter()
-        .map(|(inode, _)| (std::process::id(), *inode));
+        .map(|(inode, kind, _)| question(*inode, *kind));
     let mut questions: Vec<_> = questions.collect();
-    questions.push((std::process::id(), 1));
+    questions.push(question(1, Kind::Tcp));
     let mut ends = ends(&questions);
     ends.sort_unstable();
-    let mut expected = expected.map(|(inode, end)| (inode, end.into_bytes()));
+    let mut expected = expected.map(|(inode, _, end)| (inode, end.into_bytes()));
     expected.sort_unstable();
     assert_eq!(ends, expected);
     fs::remove_file(path).unwrap();
