@@ -16,7 +16,7 @@ use crate::{
         holders::Holder,
         verdict::{self, Verdict},
     },
-    enrich::stacks::{Counted, Stack},
+    enrich::stacks::{Frequent, Stack},
     model::kind::Kind,
 };
 
@@ -31,7 +31,7 @@ pub(super) fn write_text(
 ) -> io::Result<()> {
     for (index, holder) in diagnosis.holders.iter().enumerate().take(SHOWN) {
         write_holder(output, holder, &description(holder, diagnosis))?;
-        write_openers(output, openers.of(index))?;
+        write_openers(output, holder.count, openers.of(index))?;
     }
     write_others(output, &diagnosis.holders)?;
     match &diagnosis.verdict {
@@ -72,14 +72,30 @@ fn target(holder: &Holder) -> Option<String> {
     }
 }
 
-/// The stacks of a group, a line each.
-fn write_openers(output: &mut impl Write, openers: &[Counted]) -> io::Result<()> {
-    if let [(_, only)] = openers {
+/// The stacks of a group of so many fds, a line each. Where there are several, their counts and those of the last
+/// lines add up to it.
+fn write_openers(output: &mut impl Write, fds: u32, openers: Option<&Frequent>) -> io::Result<()> {
+    let Some(Frequent { most, others }) = openers else {
+        return Ok(());
+    };
+    if let [(_, only)] = &most[..] {
         return write_opener(output, only);
     }
-    for (count, stack) in openers {
+    let mut left = usize::try_from(fds).unwrap_or(usize::MAX);
+    for (count, stack) in most {
         let functions = printable(openers::line(stack).as_bytes());
         writeln!(output, "                 {count} by {functions}")?;
+        left = left.saturating_sub(*count);
+    }
+    if *others > 0 {
+        writeln!(output, "                 {others} by others")?;
+        left = left.saturating_sub(*others);
+    }
+    if left > 0 && !most.is_empty() {
+        writeln!(
+            output,
+            "                 {left} more, whose stacks were not looked at"
+        )?;
     }
     Ok(())
 }
@@ -211,7 +227,7 @@ pub(super) fn holders(diagnosis: &Diagnosis, openers: &Openers) -> Vec<HolderFie
     let (since_ns, now_ns) = (diagnosis.since_ns, diagnosis.now_ns);
     holders
         .map(|(index, holder)| {
-            let most_frequent = openers.of(index).first();
+            let most_frequent = openers.of(index).and_then(|openers| openers.most.first());
             let stack = most_frequent.map(|(_, stack)| &**stack);
             HolderFields::new(holder, stack, since_ns, now_ns)
         })
@@ -238,7 +254,51 @@ impl<'a> From<&'a Verdict> for VerdictFields<'a> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::enrich::stacks::Frame;
+
+    fn opened_by(function: &str) -> Arc<Stack> {
+        let frame = Frame {
+            function: Some(function.to_owned()),
+            ..Frame::default()
+        };
+        Arc::new(Stack {
+            frames: vec![frame],
+            ..Stack::default()
+        })
+    }
+
+    #[test]
+    fn counts_of_openers_add_up_to_those_of_their_group() {
+        let written = |fds, openers: &Frequent| {
+            let mut output = Vec::new();
+            write_openers(&mut output, fds, Some(openers)).unwrap();
+            let text = String::from_utf8(output).unwrap();
+            text.lines()
+                .map(|line| line.trim().to_owned())
+                .collect::<Vec<_>>()
+        };
+        let two = Frequent {
+            most: vec![(150, opened_by("leak")), (100, opened_by("seep"))],
+            others: 6,
+        };
+        let lines = [
+            "150 by leak",
+            "100 by seep",
+            "6 by others",
+            "744 more, whose stacks were not looked at",
+        ];
+        assert_eq!(written(1_000, &two), lines);
+        assert_eq!(written(256, &two), lines[..3]);
+        let one = Frequent {
+            most: vec![(256, opened_by("leak"))],
+            others: 0,
+        };
+        assert_eq!(written(1_000, &one), ["by leak"]);
+        assert!(written(3, &Frequent::default()).is_empty());
+    }
 
     #[test]
     fn ages_have_the_unit_that_fits() {

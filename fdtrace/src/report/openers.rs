@@ -2,7 +2,7 @@
 
 use crate::{
     diagnose::holders::Holder,
-    enrich::stacks::{AwaitedStacks, Counted, Stack, Stacks},
+    enrich::stacks::{AwaitedStacks, Frequent, Stack, Stacks},
 };
 
 /// Stacks told of a group.
@@ -12,7 +12,7 @@ const STACKS_MAX: usize = 3;
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Openers {
     awaited: Vec<Option<AwaitedStacks>>,
-    resolved: Vec<Vec<Counted>>,
+    resolved: Vec<Frequent>,
 }
 
 impl Openers {
@@ -41,16 +41,16 @@ impl Openers {
         }
     }
 
-    /// Those of a group, the most frequent first.
+    /// Those of a group, as far as they are known.
     #[must_use]
-    pub fn of(&self, index: usize) -> &[Counted] {
-        self.resolved.get(index).map_or(&[], Vec::as_slice)
+    pub fn of(&self, index: usize) -> Option<&Frequent> {
+        self.resolved.get(index)
     }
 
     /// The line of code that most of the first group comes from.
     #[must_use]
     pub fn line(&self) -> Option<String> {
-        let (_, stack) = self.of(0).first()?;
+        let (_, stack) = self.of(0)?.most.first()?;
         Some(with_script(stack, stack.caller()?.to_string()))
     }
 }
@@ -58,14 +58,9 @@ impl Openers {
 /// Functions in a line, the innermost first.
 #[must_use]
 pub(super) fn line(stack: &Stack) -> String {
-    const FRAMES: usize = 4;
-    let frames = stack.from_caller();
-    let mut words: Vec<_> = frames
-        .iter()
-        .take(FRAMES)
-        .map(ToString::to_string)
-        .collect();
-    if frames.len() > FRAMES || stack.is_cut {
+    let shown = stack.shown();
+    let mut words: Vec<_> = shown.iter().map(ToString::to_string).collect();
+    if stack.from_caller().len() > shown.len() || stack.is_cut {
         words.push("...".to_owned());
     }
     with_script(stack, words.join(" < "))
@@ -99,7 +94,10 @@ mod tests {
         assert_eq!(line(&stack), "/srv/app.py: a < b < c < d < ...");
         let openers = Openers {
             awaited: Vec::new(),
-            resolved: vec![vec![(1, stack.into())]],
+            resolved: vec![Frequent {
+                most: vec![(1, stack.into())],
+                others: 0,
+            }],
         };
         assert_eq!(openers.line().as_deref(), Some("/srv/app.py: a"));
     }

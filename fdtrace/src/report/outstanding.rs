@@ -13,7 +13,10 @@ use super::{
     zone::local,
 };
 use crate::{
-    diagnose::{holders::Holder, outstanding::Block},
+    diagnose::{
+        holders::Holder,
+        outstanding::{Block, Row},
+    },
     enrich::{self, lookup::Lookup, stacks::Awaited},
 };
 
@@ -90,7 +93,7 @@ pub fn write_text(output: &mut impl Write, outstanding: &Outstanding) -> io::Res
             row.pid,
             printable(&row.comm),
             row.holder.kind.to_string(),
-            target(&row.holder),
+            described(row),
         )?;
         if let Some(stack) = &row.stack {
             write_opener(output, stack)?;
@@ -112,6 +115,15 @@ fn target(holder: &Holder) -> String {
         Some(target) => printable(target),
         None if holder.targets > 1 => format!("({} different)", holder.targets),
         None => "-".to_owned(),
+    }
+}
+
+/// What a row leads to, as far as that is known of its fds.
+fn described(row: &Row) -> String {
+    let target = target(&row.holder);
+    match row.endless {
+        0 => target,
+        endless => format!("{target} ({endless} not known yet)"),
     }
 }
 
@@ -147,6 +159,8 @@ struct RowFields<'a> {
     cgroup: Option<String>,
     #[serde(flatten)]
     holder: HolderFields,
+    /// Sockets among them of which it is not known yet where they lead to.
+    unknown_ends: u32,
     grown_by: Option<i64>,
     verdict: Option<VerdictFields<'a>>,
 }
@@ -173,6 +187,7 @@ pub fn write_json(output: &mut impl Write, outstanding: &Outstanding) -> io::Res
                 block.now_ns,
                 block.now_ns,
             ),
+            unknown_ends: row.endless,
             grown_by: row.grown_by,
             verdict: verdict.map(|(_, _, verdict)| VerdictFields::from(verdict)),
         };

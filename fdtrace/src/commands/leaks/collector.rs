@@ -22,7 +22,10 @@ use crate::{
         cause::Host,
         outstanding::{Block, Found, Outstanding, Rows},
     },
-    enrich::{lookup::Looked, stacks::Stacks},
+    enrich::{
+        lookup::Looked,
+        stacks::{Detail, Stacks},
+    },
     model::{
         Model,
         names::Names,
@@ -88,7 +91,7 @@ impl Collector {
     pub(super) fn new(args: &Leaks, older: Duration, writer: Writer, wanted: Wanted) -> Self {
         Self {
             outstanding: Outstanding::new(nanoseconds(older), args.top),
-            rows: Arc::new(Mutex::new(Rows::new(args.top))),
+            rows: Arc::new(Mutex::new(Rows::new(args.top, detail(args)))),
             wanted,
             writer,
             older,
@@ -269,10 +272,19 @@ impl Collector {
             repaired: followed.repaired,
             exhausted: 0,
             failures: 0,
+            programs: followed.programs,
         };
         (self.writer, summary)
     }
-            programs: followed.programs,
+}
+
+/// Rows are those that whoever reads the output can tell apart.
+fn detail(args: &Leaks) -> Detail {
+    if args.run.json || args.folded {
+        Detail::Full
+    } else {
+        Detail::Shown
+    }
 }
 
 fn until_nul(comm: &[u8; 16]) -> &[u8] {

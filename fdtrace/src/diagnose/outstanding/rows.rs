@@ -10,7 +10,7 @@ use crate::{
         holders::{Holder, Opened, part_of},
         verdict::Verdict,
     },
-    enrich::stacks::{CodePath, Stack},
+    enrich::stacks::{CodePath, Detail, Stack},
     model::{kind::Kind, openers::Sequence},
 };
 
@@ -23,6 +23,9 @@ pub struct Row {
     pub comm: Vec<u8>,
     /// What they are.
     pub holder: Holder,
+    /// Sockets among them of which nobody knows yet where they lead to: the same code path has opened them as
+    /// the others.
+    pub endless: u32,
     /// The code path; `None`: not known.
     pub stack: Option<Arc<Stack>>,
     /// How many more than in the block before; `None` in the first one, and where that had too many rows
@@ -60,14 +63,19 @@ struct Before {
 #[derive(Debug)]
 pub struct Rows {
     top: usize,
+    detail: Detail,
     before: Option<Before>,
 }
 
 impl Rows {
-    /// So many rows are shown.
+    /// So many rows are shown, told apart by so much of their stacks.
     #[must_use]
-    pub fn new(top: usize) -> Self {
-        Self { top, before: None }
+    pub fn new(top: usize, detail: Detail) -> Self {
+        Self {
+            top,
+            detail,
+            before: None,
+        }
     }
 
     /// The block; `stack_of` knows what has been read of stacks.
@@ -79,14 +87,15 @@ impl Rows {
         let mut rows = Vec::new();
         let mut is_cut = found.is_cut;
         let mut unknown = FxHashMap::default();
-        let mut paths = Paths::default();
+        let mut paths = Paths::new(self.detail);
         for group in found.groups {
             for (path, holder) in parts(&group, &mut paths, &mut stack_of) {
                 let row = Row {
                     pid: group.pid,
                     comm: group.comm.clone(),
                     holder,
-                    stack: path.map(|CodePath(stack)| stack),
+                    endless: 0,
+                    stack: path.map(|path| path.stack),
                     grown_by: None,
                 };
                 if row.stack.is_some() {
@@ -105,6 +114,7 @@ impl Rows {
             }
         }
         rows.extend(unknown.into_values());
+        self.join_endless(&mut rows);
         is_cut |= shorten(&mut rows, kept(self.top));
         self.compare(&mut rows, is_cut);
         rows.truncate(self.top);
@@ -119,10 +129,43 @@ impl Rows {
         }
     }
 
+    /// Sockets that have just been opened lead nowhere yet, as far as anybody knows: they belong to the others that
+    /// the same code path has opened, where all of these lead to the same.
+    fn join_endless(&self, rows: &mut Vec<Row>) {
+        let mut ends: FxHashMap<Key, Option<usize>> = FxHashMap::default();
+        for (index, row) in rows.iter().enumerate().filter(|(_, row)| has_end(row)) {
+            let end = ends.entry(endless_key(row, self.detail));
+            end.and_modify(|end| *end = None).or_insert(Some(index));
+        }
+        let mut joined = Vec::new();
+        for (index, row) in rows.iter().enumerate() {
+            if is_endless(row)
+                && let Some(Some(to)) = ends.get(&endless_key(row, self.detail))
+            {
+                joined.push((index, *to));
+            }
+        }
+        for (index, to) in &joined {
+            let endless = rows[*index].holder.clone();
+            let row = &mut rows[*to];
+            row.endless += endless.count;
+            row.holder.join(&endless);
+        }
+        // The last ones first: the others keep their places.
+        for (index, _) in joined.into_iter().rev() {
+            rows.swap_remove(index);
+        }
+    }
+
     fn compare(&mut self, rows: &mut [Row], is_cut: bool) {
         if let Some(before) = &self.before {
             for row in rows.iter_mut() {
-                let known = before.counts.get(&key(row)).copied();
+                let known = before.counts.get(&key(row, self.detail)).copied();
+                // What led nowhere in the block before may have an end by now.
+                let known = known.or_else(|| {
+                    let endless = has_end(row).then(|| endless_key(row, self.detail))?;
+                    before.counts.get(&endless).copied()
+                });
                 let known = known.or((!before.is_cut).then_some(0));
                 row.grown_by = known.map(|known| i64::from(row.holder.count) - i64::from(known));
             }
@@ -130,7 +173,7 @@ impl Rows {
         self.before = Some(Before {
             counts: rows
                 .iter()
-                .map(|row| (key(row), row.holder.count))
+                .map(|row| (key(row, self.detail), row.holder.count))
                 .collect(),
             is_cut,
         });
@@ -138,8 +181,8 @@ impl Rows {
 }
 
 /// Code paths that have been seen in this block. What the same copy of a stack is of is looked at once.
-#[derive(Default)]
 struct Paths {
+    detail: Detail,
     all: Vec<CodePath>,
     known: FxHashMap<CodePath, usize>,
     /// By address; the stack is kept so that no other one gets it.
@@ -147,11 +190,20 @@ struct Paths {
 }
 
 impl Paths {
+    fn new(detail: Detail) -> Self {
+        Self {
+            detail,
+            all: Vec::new(),
+            known: FxHashMap::default(),
+            by_copy: FxHashMap::default(),
+        }
+    }
+
     fn number(&mut self, stack: Arc<Stack>) -> usize {
         if let Some((number, _)) = self.by_copy.get(&Arc::as_ptr(&stack)) {
             return *number;
         }
-        let path = CodePath(Arc::clone(&stack));
+        let path = CodePath::new(Arc::clone(&stack), self.detail);
         let next = self.all.len();
         let number = *self.known.entry(path.clone()).or_insert(next);
         if number == next {
@@ -183,8 +235,25 @@ fn parts(
     parts.collect()
 }
 
-fn key(row: &Row) -> Key {
-    let path = row.stack.clone().map(CodePath);
+/// Does it lead to one end of sockets that is known?
+fn has_end(row: &Row) -> bool {
+    row.holder.kind.has_end() && row.holder.target.is_some()
+}
+
+/// Is it of sockets of which nobody knows where they lead to?
+fn is_endless(row: &Row) -> bool {
+    row.holder.kind.has_end() && row.holder.target.is_none() && row.holder.targets == 1
+}
+
+/// The key of the row that the sockets of this one would be in if nobody knew where they lead to.
+fn endless_key(row: &Row, detail: Detail) -> Key {
+    let (pid, kind, _, path) = key(row, detail);
+    (pid, kind, None, path)
+}
+
+fn key(row: &Row, detail: Detail) -> Key {
+    let stack = row.stack.clone();
+    let path = stack.map(|stack| CodePath::new(stack, detail));
     (row.pid, row.holder.kind, row.holder.target.clone(), path)
 }
 

@@ -5,7 +5,7 @@ use fdtrace_common::{
 use zerocopy::FromZeros;
 
 use super::*;
-use crate::stream::record::Changed;
+use crate::{enrich::stacks::Detail, stream::record::Changed};
 
 fn task(tgid: u32) -> Task {
     Task {
@@ -70,7 +70,7 @@ fn what_is_old_and_its_own_is_outstanding_and_its_growth_is_told() {
     open(&mut model, 5, 3, "young", 70, 0);
     open(&mut model, 6, 0, "other", 20, 0);
     let tasks = [task(5), task(6)];
-    let (outstanding, mut rows) = (Outstanding::new(50, 10), Rows::new(10));
+    let (outstanding, mut rows) = (Outstanding::new(50, 10), Rows::new(10, Detail::Full));
     let first = block(&outstanding, &mut rows, &model, &tasks, 100);
     assert_eq!(
         told(&first),
@@ -98,7 +98,7 @@ fn the_largest_groups_are_told_and_all_are_counted() {
         }
     }
     let tasks: Vec<_> = (1..=50).map(task).collect();
-    let (outstanding, mut rows) = (Outstanding::new(0, 3), Rows::new(3));
+    let (outstanding, mut rows) = (Outstanding::new(0, 3), Rows::new(3, Detail::Full));
     let block = block(&outstanding, &mut rows, &model, &tasks, 100);
     let pids: Vec<_> = block.rows.iter().map(|row| row.pid).collect();
     assert_eq!(pids, [50, 49, 48]);

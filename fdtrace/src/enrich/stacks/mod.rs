@@ -45,7 +45,7 @@ use log::warn;
 
 use self::resolver::Resolver;
 pub use self::{
-    path::CodePath,
+    path::{CodePath, Detail},
     program::Program,
     stack::{Frame, Stack},
 };
@@ -114,8 +114,17 @@ pub type AwaitedStack = Awaited<Option<Arc<Stack>>>;
 /// A stack, and how many of those that were looked at it has opened.
 pub type Counted = (usize, Arc<Stack>);
 
-/// The most frequent of some stacks, when they have been resolved, the most frequent first.
-pub type AwaitedStacks = Awaited<Vec<Counted>>;
+/// Of some stacks those that are the most frequent.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Frequent {
+    /// These, the most frequent first. What looks alike in a line of text is one.
+    pub most: Vec<Counted>,
+    /// How many of the stacks are none of these.
+    pub others: usize,
+}
+
+/// The most frequent of some stacks, when they have been resolved.
+pub type AwaitedStacks = Awaited<Frequent>;
 
 struct Running {
     requests: Sender<Request>,

@@ -12,7 +12,7 @@ use log::warn;
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::{
-    CodePath, Counted, Raw, Stack,
+    CodePath, Counted, Detail, Frequent, Raw, Stack,
     go::GoPrograms,
     image::Image,
     module::{Module, Modules},
@@ -100,29 +100,20 @@ impl Resolver {
     }
 
     /// The most frequent of these stacks, each with its number, so many at most.
-    pub fn most_frequent(&mut self, sequences: &[Sequence], at_most: usize) -> Vec<Counted> {
+    pub fn most_frequent(&mut self, sequences: &[Sequence], at_most: usize) -> Frequent {
         // What two stacks have in common shows when they are read: a function called from two lines is
         // two stacks.
-        let mut counted: Vec<(usize, CodePath)> = Vec::new();
-        let stacks: Vec<_> = sequences
-            .iter()
-            .filter_map(|sequence| self.stack(*sequence))
-            .map(CodePath)
-            .collect();
-        for stack in stacks {
-            let known = counted.iter_mut().find(|(_, known)| *known == stack);
-            match known {
-                Some((count, _)) => *count += 1,
-                None => counted.push((1, stack)),
-            }
+        let stacks = sequences.iter();
+        let stacks = stacks.filter_map(|sequence| Some((1, self.stack(*sequence)?)));
+        let full = count(stacks, Detail::Full);
+        // Of those that look alike in text the most frequent one stands for all.
+        let shown = count(full.into_iter(), Detail::Shown);
+        let mut most = shown;
+        let others = most.split_off(most.len().min(at_most));
+        Frequent {
+            most,
+            others: others.iter().map(|(count, _)| count).sum(),
         }
-        let mut counted: Vec<Counted> = counted
-            .into_iter()
-            .map(|(count, CodePath(stack))| (count, stack))
-            .collect();
-        counted.sort_by(|(one, _), (other, _)| other.cmp(one));
-        counted.truncate(at_most);
-        counted
     }
 
     /// A stack that somebody else has resolved: from a recording.
@@ -318,6 +309,21 @@ fn unwind(image: &mut Image, raw: &Raw) -> Unwound {
         mapping.is_some_and(|mapping| address < mapping.end)
     };
     unwinder.unwind(&raw.head.registers, &raw.bytes, is_code)
+}
+
+/// Sums up what is equal by so much of it; the most frequent first.
+fn count(stacks: impl Iterator<Item = Counted>, detail: Detail) -> Vec<Counted> {
+    let mut counted: Vec<(usize, CodePath)> = Vec::new();
+    for (count, stack) in stacks {
+        let path = CodePath::new(stack, detail);
+        match counted.iter_mut().find(|(_, known)| *known == path) {
+            Some((known, _)) => *known += count,
+            None => counted.push((count, path)),
+        }
+    }
+    counted.sort_by(|(one, _), (other, _)| other.cmp(one));
+    let counted = counted.into_iter();
+    counted.map(|(count, path)| (count, path.stack)).collect()
 }
 
 /// ELF files are whatever their owner has written. A library that trips over one costs a stack, and not

@@ -54,6 +54,14 @@ impl Stack {
         }
     }
 
+    /// The functions that a line of text has room for: the first four of [`Stack::from_caller`].
+    #[must_use]
+    pub fn shown(&self) -> &[Frame] {
+        const SHOWN: usize = 4;
+        let frames = self.from_caller();
+        &frames[..frames.len().min(SHOWN)]
+    }
+
     /// Says which of the innermost frames are wrappers.
     pub(super) fn mark_wrappers(&mut self) {
         for frame in &mut self.frames {

@@ -48,6 +48,7 @@ fn sample(target: &[u8], is_folded: bool) -> Outstanding {
     let row = |holder, stack, grown_by| Row {
         pid: 2231,
         comm: b"web server".to_vec(),
+        endless: 0,
         holder,
         stack,
         grown_by,

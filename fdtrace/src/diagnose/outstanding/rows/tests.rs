@@ -89,7 +89,7 @@ fn told(block: &Block) -> Vec<Told> {
 
 #[test]
 fn two_code_paths_to_one_target_are_two_rows_each_with_its_own_figures() {
-    let mut rows = Rows::new(10);
+    let mut rows = Rows::new(10, Detail::Full);
     let first = block(&mut rows, vec![group(5, &[100, 200, 101, 102, 201])]);
     let ages = |oldest, newest| (Some(oldest), Some(newest));
     assert_eq!(
@@ -112,7 +112,7 @@ fn two_code_paths_to_one_target_are_two_rows_each_with_its_own_figures() {
 
 #[test]
 fn fds_without_a_stack_are_one_row_also_those_whose_stack_is_not_known_any_more() {
-    let mut rows = Rows::new(10);
+    let mut rows = Rows::new(10, Detail::Full);
     let groups = vec![
         without_stack(5, holder(4, 3, 8)),
         group(5, &[1, 100, 2]),
@@ -134,7 +134,7 @@ fn fds_without_a_stack_are_one_row_also_those_whose_stack_is_not_known_any_more(
 
 #[test]
 fn the_same_functions_of_two_processes_are_two_rows() {
-    let mut rows = Rows::new(10);
+    let mut rows = Rows::new(10, Detail::Full);
     let block = block(&mut rows, vec![group(5, &[100]), group(6, &[100, 101])]);
     let pids: Vec<_> = block.rows.iter().map(|row| row.pid).collect();
     assert_eq!(pids, [6, 5]);
@@ -143,7 +143,7 @@ fn the_same_functions_of_two_processes_are_two_rows() {
 /// As many as anybody wants to read, and as many as are compared; what is left out is not made up.
 #[test]
 fn rows_are_bounded_and_growth_is_not_made_up() {
-    let mut rows = Rows::new(2);
+    let mut rows = Rows::new(2, Detail::Full);
     let many = |from: u64| {
         let sequences = (from..from + 3_000).map(|function| function * 100);
         group(5, &sequences.collect::<Vec<_>>())
@@ -164,8 +164,102 @@ fn rows_are_bounded_and_growth_is_not_made_up() {
 /// The first of many is not the only one: a large group that falls apart makes room for others.
 #[test]
 fn the_largest_rows_are_shown_and_not_the_largest_groups() {
-    let mut rows = Rows::new(1);
+    let mut rows = Rows::new(1, Detail::Full);
     let fallen = group(5, &[100, 200, 300, 400]);
     let block = block(&mut rows, vec![fallen, group(6, &[100, 101])]);
     assert_eq!((block.rows[0].pid, block.rows[0].holder.count), (6, 2));
+}
+
+/// Whoever reads text sees four functions; a row for each of those that are hidden would be the same row again.
+#[test]
+fn what_looks_alike_is_one_row_and_nothing_is_lost() {
+    let deep = |sequence: Sequence| {
+        let named = |function: String| Frame {
+            function: Some(function),
+            ..Frame::default()
+        };
+        let shown = ["leak", "load", "handle", "serve"].map(str::to_owned);
+        let hidden = format!("worker_{}", sequence / 100);
+        Some(Arc::new(Stack {
+            frames: shown.into_iter().chain([hidden]).map(named).collect(),
+            ..Stack::default()
+        }))
+    };
+    let counts = |detail, sequences: &[Sequence]| {
+        let mut rows = Rows::new(10, detail);
+        let found = |sequences: &[Sequence]| Found {
+            groups: vec![group(5, sequences)],
+            ..Found::default()
+        };
+        rows.block(found(&sequences[1..]), deep);
+        let block = rows.block(found(sequences), deep);
+        let counts = block.rows.iter();
+        counts
+            .map(|row| (row.holder.count, row.grown_by))
+            .collect::<Vec<_>>()
+    };
+    let sequences = [100, 100, 200, 300, 200];
+    assert_eq!(counts(Detail::Shown, &sequences), [(5, Some(1))]);
+    assert_eq!(
+        counts(Detail::Full, &sequences),
+        [(2, Some(1)), (2, Some(0)), (1, Some(0))]
+    );
+}
+
+/// Sockets of one process, kind and code path, one fd each; `None`: nobody knows yet where it leads to.
+fn sockets(end: Option<&str>, sequences: &[Sequence]) -> Group {
+    let mut group = group(5, sequences);
+    group.holder.kind = Kind::Tcp;
+    group.holder.target = end.map(|end| end.as_bytes().to_vec());
+    group
+}
+
+type Ended = (u32, Option<String>, u32, Option<i64>);
+
+/// Count, end, how many without one, growth.
+fn ended(block: &Block) -> Vec<Ended> {
+    let text = |target: &Vec<u8>| String::from_utf8_lossy(target).into_owned();
+    let rows = block.rows.iter();
+    rows.map(|row| {
+        let target = row.holder.target.as_ref().map(text);
+        (row.holder.count, target, row.endless, row.grown_by)
+    })
+    .collect()
+}
+
+#[test]
+fn a_row_does_not_split_while_an_end_is_not_known() {
+    let mut rows = Rows::new(10, Detail::Full);
+    let first = block(&mut rows, vec![sockets(None, &[100, 100])]);
+    assert_eq!(ended(&first), [(2, None, 0, None)]);
+    let end = Some("10.0.0.1:80".to_owned());
+    let groups = vec![
+        sockets(Some("10.0.0.1:80"), &[100, 100]),
+        sockets(None, &[100]),
+    ];
+    let second = block(&mut rows, groups);
+    assert_eq!(ended(&second), [(3, end.clone(), 1, Some(1))]);
+    let third = vec![sockets(Some("10.0.0.1:80"), &[100, 100, 100])];
+    assert_eq!(ended(&block(&mut rows, third)), [(3, end, 0, Some(0))]);
+}
+
+#[test]
+fn an_end_is_not_made_up_for_sockets_of_another_path_or_of_several_ends() {
+    let mut rows = Rows::new(10, Detail::Full);
+    let other_path = vec![
+        sockets(Some("10.0.0.1:80"), &[100, 100]),
+        sockets(None, &[200]),
+    ];
+    let counts = |block: &Block| {
+        let rows = block.rows.iter();
+        rows.map(|row| (row.holder.count, row.endless))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(counts(&block(&mut rows, other_path)), [(2, 0), (1, 0)]);
+    let several = vec![
+        sockets(Some("10.0.0.1:80"), &[100, 100, 100]),
+        sockets(Some("10.0.0.2:80"), &[100, 100]),
+        sockets(None, &[100]),
+    ];
+    assert_eq!(counts(&block(&mut rows, several)), [(3, 0), (2, 0), (1, 0)]);
 }

@@ -10,10 +10,14 @@ fn path(frames: &[(&str, Option<u32>, u64)]) -> CodePath {
         address: *address,
         ..Frame::default()
     });
-    CodePath(Arc::new(Stack {
+    full(Stack {
         frames: frames.collect(),
         ..Stack::default()
-    }))
+    })
+}
+
+fn full(stack: Stack) -> CodePath {
+    CodePath::new(Arc::new(stack), Detail::Full)
 }
 
 /// How many of these paths there are, by equality and by hash.
@@ -25,7 +29,7 @@ fn different(paths: &[CodePath]) -> usize {
 #[test]
 fn copies_and_instructions_of_one_line_are_one_path() {
     let one = path(&[("leak", Some(7), 0x10), ("main", Some(20), 0x40)]);
-    let copy = CodePath(Arc::new(Stack::clone(&one.0)));
+    let copy = full(Stack::clone(&one.stack));
     let unrolled = path(&[("leak", Some(7), 0x18), ("main", Some(20), 0x48)]);
     assert_eq!(different(&[one, copy, unrolled]), 1);
 }
@@ -43,22 +47,61 @@ fn lines_functions_and_callers_make_paths() {
     assert_eq!(different(&paths), paths.len());
 }
 
-/// Without debug information, a function that is called from two places is told apart by them.
+/// What nobody can see tells no rows apart: they would be equal for whoever reads them.
 #[test]
-fn where_no_line_is_known_the_address_counts() {
+fn where_no_line_is_known_the_function_counts_and_without_one_the_address() {
     let paths = [path(&[("leak", None, 0x10)]), path(&[("leak", None, 0x18)])];
-    assert_eq!(different(&paths), 2);
+    assert_eq!(different(&paths), 1);
+    let nameless = |address| {
+        let frame = Frame {
+            module: Some("/bin/a".to_owned()),
+            address,
+            ..Frame::default()
+        };
+        full(Stack {
+            frames: vec![frame],
+            ..Stack::default()
+        })
+    };
+    assert_eq!(
+        different(&[nameless(0x10), nameless(0x18), nameless(0x10)]),
+        2
+    );
+}
+
+/// As many functions as a line has room for, from the caller on.
+#[test]
+fn a_line_of_text_tells_less_apart_than_all_functions() {
+    let frames = |innermost, outermost| {
+        let mut stack = Stack::clone(
+            &path(&[
+                (innermost, Some(1), 1),
+                ("a", Some(1), 1),
+                ("b", Some(1), 1),
+                ("c", Some(1), 1),
+                ("d", Some(1), 1),
+                (outermost, Some(1), 1),
+            ])
+            .stack,
+        );
+        stack.frames[0].is_wrapper = true;
+        Arc::new(stack)
+    };
+    let stacks = [frames("open", "main"), frames("open64", "run")];
+    let paths = |detail| stacks.clone().map(|stack| CodePath::new(stack, detail));
+    assert_eq!(different(&paths(Detail::Full)), 2);
+    assert_eq!(different(&paths(Detail::Shown)), 1);
 }
 
 #[test]
-fn scripts_and_ends_make_paths() {
+fn scripts_make_paths_and_where_a_copy_ended_does_not() {
     let whole = path(&[("leak", Some(7), 0x10)]);
     let with = |change: fn(&mut Stack)| {
-        let mut stack = Stack::clone(&whole.0);
+        let mut stack = Stack::clone(&whole.stack);
         change(&mut stack);
-        CodePath(Arc::new(stack))
+        full(stack)
     };
     let cut = with(|stack| stack.is_cut = true);
     let script = with(|stack| stack.script = Some("/srv/app.py".to_owned()));
-    assert_eq!(different(&[whole.clone(), cut, script]), 3);
+    assert_eq!(different(&[whole.clone(), cut, script]), 2);
 }
