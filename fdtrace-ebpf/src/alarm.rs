@@ -98,21 +98,40 @@ pub(crate) fn raise(failure: Failure, registers: Address) {
     if is_repeatable {
         repeats::end(add);
     }
-    let Some((failures, is_told)) = count(&key) else {
+    let Some(Counted { failures, pause }) = count(&key) else {
         return;
     };
     if is_repeatable && !call::has_own_limit(call) {
         repeats::begin(&key);
     }
-    if is_told && let Some(record) = ALARM_ROOM.get_ptr_mut(0) {
+    if pause > 0
+        && let Some(record) = ALARM_ROOM.get_ptr_mut(0) {
         // SAFETY: this CPU's own record.
         unsafe {
             (&raw mut (*record).key).write(key);
             (&raw mut (*record).failures).write(failures);
         }
-        tell(record, registers);
+        tell(record, registers, pause);
     }
 }
+
+/// What counting a failure has come to.
+#[derive(Clone, Copy)]
+struct Counted {
+    /// Failures of its kind on this CPU, this one included.
+    failures: u64,
+    /// Ticks since one of them was told: 0 where this one is only counted, [`FIRST`] where it is the first.
+    pause: u64,
+}
+
+/// See [`Counted::pause`].
+const FIRST: u64 = u64::MAX;
+/// After so many ticks without a failure the next one begins an exhaustion of its own, of whose table something
+/// else may be true: user space takes five seconds for a quiet time (`fdtrace::model::storms`).
+const QUIET: u64 = 5;
+/// Census knows tables as they were up to some seconds ago: the table is told again as soon as it may have been
+/// anything else in between. While failures go on, it is what it was.
+const QUIET_IN_CENSUS: u64 = 2;
 
 /// A kind of failure on this CPU.
 #[inline(always)]
@@ -133,24 +152,29 @@ fn add(key: &StormKey, failures: u64) {
     }
 }
 
-/// Counts a failure; the count on this CPU, and whether this one is to be told in full. `None`: there was
-/// no room to count it.
+/// Counts a failure. `None`: there was no room to count it.
 #[inline(always)]
-fn count(key: &StormKey) -> Option<(u64, bool)> {
+fn count(key: &StormKey) -> Option<Counted> {
     let (tick, key) = (control::tick(), here(key));
     if let Some(cell) = STORMS.get_ptr_mut(key) {
         // SAFETY: this CPU's own cell. The program's recursion guard keeps a second run of it off
         // this CPU, even where programs can be preempted.
         unsafe {
             (*cell).failures += 1;
-            let is_told = (*cell).tick != tick;
+            let pause = tick.wrapping_sub((*cell).tick);
             (*cell).tick = tick;
-            return Some(((*cell).failures, is_told));
+            return Some(Counted {
+                failures: (*cell).failures,
+                pause,
+            });
         }
     }
     let first = StormCell { failures: 1, tick };
     if STORMS.insert(key, first, u64::from(BPF_NOEXIST)).is_ok() {
-        return Some((1, true));
+        return Some(Counted {
+            failures: 1,
+            pause: FIRST,
+        });
     }
     control::count(COUNTER_STORMS_FULL);
     None
@@ -164,7 +188,7 @@ fn count(key: &StormKey) -> Option<(u64, bool)> {
 /// ring yet has the same reason: while a program holds room in one, verifiers up to 6.1 take no two states for
 /// the same (`refsafe` in kernel/bpf/verifier.c).
 #[inline(never)]
-fn tell(record: *mut AlarmRecord, registers: Address) {
+fn tell(record: *mut AlarmRecord, registers: Address, pause: u64) {
     // SAFETY: as in `raise`, which has written both.
     let (key, failures) = unsafe {
         (
@@ -181,7 +205,12 @@ fn tell(record: *mut AlarmRecord, registers: Address) {
         key.tgid,
         failures
     );
-    if failures == 1 {
+    let quiet = if key.hook == HOOK_SYS_EXIT {
+        QUIET_IN_CENSUS
+    } else {
+        QUIET
+    };
+    if pause >= quiet {
         held::tell(key.files, key.hook);
     }
     let task = kernel::current_task();

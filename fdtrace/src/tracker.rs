@@ -41,6 +41,10 @@ pub const CONFIRM: Duration = Duration::from_millis(250);
 /// The iterator's mark is in the ring when the iterator ends; this is for a machine that is swamped.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// Answers that a recording tells until a stack is forgotten whose fd was closed. They come once a second, and tell of
+/// what was asked a second before; a report of failures that were held back is made up to two seconds after them.
+const ANSWERS: usize = 4;
+
 /// The live model.
 pub struct Tracker {
     /// Everything that is known.
@@ -53,9 +57,9 @@ pub struct Tracker {
     pub stacks: Stacks,
     /// Stacks taken.
     sequence: Sequence,
-    /// Of a recording: stacks that belong to nothing any more, but maybe to facts that wait; those from before
-    /// the last answers, and those from after them.
-    gone: [Vec<Sequence>; 2],
+    /// Of a recording: stacks that belong to nothing any more, but maybe to facts that wait, by the answers
+    /// that they were closed between; the last ones after the last answers.
+    gone: [Vec<Sequence>; ANSWERS],
     marks: u64,
 }
 
@@ -165,6 +169,7 @@ impl Tracker {
             Ok(Record::Alarm(bytes)) => {
                 self.records += 1;
                 handler.alarm(bytes, &mut self.known());
+                self.model.release_held(bytes);
             }
             Ok(Record::Held(held)) => self.model.hold(held),
             Ok(Record::Mark) => self.marks += 1,
@@ -213,10 +218,11 @@ impl Tracker {
     /// Of a recording: whoever puts this file into this slot has left a stack that is told later, by this
     /// number.
     pub fn expect_resolved(&mut self, slot: Slot, number: Sequence) {
-        self.model.put_opener(slot, number, &mut self.gone[1]);
+        self.model
+            .put_opener(slot, number, &mut self.gone[ANSWERS - 1]);
     }
 
-    /// Such a stack. It is remembered until answers have come twice after its fd was closed.
+    /// Such a stack. It is remembered until answers have come so often after its fd was closed: [`ANSWERS`].
     pub fn take_expected(&mut self, stack: Arc<Stack>, numbers: Vec<Sequence>) {
         self.stacks.ask(move |resolver| {
             for number in numbers {
@@ -225,11 +231,10 @@ impl Tracker {
         });
     }
 
-    /// Answers have come: no fact waits any longer for what was gone before the last ones.
+    /// Answers have come: no fact waits any longer for what was gone long before them.
     pub fn forget_gone(&mut self) {
-        let [before, after] = &mut self.gone;
-        self.stacks.forget(std::mem::take(before));
-        std::mem::swap(before, after);
+        self.stacks.forget(std::mem::take(&mut self.gone[0]));
+        self.gone.rotate_left(1);
     }
 
     /// Compares the model with the kernel's tables, for a purpose. `None`: the mark was lost, and with it

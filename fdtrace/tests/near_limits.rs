@@ -69,17 +69,6 @@ fn tasks() -> Vec<Task> {
     (1..=TABLES).map(task).collect()
 }
 
-fn patient(task: &Task) -> Patient {
-    Patient {
-        files: task.files,
-        tid: task.tid,
-        tgid: task.tgid,
-        soft: task.soft,
-        cause: None,
-        used: task.used,
-    }
-}
-
 #[test]
 fn ten_thousand_tables_near_their_limits_are_told_of_a_few_at_a_time() {
     const SECONDS: u64 = 20;
@@ -97,10 +86,10 @@ fn ten_thousand_tables_near_their_limits_are_told_of_a_few_at_a_time() {
         assert!(noted.is_none_or(|noted| noted.len() <= 1_024));
         for task in chosen {
             told += 1;
-            let diagnosis = Diagnosis::of(patient(&task), &model, now_ns);
+            let diagnosis = Diagnosis::of(Patient::of_task(&task), &model, now_ns);
             let holders = diagnosis.as_ref().map_or(0, |told| told.holders.len());
             assert_eq!(holders, 11, "ten, and what is left");
-            let warning = Warning::new(task, diagnosis, Clock::System);
+            let warning = Warning::new(task, diagnosis, Clock::System.now());
             let mut line = Vec::new();
             json::write(&mut line, &Fact::NearLimit(Box::new(warning))).unwrap();
             assert!(line.len() < 8 << 10, "{} bytes in a line", line.len());

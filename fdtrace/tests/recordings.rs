@@ -68,6 +68,35 @@ fn failures_are_told_as_ever() {
     assert_snapshot!(all);
 }
 
+/// Whatever a failure's report waited for: it is no earlier than the line above it, and shows a table that holds what
+/// the kernel has counted at the failure.
+#[test]
+fn failures_are_in_order_of_time_and_show_the_table_of_their_moment() {
+    for (name, path) in recordings() {
+        let text = said(&path, &["--json", "--quiet"]);
+        let objects: Vec<Value> = text
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect();
+        let times = objects
+            .iter()
+            .map(|object| object["time"].as_str().unwrap());
+        assert!(times.is_sorted(), "{name}");
+        for report in objects
+            .iter()
+            .filter(|object| object["type"] == "exhausted")
+        {
+            let holders = report["holders"].as_array().unwrap();
+            let counts = holders
+                .iter()
+                .map(|holder| holder["count"].as_u64().unwrap());
+            let listed = counts.sum::<u64>() + report["unlisted"].as_u64().unwrap_or(0);
+            let is_known = !report["unlisted"].is_null();
+            assert!(!is_known || report["open"] == listed, "{name}: {report}");
+        }
+    }
+}
+
 /// Thousands of lines: how many of each kind there are, and what they sum up to.
 #[test]
 fn changes_are_told_as_ever() {

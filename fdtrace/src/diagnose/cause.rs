@@ -142,13 +142,12 @@ pub const TABLE_SLOTS: u32 = 1 << 27;
 pub fn cause(alarm: &Alarm, host: impl FnOnce() -> Host) -> Cause {
     match alarm.key.hook {
         HOOK_ALLOC_FD => number_refused(alarm),
-        HOOK_DUP_FD => Cause::NrOpen,
         HOOK_ALLOC_FILE => Cause::FileMax,
         HOOK_DUP3 => target_refused(alarm),
         HOOK_OWN_LIMIT => own_limit(&call::name(alarm.key.call)),
         HOOK_FILE_SERVER => Cause::FileServer,
         HOOK_REPLACE if alarm.key.errno == EBADF => Cause::RlimitNofile,
-        HOOK_REPLACE => Cause::NrOpen,
+        HOOK_DUP_FD | HOOK_REPLACE => Cause::NrOpen,
         HOOK_UNIX_SOCKET => Cause::UnixSockets,
         HOOK_RING_FILE => Cause::IoUringFiles,
         HOOK_SYS_EXIT => from_syscall(alarm, host),

@@ -1,11 +1,19 @@
 //! Who fills a table and why, at one moment. Pure.
 
+use std::cmp::Ordering;
+
 use super::{
     cause::Cause,
     holders::{Holder, holders},
-    verdict::{Evidence, Verdict},
+    verdict::{self, Evidence, Verdict},
 };
-use crate::model::{Model, tables::slot::Slot};
+use crate::{
+    model::{
+        Model,
+        tables::{slot::Slot, table::Table},
+    },
+    stream::decode::{Alarm, Task},
+};
 
 /// What is known of a table when it has run out, or nearly.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -20,6 +28,8 @@ pub struct Diagnosis {
     pub growth_per_min: Option<f64>,
     /// Leak or load; `None` where the table is not what has run out.
     pub verdict: Option<Verdict>,
+    /// The holders are what the table held at that moment, as far as the kernel has counted its files.
+    pub is_whole: bool,
 }
 
 /// Whose table, and what has happened to it.
@@ -37,9 +47,55 @@ pub struct Patient {
     pub cause: Option<Cause>,
     /// Numbers taken, as the kernel counts them.
     pub used: Option<u32>,
+    /// When the process was started, nanoseconds since boot; 0: not known.
+    pub started_ns: u64,
+    /// Files open in the table at that very moment, where the kernel has counted them.
+    pub open: Option<u32>,
 }
 
 impl Patient {
+    /// Whose table a call has found full, and which limit that was.
+    #[must_use]
+    pub fn of(alarm: &Alarm, cause: Option<Cause>) -> Self {
+        Self {
+            files: alarm.key.files,
+            tid: alarm.tid,
+            tgid: alarm.key.tgid,
+            soft: alarm.soft,
+            cause,
+            used: alarm.used,
+            started_ns: alarm.key.started_ns,
+            open: alarm.open.or(alarm.used),
+        }
+    }
+
+    /// Whose table somebody has looked at.
+    #[must_use]
+    pub fn of_task(task: &Task) -> Self {
+        Self {
+            files: task.files,
+            tid: task.tid,
+            tgid: task.tgid,
+            soft: task.soft,
+            cause: None,
+            used: task.used,
+            started_ns: 0,
+            open: None,
+        }
+    }
+
+    /// How far a table of so many files is from the one that the kernel has counted.
+    fn distance(&self, table: &Table) -> u32 {
+        self.open.map_or(0, |open| open.abs_diff(table.open))
+    }
+
+    /// Is this the table that the kernel has counted? Other threads open and close meanwhile, and between two
+    /// snapshots a table that fills up is a little behind.
+    fn is_of(&self, table: &Table) -> bool {
+        let slack = self.open.map_or(0, |open| (open / 10).max(2));
+        self.distance(table) <= slack
+    }
+
     /// Is it the table that has run out, or will?
     fn is_about_table(&self) -> bool {
         match self.cause {
@@ -64,12 +120,13 @@ impl Diagnosis {
             user.is_some_and(|user| (user.files, user.tgid) == (patient.files, patient.tgid));
         let known = model.tables.table(patient.files).filter(|_| is_user);
         let held = model.held.of(patient.files, patient.tid);
-        let told = held.and_then(|held| held.applied_to(known, model.tables.looked_ns()));
-        let table = told.as_ref().or(known)?;
-        let ends = match held {
-            Some(held) => held.ends(table),
-            None => model.sockets.ends(table.slots()),
-        };
+        let looked_ns = model.tables.looked_ns();
+        let told = held.and_then(|held| held.applied_to(known, looked_ns, patient.started_ns));
+        // What the kernel tells on the spot is cut off where the ring is full.
+        let tables = told.as_ref().into_iter().chain(known);
+        let table = tables.min_by_key(|table| patient.distance(table))?;
+        let mut ends = model.sockets.ends(table.slots());
+        ends.extend(held.into_iter().flat_map(|held| held.ends(table)));
         let trend = model.trends.of(patient.files, table.generation);
         let first = trend.and_then(|trend| trend.stretches().first());
         let since_ns = match table.made_ns {
@@ -82,14 +139,63 @@ impl Diagnosis {
             is_exhausted: patient.cause.is_some(),
             ..Evidence::of(table, trend, Some(patient.soft), holders.first(), now_ns)
         };
-        let verdict = patient.is_about_table().then(|| Verdict::of(&evidence));
+        let is_whole = patient.is_of(table);
+        let verdict = patient.is_about_table().then(|| {
+            if is_whole {
+                Verdict::of(&evidence)
+            } else {
+                of_another_moment(table.open, patient.open.unwrap_or_default())
+            }
+        });
         Some(Self {
             now_ns,
             since_ns,
             holders,
-            growth_per_min: evidence.growth_per_min(),
+            growth_per_min: evidence.growth_per_min().filter(|_| is_whole),
             verdict,
+            is_whole,
         })
+    }
+
+    /// The diagnosis of a later failure of the same exhaustion, after `before` was told: of what the table held,
+    /// and why, each as the later one has it unless the earlier one knew more.
+    #[must_use]
+    pub fn after(self, before: &Self) -> Self {
+        if !self.is_whole && before.is_whole {
+            return before.clone();
+        }
+        if self.knows_as_much_as(before) {
+            return self;
+        }
+        Self {
+            since_ns: self.since_ns.min(before.since_ns),
+            growth_per_min: before.growth_per_min,
+            verdict: before.verdict.clone(),
+            ..self
+        }
+    }
+
+    /// Is this verdict made of as much as that one? Of the table that ran out rather than another moment's; with
+    /// an answer rather than without; and of the same two, of a table that was followed for longer.
+    fn knows_as_much_as(&self, before: &Self) -> bool {
+        let rank = |diagnosis: &Self| {
+            let kind = diagnosis.verdict.as_ref().map(|verdict| verdict.kind);
+            let answer = kind.map(|kind| kind != verdict::Kind::Unknown);
+            (diagnosis.is_whole, answer)
+        };
+        let seen_ns = |diagnosis: &Self| diagnosis.now_ns.saturating_sub(diagnosis.since_ns);
+        match rank(self).cmp(&rank(before)) {
+            Ordering::Less => false,
+            Ordering::Equal => seen_ns(self) >= seen_ns(before),
+            Ordering::Greater => true,
+        }
+    }
+
+    /// Fds of so many that are open which no holder stands for.
+    #[must_use]
+    pub fn unlisted(&self, open: u32) -> u32 {
+        let listed: u32 = self.holders.iter().map(|holder| holder.count).sum();
+        open.saturating_sub(listed)
     }
 
     /// Time until so many are open that are not yet, at this growth; seconds.
@@ -98,6 +204,17 @@ impl Diagnosis {
         let left = u32::try_from(limit.saturating_sub(used)).ok()?;
         let growth = self.growth_per_min.filter(|growth| *growth > 0.0)?;
         Some(f64::from(left) * 60.0 / growth)
+    }
+}
+
+/// The verdict on a table that is known as it was at another moment only.
+fn of_another_moment(known: u32, open: u32) -> Verdict {
+    Verdict {
+        kind: verdict::Kind::Unknown,
+        growth_per_min: None,
+        evidence: vec![format!(
+            "{open} fds were open when the call failed, but {known} in the last snapshot of the table"
+        )],
     }
 }
 

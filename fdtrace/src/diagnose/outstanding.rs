@@ -163,15 +163,7 @@ impl Found {
     }
 
     fn judge(&mut self, task: &Task, model: &Model) {
-        let patient = Patient {
-            files: task.files,
-            tid: task.tid,
-            tgid: task.tgid,
-            soft: task.soft,
-            cause: None,
-            used: task.used,
-        };
-        let diagnosis = Diagnosis::of(patient, model, self.now_ns);
+        let diagnosis = Diagnosis::of(Patient::of_task(task), model, self.now_ns);
         let verdict = diagnosis.and_then(|diagnosis| diagnosis.verdict);
         let verdict = verdict.filter(|verdict| verdict.kind != verdict::Kind::Unknown);
         self.verdicts

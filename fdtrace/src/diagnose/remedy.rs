@@ -84,6 +84,8 @@ pub struct Situation<'a> {
     pub verdict: Kind,
     /// Fds more a minute.
     pub growth_per_min: Option<f64>,
+    /// The process has ended: nothing that is done to it as it runs helps any more.
+    pub has_ended: bool,
     /// Where in the program they come from; hostile.
     pub line: Option<&'a str>,
 }
@@ -156,7 +158,8 @@ fn nofile(situation: &Situation) -> Vec<Remedy> {
     let mut remedies = in_code(situation);
     match &raise {
         Some(raise) => {
-            remedies.push(raise.now(situation));
+            let now = (!situation.has_ended).then(|| raise.now(situation));
+            remedies.extend(now);
             remedies.extend(raise.settings_for_good());
             let limit = lasting::Limit::files(raise.soft, raise.hard);
             remedies.extend(lasting::remedies(&limit, situation));
@@ -166,7 +169,7 @@ fn nofile(situation: &Situation) -> Vec<Remedy> {
             "the limit is as high as any kernel takes: fewer fds must do",
         )),
     }
-    if situation.verdict == Kind::Unknown {
+    if situation.verdict == Kind::Unknown && !situation.has_ended {
         remedies.push(Remedy::command(
             When::Now,
             format!("fdtrace ls -p {}", situation.pid),
@@ -206,12 +209,16 @@ fn in_code(situation: &Situation) -> Vec<Remedy> {
 
 /// `RLIMIT_MSGQUEUE`, of which no record tells the value: only no limit is surely above it.
 fn mqueue(situation: &Situation) -> Vec<Remedy> {
-    let mut remedies = vec![Remedy::command(
-        When::Now,
-        format!("prlimit --pid {} --msgqueue=unlimited", situation.pid),
-        "the bytes of all message queues of the user count: `ls -l /dev/mqueue` shows them, also those that \
-         nobody needs any more (where it is mounted)",
-    )];
+    let raise = || {
+        Remedy::command(
+            When::Now,
+            format!("prlimit --pid {} --msgqueue=unlimited", situation.pid),
+            "the bytes of all message queues of the user count: `ls -l /dev/mqueue` shows them, also those that \
+             nobody needs any more (where it is mounted)",
+        )
+    };
+    let mut remedies = Vec::new();
+    remedies.extend((!situation.has_ended).then(raise));
     remedies.extend(lasting::remedies(&lasting::Limit::MSGQUEUE, situation));
     remedies
 }

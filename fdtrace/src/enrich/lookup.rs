@@ -12,10 +12,11 @@ use super::{
     names::{Named, Names},
     path,
     place::Place,
-    process::user_of,
+    process::{has_ended, user_of},
 };
 use crate::{
     diagnose::cause::Host,
+    model::newest::Newest,
     probe::{cgroup, host},
 };
 
@@ -24,11 +25,23 @@ pub trait Lookup: Send {
     /// The full path of an open file.
     fn path(&mut self, pid: u32, fd: u32, inode: u64) -> Option<Vec<u8>>;
 
+    /// Keeps the path of a file that a report has named, for a later report of the same process.
+    fn remember(&mut self, _pid: u32, _inode: u64, _path: &[u8]) {}
+
+    /// What was kept of it.
+    fn remembered(&self, _pid: u32, _inode: u64) -> Option<Vec<u8>> {
+        None
+    }
+
     /// A process's effective user.
     fn user(&mut self, pid: u32) -> Option<u32>;
 
     /// A process's v2 cgroup.
     fn cgroup(&mut self, pid: u32) -> Option<Vec<u8>>;
+
+    /// Has the process ended, or is its number another one's, at a moment? `started_ns`: when it was started
+    /// (`group_leader->start_boottime`), 0 where that is not known; both in nanoseconds since boot.
+    fn has_ended(&mut self, pid: u32, started_ns: u64, at_ns: u64) -> bool;
 
     /// What the container and the pod of a process are called that belongs there.
     fn named(&mut self, pid: u32, place: &Place) -> Named;
@@ -45,11 +58,21 @@ pub trait Lookup: Send {
 pub struct ThisHost {
     names: Names,
     before: Recorded,
+    /// Of files that reports have named, by process and inode number.
+    paths: Newest<(u32, u64), Vec<u8>>,
 }
 
 impl Lookup for ThisHost {
     fn path(&mut self, pid: u32, fd: u32, inode: u64) -> Option<Vec<u8>> {
         path::of_fd(pid, fd, inode)
+    }
+
+    fn remember(&mut self, pid: u32, inode: u64, path: &[u8]) {
+        self.paths.insert((pid, inode), path.to_vec());
+    }
+
+    fn remembered(&self, pid: u32, inode: u64) -> Option<Vec<u8>> {
+        self.paths.get(&(pid, inode)).cloned()
     }
 
     fn user(&mut self, pid: u32) -> Option<u32> {
@@ -58,6 +81,10 @@ impl Lookup for ThisHost {
 
     fn cgroup(&mut self, pid: u32) -> Option<Vec<u8>> {
         cgroup::of_process(pid).or_else(|| self.before.cgroup(pid))
+    }
+
+    fn has_ended(&mut self, pid: u32, started_ns: u64, _: u64) -> bool {
+        has_ended(pid, started_ns)
     }
 
     fn named(&mut self, _: u32, place: &Place) -> Named {
@@ -86,6 +113,7 @@ mod tests {
             uid: Some(4_321),
             cgroup: Some(Text(b"/told".to_vec())),
             named: Named::default(),
+            ended_ns: None,
         };
         let mut host = ThisHost::default();
         assert_eq!((host.user(ended), host.cgroup(ended)), (None, None));

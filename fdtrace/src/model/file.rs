@@ -102,7 +102,7 @@ impl OpenFile {
     /// Leaves the files of each table of a process once, with the first thread that has it.
     ///
     /// The kernel's iterator passes over threads that have their leader's table (`task_seq_get_next` in
-    /// kernel/bpf/task_iter.c, 5.10). A leader that has exited has none, so the table that its threads share is
+    /// `kernel/bpf/task_iter.c`, 5.10). A leader that has exited has none, so the table that its threads share is
     /// visited once for each of them.
     pub fn one_a_table(files: &mut Vec<Self>) {
         let mut first = FxHashMap::default();

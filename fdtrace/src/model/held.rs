@@ -72,6 +72,14 @@ impl Held {
         self.tables.get(&(files, tid))
     }
 
+    /// Forgets a table whose alarm has come: what this thread runs into next is told anew, or not at all.
+    pub fn release(&mut self, files: u64, tid: u32, names: &mut Names) {
+        if let Some(mut table) = self.tables.remove(&(files, tid)) {
+            self.slots -= table.slots.len();
+            table.clear(names);
+        }
+    }
+
     /// Forgets what is too old to belong to an alarm that is still to come.
     pub fn forget_before(&mut self, now_ns: u64, names: &mut Names) {
         let slots = &mut self.slots;
@@ -88,9 +96,8 @@ impl Held {
     fn forget_oldest(&mut self, names: &mut Names) {
         let oldest = self.tables.iter().min_by_key(|(_, table)| table.time_ns);
         let oldest = oldest.map(|(key, _)| *key);
-        if let Some(mut table) = oldest.and_then(|key| self.tables.remove(&key)) {
-            self.slots -= table.slots.len();
-            table.clear(names);
+        if let Some((files, tid)) = oldest {
+            self.release(files, tid, names);
         }
     }
 }
@@ -104,13 +111,29 @@ impl HeldTable {
     }
 
     /// The table as it was, from what was known of it: what has come since the last look, at `looked_ns`,
-    /// is as old as that at most. `None` where only sockets were told, for whoever knows the rest.
+    /// is as old as that at most. Where nothing was known, the process may have been started after that look,
+    /// at `started_ns` (0: not known), and its table holds nothing older. `None` where only sockets were told,
+    /// for whoever knows the rest.
     #[must_use]
-    pub fn applied_to(&self, known: Option<&Table>, looked_ns: u64) -> Option<Table> {
+    pub fn applied_to(
+        &self,
+        known: Option<&Table>,
+        looked_ns: u64,
+        started_ns: u64,
+    ) -> Option<Table> {
         if !self.is_whole {
             return None;
         }
+        let is_new = known.is_none() && looked_ns > 0 && started_ns > looked_ns;
+        let since_ns = match known {
+            Some(_) => looked_ns,
+            None if is_new => started_ns,
+            None => 0,
+        };
         let mut table = known.cloned().unwrap_or_default();
+        if is_new {
+            table.made_ns = started_ns;
+        }
         // It is looked at and forgotten, and counts as no user of its names.
         let uncounted = &mut Names::default();
         let held: FxHashSet<u32> = self.slots.iter().map(|(fd, _)| *fd).collect();
@@ -126,10 +149,7 @@ impl HeldTable {
             if table.get(*fd).is_some_and(|known| known.file == slot.file) {
                 continue;
             }
-            let slot = Slot {
-                since_ns: if known.is_some() { looked_ns } else { 0 },
-                ..*slot
-            };
+            let slot = Slot { since_ns, ..*slot };
             // Only numbers that no table has are refused.
             let _ = table.put(*fd, slot, 0, uncounted);
         }

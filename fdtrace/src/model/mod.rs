@@ -15,7 +15,8 @@ pub mod storms;
 pub mod tables;
 pub mod trend;
 
-use fdtrace_common::held::HeldRecord;
+use fdtrace_common::{alarm::AlarmRecord, held::HeldRecord};
+use zerocopy::FromBytes;
 
 use self::{
     held::Held,
@@ -47,6 +48,14 @@ impl Model {
     /// A slot of a table that has just run out.
     pub fn hold(&mut self, record: &HeldRecord) {
         self.held.take(record, self.tables.names_mut());
+    }
+
+    /// An alarm has been dealt with, and with it what its table was told to hold.
+    pub fn release_held(&mut self, alarm: &[u8]) {
+        if let Ok(alarm) = AlarmRecord::read_from_bytes(alarm) {
+            let names = self.tables.names_mut();
+            self.held.release(alarm.key.files, alarm.tid, names);
+        }
     }
 
     /// A second has gone by.

@@ -12,7 +12,7 @@ use rustix::fs::statfs;
 
 /// `PROC_SUPER_MAGIC` in include/uapi/linux/magic.h.
 const MAGIC: u64 = 0x9fa0;
-/// The initial pid namespace always has this inode (`PROC_PID_INIT_INO` in include/linux/proc_ns.h).
+/// The initial pid namespace always has this inode (`PROC_PID_INIT_INO` in `include/linux/proc_ns.h`).
 const INITIAL: &str = "pid:[4026531836]";
 
 /// What is wrong with /proc, each with what to do.

@@ -216,8 +216,8 @@ mod tests {
     fn a_paranoid_kernel_is_named_with_the_way_out() {
         let at = |paranoid, is_admin| {
             let conditions = Conditions {
-                paranoid,
                 is_admin,
+                paranoid,
                 ..well()
             };
             let error = refusal("perf_event_open", Errno::ACCESS);

@@ -23,10 +23,11 @@ use crate::{
 /// Groups that people are shown; scripts get all there are.
 const SHOWN: usize = 5;
 
-/// Lines below a report.
+/// Lines below a report; `unlisted`: fds that no holder stands for.
 pub(super) fn write_text(
     output: &mut impl Write,
     diagnosis: &Diagnosis,
+    unlisted: u32,
     openers: &Openers,
 ) -> io::Result<()> {
     for (index, holder) in diagnosis.holders.iter().enumerate().take(SHOWN) {
@@ -34,6 +35,9 @@ pub(super) fn write_text(
         write_openers(output, holder.count, openers.of(index))?;
     }
     write_others(output, &diagnosis.holders)?;
+    if unlisted > 0 {
+        writeln!(output, "         {unlisted:>7} not known")?;
+    }
     match &diagnosis.verdict {
         Some(verdict) => writeln!(output, "         {}", sentence(verdict)),
         None => Ok(()),

@@ -21,7 +21,7 @@ use crate::{
     },
     model::storms::Report,
     probe::{backend::Backend, runs::ProgramRuns},
-    stream::{clock::Clock, decode::Task},
+    stream::{clock::Clock, decode::Task, timeline::Timeline},
 };
 
 /// Anything a stream says.
@@ -66,8 +66,12 @@ impl Fact {
 /// One exhaustion. Text is as the traced process wrote it: hostile.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Exhausted {
-    /// When.
+    /// When: see [`Report::time_ns`].
     pub time: Timestamp,
+    /// The same, nanoseconds since boot.
+    pub time_ns: u64,
+    /// When the failure was that it shows.
+    pub failure_time: Timestamp,
     /// Which limit was hit.
     pub cause: Cause,
     /// How it was kept from the process.
@@ -80,6 +84,10 @@ pub struct Exhausted {
     pub tid: u32,
     /// The thread's name.
     pub comm: Vec<u8>,
+    /// When the process was started, nanoseconds since boot; 0: not known.
+    pub started_ns: u64,
+    /// It has ended since.
+    pub has_ended: bool,
     /// The program.
     pub exe: Option<Vec<u8>>,
     /// The thread's user.
@@ -102,7 +110,7 @@ pub struct Exhausted {
     pub diagnosis: Option<Diagnosis>,
     /// Which lines of code have opened them.
     pub openers: Openers,
-    /// The diagnosis says something that the report before did not.
+    /// The diagnosis says something that the report before did not, or there was none before.
     pub is_news: bool,
     /// The host's limits, as they were recorded; live, [`Exhausted::complete`] looks them up.
     pub host: Option<Host>,
@@ -111,12 +119,13 @@ pub struct Exhausted {
 }
 
 impl Exhausted {
-    /// What a report means; `host` is asked where the report alone does not tell.
-    pub fn new(report: Report, clock: Clock, host: impl FnOnce() -> Host) -> Self {
-        let Report { alarm, repeats } = report;
-        let cause = cause::cause(&alarm, host);
+    /// What a report says by itself; which limit was hit is for whoever has made it of the failure.
+    pub fn new<T>(report: Report<T>, cause: Cause, clock: Clock, times: &mut Timeline) -> Self {
+        let Report { alarm, repeats, .. } = report;
         Self {
-            time: clock.at(alarm.time_ns),
+            time: times.at(clock, report.time_ns),
+            time_ns: report.time_ns,
+            failure_time: times.time_of(clock, alarm.time_ns),
             cause,
             silent: cause::silent(&alarm),
             errno: if alarm.key.errno == 23 {
@@ -127,6 +136,8 @@ impl Exhausted {
             pid: alarm.key.tgid,
             tid: alarm.tid,
             comm: alarm.comm,
+            started_ns: alarm.key.started_ns,
+            has_ended: false,
             exe: alarm.exe,
             uid: alarm.uid,
             cgroup: alarm.cgroup,
@@ -153,7 +164,16 @@ impl Exhausted {
         }
         self.host = lookup.host().or(self.host);
         self.named = lookup.named(self.pid, &self.place());
+        self.has_ended |= lookup.has_ended(self.pid, self.started_ns, self.time_ns);
         self.openers.resolve();
+    }
+
+    /// Fds open at the failure that none of the holders stands for; `None` where nobody has counted them, or
+    /// nothing is known of the table.
+    #[must_use]
+    pub fn unlisted(&self) -> Option<u32> {
+        let diagnosis = self.diagnosis.as_ref()?;
+        Some(diagnosis.unlisted(self.open.or(self.used)?))
     }
 
     /// Where the process belongs.
@@ -179,6 +199,7 @@ impl Exhausted {
             place: &self.place(),
             verdict: verdict.map_or(Kind::Unknown, |verdict| verdict.kind),
             growth_per_min: verdict.and_then(|verdict| verdict.growth_per_min),
+            has_ended: self.has_ended,
             line: self.openers.line().as_deref(),
         })
     }
@@ -214,9 +235,9 @@ pub struct NearLimit {
 impl NearLimit {
     /// A table as the kernel counts it.
     #[must_use]
-    pub fn new(task: Task, diagnosis: Option<Diagnosis>, clock: Clock) -> Self {
+    pub fn new(task: Task, diagnosis: Option<Diagnosis>, time: Timestamp) -> Self {
         Self {
-            time: clock.now(),
+            time,
             pid: task.tgid,
             tid: task.tid,
             uid: None,

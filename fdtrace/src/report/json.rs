@@ -52,7 +52,7 @@ pub fn line(
     let object = Object {
         v: VERSION,
         kind,
-        time: format!("{time:.6}"),
+        time: self::time(time),
         fields,
     };
     object.serialize(&mut Serializer::with_formatter(&mut *output, Harmless))?;
@@ -101,6 +101,7 @@ struct Limit {
 
 #[derive(Serialize)]
 struct ExhaustedFields<'a> {
+    failure_time: String,
     errno: &'static str,
     cause: crate::diagnose::cause::Cause,
     silent: Option<crate::diagnose::cause::Silent>,
@@ -122,7 +123,9 @@ struct ExhaustedFields<'a> {
     limit: Limit,
     used: Option<u32>,
     open: Option<u32>,
+    ended: bool,
     holders: Vec<HolderFields>,
+    unlisted: Option<u32>,
     verdict: Option<VerdictFields<'a>>,
     remedy: Vec<Remedy>,
 }
@@ -134,6 +137,7 @@ impl<'a> ExhaustedFields<'a> {
         let place = exhausted.place();
         let named = &exhausted.named;
         Self {
+            failure_time: time(exhausted.failure_time),
             errno: exhausted.errno,
             cause: exhausted.cause,
             silent: exhausted.silent,
@@ -158,6 +162,8 @@ impl<'a> ExhaustedFields<'a> {
             },
             used: exhausted.used,
             open: exhausted.open,
+            ended: exhausted.has_ended,
+            unlisted: exhausted.unlisted(),
             holders: diagnosis
                 .map(|diagnosis| diagnosis::holders(diagnosis, &exhausted.openers))
                 .unwrap_or_default(),
@@ -247,6 +253,11 @@ impl<'a> From<&'a Summary> for SummaryFields<'a> {
             programs: summary.programs.as_deref(),
         }
     }
+}
+
+/// RFC 3339, to the microsecond.
+fn time(time: Timestamp) -> String {
+    format!("{time:.6}")
 }
 
 /// Bytes that are no UTF-8 become U+FFFD.

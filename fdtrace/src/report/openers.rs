@@ -1,5 +1,7 @@
 //! Which lines of code have opened what fills a table: the most frequent stacks of each group.
 
+use std::sync::{Arc, OnceLock};
+
 use crate::{
     diagnose::holders::Holder,
     enrich::stacks::{AwaitedStacks, Frequent, Stack, Stacks},
@@ -8,24 +10,23 @@ use crate::{
 /// Stacks told of a group.
 const STACKS_MAX: usize = 3;
 
-/// The openers of some groups, in their order.
+/// The openers of some groups, in their order. Clones share what has been asked for: the stacks of fds that
+/// are closed are forgotten, and a later report of the same groups is to say the same.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Openers {
-    awaited: Vec<Option<AwaitedStacks>>,
+    awaited: Arc<OnceLock<Vec<Option<AwaitedStacks>>>>,
     resolved: Vec<Frequent>,
 }
 
 impl Openers {
-    /// Asks for them; what there is to know of these groups is known when [`Openers::resolve`] returns.
-    pub fn ask<'a>(holders: impl Iterator<Item = &'a Holder>, stacks: &mut Stacks) -> Self {
+    /// Asks for them, unless that has been done; what there is to know of these groups is known when
+    /// [`Openers::resolve`] returns.
+    pub fn ask<'a>(&self, holders: impl Iterator<Item = &'a Holder>, stacks: &mut Stacks) {
         let ask = |holder: &Holder| {
             let sequences = holder.openers.clone();
             (!sequences.is_empty()).then(|| stacks.most_frequent(sequences, STACKS_MAX))
         };
-        Self {
-            awaited: holders.map(ask).collect(),
-            resolved: Vec::new(),
-        }
+        self.awaited.get_or_init(|| holders.map(ask).collect());
     }
 
     /// Waits for the answers. Not for the loop that reads records.
@@ -37,7 +38,8 @@ impl Openers {
                     .and_then(AwaitedStacks::wait)
                     .unwrap_or_default()
             };
-            self.resolved = self.awaited.iter().map(wait).collect();
+            let awaited = self.awaited.get().into_iter().flatten();
+            self.resolved = awaited.map(wait).collect();
         }
     }
 
@@ -93,11 +95,11 @@ mod tests {
         stack.script = Some("/srv/app.py".to_owned());
         assert_eq!(line(&stack), "/srv/app.py: a < b < c < d < ...");
         let openers = Openers {
-            awaited: Vec::new(),
             resolved: vec![Frequent {
                 most: vec![(1, stack.into())],
                 others: 0,
             }],
+            ..Openers::default()
         };
         assert_eq!(openers.line().as_deref(), Some("/srv/app.py: a"));
     }

@@ -64,12 +64,18 @@ fn write_exhausted(output: &mut impl Write, exhausted: &Exhausted) -> io::Result
     details.push(format!("uid {}", exhausted.uid));
     details.extend(exhausted.exe.as_deref().map(printable));
     details.extend(place::words(&exhausted.cgroup, &exhausted.named));
+    details.extend(
+        exhausted
+            .has_ended
+            .then(|| "the process has ended".to_owned()),
+    );
     writeln!(output, "         {}", details.join(", "))?;
     if let Some(diagnosis) = exhausted.diagnosis.as_ref().filter(|_| exhausted.is_news) {
-        diagnosis::write_text(output, diagnosis, &exhausted.openers)?;
+        let unlisted = exhausted.unlisted().unwrap_or_default();
+        diagnosis::write_text(output, diagnosis, unlisted, &exhausted.openers)?;
     }
-    // What to type is told once, and again where the diagnosis is another one.
-    if exhausted.repeats == 0 || exhausted.is_news {
+    // What to type is told with what it is for.
+    if exhausted.is_news {
         remedy::write_text(output, &exhausted.remedies())?;
     }
     Ok(())
@@ -102,7 +108,7 @@ fn write_near_limit(output: &mut impl Write, near: &NearLimit) -> io::Result<()>
     details.extend(cgroup.and_then(|cgroup| place::words(cgroup, &Named::default())));
     writeln!(output, "         {}", details.join(", "))?;
     match &near.diagnosis {
-        Some(diagnosis) => diagnosis::write_text(output, diagnosis, &near.openers),
+        Some(diagnosis) => diagnosis::write_text(output, diagnosis, 0, &near.openers),
         None => Ok(()),
     }
 }

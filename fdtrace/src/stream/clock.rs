@@ -5,6 +5,9 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use rustix::time::{ClockId, Timespec, clock_gettime};
 
+/// A clock that differs by so much from what it was has been set.
+const CLOCK_SET: SignedDuration = SignedDuration::from_millis(10);
+
 /// The clock that a stream's facts are told by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Clock {
@@ -41,9 +44,16 @@ impl Clock {
     /// The time of day of a moment `moment_ns` after boot.
     #[must_use]
     pub fn at(self, moment_ns: u64) -> Timestamp {
+        after(self.boot(), moment_ns)
+    }
+
+    /// When the machine was started, by its clock. Two readings of a clock that nobody has set differ by
+    /// microseconds: see [`was_set`].
+    #[must_use]
+    pub fn boot(self) -> Timestamp {
         match self {
-            Self::System => after(boot(), moment_ns),
-            Self::Recorded { boot, .. } => after(boot, moment_ns),
+            Self::System => boot(),
+            Self::Recorded { boot, .. } => boot,
         }
     }
 }
@@ -73,6 +83,12 @@ pub fn boot() -> Timestamp {
     let age = i64::try_from(since_boot_ns()).unwrap_or(i64::MAX);
     now.checked_sub(SignedDuration::from_nanos(age))
         .unwrap_or(now)
+}
+
+/// Has somebody set the clock between these two readings of [`boot`]?
+#[must_use]
+pub fn was_set(before: Timestamp, boot: Timestamp) -> bool {
+    boot.duration_since(before).abs() > CLOCK_SET
 }
 
 fn after(boot: Timestamp, moment_ns: u64) -> Timestamp {

@@ -6,3 +6,4 @@ pub mod files;
 pub mod record;
 pub mod recording;
 pub mod ring;
+pub mod timeline;

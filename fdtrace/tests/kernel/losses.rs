@@ -66,7 +66,7 @@ fn without_kretprobe(setting: &Setting) -> Result<(), String> {
     let field = btf.field_any("bpf_link_info", &path);
     let is_counted = field.is_ok_and(|field| field.is_some());
     let tracer = Tracer::start(&setting.backend, &["-v"])?;
-    gym::run("crowd", &[])?;
+    gym::run("forks_at_once", &[])?;
     let is_loss = |object: &Value| object["type"] == "loss" && object["where"] == "skipped";
     if is_counted && setting.backend == "kprobe" {
         tracer.wait_for(is_loss)?;

@@ -19,6 +19,7 @@ mod leaks;
 mod lives;
 mod losses;
 mod ls;
+mod moment;
 mod privilege;
 mod programs;
 mod record;
@@ -63,6 +64,7 @@ fn main() -> ExitCode {
     trials.extend(exhaustion::trials(&setting));
     trials.extend(storm::trials(&setting));
     trials.extend(lives::trials(&setting));
+    trials.extend(moment::trials(&setting));
     trials.extend(scope::trials(&setting));
     trials.extend(ls::trials(&setting));
     trials.extend(tables::trials(&setting));

@@ -1,4 +1,4 @@
-//! An fdtrace that may not do everything: capabilities, kernel.perf_event_paranoid, /proc, its own fd limit.
+//! An fdtrace that may not do everything: capabilities, `kernel.perf_event_paranoid`, /proc, its own fd limit.
 
 use std::{
     fs,
@@ -164,9 +164,17 @@ impl Capable {
     fn give(&self, capabilities: &[u32]) -> Result<(), Errno> {
         const REVISION_2_EFFECTIVE: u32 = 0x0200_0001;
         let permitted = capabilities.iter().fold(0_u64, |all, one| all | 1 << one);
-        let (low, high) = (permitted as u32, (permitted >> 32) as u32);
-        let words = [REVISION_2_EFFECTIVE, low, 0, high, 0];
-        let value: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+        // The lower half of both sets, then the upper one; nothing is inheritable.
+        let bytes = permitted.to_le_bytes();
+        let (low, high) = bytes.split_at(4);
+        let value = [
+            &REVISION_2_EFFECTIVE.to_le_bytes()[..],
+            low,
+            &[0; 4],
+            high,
+            &[0; 4],
+        ]
+        .concat();
         let name = "security.capability";
         setxattr(self.path(), name, &value, XattrFlags::empty())
     }
@@ -213,7 +221,7 @@ fn missing_capability(_: &Setting) -> Result<(), String> {
     Ok(())
 }
 
-/// kernel.perf_event_paranoid, put back when dropped.
+/// `kernel.perf_event_paranoid`, put back when dropped.
 struct Paranoid(String);
 
 impl Paranoid {

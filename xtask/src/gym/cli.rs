@@ -47,7 +47,8 @@ pub(crate) struct Options {
     #[arg(long, value_name = "T", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=256))]
     pub(crate) threads: u64,
 
-    /// Time to go on for: `leak` [default: 1], `two_threads_one_number`, `dup2_over`, `crowd` [default: 10], `busy_*` [default: 9]
+    /// Time to go on for: `leak` [default: 1], `two_threads_one_number`, `dup2_over`, `crowd` [default: 10], `busy_*` [default: 9];
+    /// `bursts`: between two of them [default: 2]
     #[arg(long, value_name = "SECONDS")]
     pub(crate) seconds: Option<u64>,
 

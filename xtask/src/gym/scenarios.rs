@@ -4,6 +4,7 @@ mod above_limit;
 mod churn;
 mod cost;
 mod crowd;
+mod episodes;
 mod false_leads;
 mod full_table;
 mod kinds;
@@ -96,6 +97,7 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Scenario> {
         cost::ALL,
         retry::ALL,
         services::ALL,
+        episodes::ALL,
     ];
     families.into_iter().flatten()
 }

@@ -25,7 +25,7 @@ use crate::{
         stacks::Stacks,
     },
     model::{Model, tables::Tables},
-    stream::recording::Note,
+    stream::{decode::Alarm, recording::Note},
     timers::Timer,
 };
 
@@ -78,8 +78,9 @@ impl Lookups {
     }
 
     /// A report is to be made of this process now, and it may be gone a moment later.
-    pub(super) fn ask_at_once(&mut self, pid: u32, cgroup: &[u8], holders: &[Holder], now_ns: u64) {
-        self.ask_process(pid, Some(cgroup), now_ns);
+    pub(super) fn ask_at_once(&mut self, alarm: &Alarm, holders: &[Holder], now_ns: u64) {
+        let pid = alarm.key.tgid;
+        self.ask_process(pid, Some(alarm), now_ns);
         for (fd, inode) in holders.iter().filter_map(one_file) {
             self.ask_file(pid, fd, inode, now_ns);
         }
@@ -118,9 +119,12 @@ impl Lookups {
         }
     }
 
-    fn ask_process(&mut self, pid: u32, cgroup: Option<&[u8]>, now_ns: u64) {
-        let cgroup = cgroup.map(<[u8]>::to_vec);
-        let question = Question::Process { pid, cgroup };
+    fn ask_process(&mut self, pid: u32, alarm: Option<&Alarm>, now_ns: u64) {
+        let question = Question::Process {
+            pid,
+            started_ns: alarm.map_or(0, |alarm| alarm.key.started_ns),
+            cgroup: alarm.map(|alarm| alarm.cgroup.clone()),
+        };
         if self.has_room(self.processes.len()) && self.ask(question) {
             touch(self.processes.entry(pid).or_default(), now_ns);
         }
@@ -203,6 +207,11 @@ impl Lookups {
                 }
                 Answer::Process(mut process) => {
                     let known = self.processes.get_mut(&process.pid);
+                    if let Some(before) = known.as_ref().and_then(|known| known.answer.as_ref())
+                        && process.ended_ns.is_some()
+                    {
+                        process.ended_ns = before.ended_ns.or(process.ended_ns);
+                    }
                     if let Some(before) = known.as_ref().and_then(|known| known.answer.as_ref()) {
                         // One that has ended has no user any more.
                         process.uid = process.uid.or(before.uid);

@@ -4,7 +4,7 @@ use std::{path::Path, sync::Arc, time::Duration};
 
 use anyhow::{Result, bail};
 use fdtrace_common::alarm::StormKey;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use tokio::sync::Notify;
 
 use super::{FileOutput, Flight, Lookups, Openers};
@@ -20,7 +20,7 @@ use crate::{
     model::{
         Model,
         names::Names,
-        storms::{Report, Storms},
+        storms::Storms,
         tables::{
             Tables,
             change::{Change, Sink},
@@ -40,9 +40,6 @@ use crate::{
     timers::Timer,
     tracker::{Handler, Known, Opener},
 };
-
-/// A clock that differs by so much from what it was has been set.
-const CLOCK_SET: SignedDuration = SignedDuration::from_millis(10);
 
 /// An exhaustion is written after so long, nanoseconds, although not all answers are there.
 const ANSWERS_NS: u64 = 5_000_000_000;
@@ -94,7 +91,7 @@ pub(super) struct Recorder {
     openers: Openers,
     lookups: Lookups,
     /// Which kinds of failures the kernel may still be counting.
-    storms: Storms,
+    storms: Storms<()>,
     armed_ns: Option<u64>,
     /// See [`Recorder::set_clock`].
     boot: Timestamp,
@@ -155,7 +152,7 @@ impl Recorder {
     /// and times in a recording are not to jump back and forth for that.
     fn set_clock(&mut self) {
         let now = clock::boot();
-        if now.duration_since(self.boot).abs() > CLOCK_SET {
+        if clock::was_set(self.boot, now) {
             self.boot = now;
         }
     }
@@ -205,6 +202,7 @@ impl Recorder {
         for key in keys {
             let counted = counts.counted(key);
             if let Some(counted) = troubles.note("failures of a kind are not counted", counted) {
+                self.storms.observe(key, counted.iter().copied());
                 let key = key_to_words(key);
                 self.add(Event::Note(&Note::Counted { key, counted }));
             }
@@ -226,24 +224,18 @@ impl Recorder {
     }
 
     /// Someone will want to know who holds these files, and the process may be gone in a moment.
-    fn look_up(&mut self, report: &Report, model: &Model) {
-        let alarm = &report.alarm;
-        let patient = Patient {
-            files: alarm.key.files,
-            tid: alarm.tid,
-            tgid: alarm.key.tgid,
-            soft: alarm.soft,
-            cause: None,
-            used: alarm.used,
-        };
+    fn look_up(lookups: &mut Lookups, alarm: &Alarm, model: &Model) {
+        let patient = Patient::of(alarm, None);
         let diagnosis = Diagnosis::of(patient, model, alarm.time_ns);
         let holders = diagnosis.map(|diagnosis| diagnosis.holders);
-        self.lookups.ask_at_once(
-            patient.tgid,
-            &alarm.cgroup,
-            &holders.unwrap_or_default(),
-            alarm.time_ns,
-        );
+        lookups.ask_at_once(alarm, &holders.unwrap_or_default(), alarm.time_ns);
+    }
+
+    /// A report is due of what was held back: is its process still there?
+    fn look_again(&mut self, now_ns: u64) {
+        for report in self.storms.due(now_ns) {
+            self.lookups.ask_at_once(&report.alarm, &[], now_ns);
+        }
     }
 
     /// Takes down the end.
@@ -366,9 +358,10 @@ impl Handler for Recorder {
         if self.armed_ns.is_some() && !self.is_wanted {
             (self.is_wanted, self.wanted_ns) = (true, clock::since_boot_ns());
         }
-        if let Some(report) = self.storms.apply(alarm) {
-            self.look_up(&report, known.model);
-        }
+        let lookups = &mut self.lookups;
+        let _ = self.storms.apply(alarm, |alarm| {
+            Self::look_up(lookups, alarm, known.model);
+        });
     }
 
     fn tap(&mut self, event: Event<'_>) {
@@ -405,6 +398,7 @@ impl Listener for Recorder {
         let now_ns = clock::since_boot_ns();
         self.set_clock();
         self.note_counts(counts, &self.storms.active(now_ns), troubles);
+        self.look_again(now_ns);
         let answers = self.lookups.notes();
         self.note_answers(answers);
         for key in self.storms.stale(now_ns) {

@@ -1,4 +1,4 @@
-//! The diagnosis of each storm, and whether it is worth telling again.
+//! What is said of each storm's failures, and whether it is worth telling again.
 
 use std::collections::HashMap;
 
@@ -6,15 +6,71 @@ use fdtrace_common::alarm::StormKey;
 
 use crate::{
     diagnose::{
+        cause::{self, Cause, Host},
         diagnosis::{Diagnosis, Patient},
         verdict,
     },
-    model::Model,
+    model::{Model, storms::Report},
+    report::openers::Openers,
+    stream::decode::Alarm,
     timers::Timer,
 };
 
 /// People are told the same again after this time.
 const AGAIN: Timer = Timer::seconds(60);
+
+/// What there is to know of a failure when its record arrives: the table holds what it held then, and the process
+/// is there.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Finding {
+    pub(super) cause: Cause,
+    pub(super) diagnosis: Option<Diagnosis>,
+    /// Who has opened what the diagnosis lists.
+    pub(super) openers: Openers,
+}
+
+impl Finding {
+    /// `host` is asked where the record alone does not tell the cause.
+    pub(super) fn of(alarm: &Alarm, model: &Model, host: impl FnOnce() -> Host) -> Self {
+        let cause = cause::cause(alarm, host);
+        let patient = Patient::of(alarm, Some(cause));
+        Self {
+            cause,
+            diagnosis: Diagnosis::of(patient, model, alarm.time_ns),
+            openers: Openers::default(),
+        }
+    }
+
+    /// That of a later failure, after `before` was told of the same exhaustion: see [`Diagnosis::after`].
+    fn after(self, before: &Self) -> Self {
+        let (later, earlier) = match (self.diagnosis, &before.diagnosis) {
+            (Some(later), Some(earlier)) => (later, earlier),
+            (None, Some(_)) => {
+                return Self {
+                    cause: self.cause,
+                    ..before.clone()
+                };
+            }
+            (diagnosis, None) => return Self { diagnosis, ..self },
+        };
+        let diagnosis = later.after(earlier);
+        let openers = if diagnosis.holders == earlier.holders {
+            before.openers.clone()
+        } else {
+            self.openers
+        };
+        Self {
+            cause: self.cause,
+            diagnosis: Some(diagnosis),
+            openers,
+        }
+    }
+
+    fn verdict(&self) -> Option<verdict::Kind> {
+        let verdict = self.diagnosis.as_ref()?.verdict.as_ref();
+        verdict.map(|verdict| verdict.kind)
+    }
+}
 
 /// What was told of each storm. As many as there are storms.
 #[derive(Default)]
@@ -23,26 +79,23 @@ pub(super) struct Diagnoses {
 }
 
 struct Told {
-    diagnosis: Diagnosis,
+    finding: Finding,
+    /// When that was news.
     told_ns: u64,
 }
 
 impl Diagnoses {
-    /// The diagnosis now, and whether it is news. Of a process that has ended meanwhile it is the last one
-    /// that could be made.
-    pub(super) fn of(
-        &mut self,
-        key: StormKey,
-        patient: Patient,
-        model: &Model,
-        now_ns: u64,
-    ) -> (Option<Diagnosis>, bool) {
-        let before = self.latest.get(&key);
-        let Some(diagnosis) = Diagnosis::of(patient, model, now_ns) else {
-            return (before.map(|told| told.diagnosis.clone()), false);
+    /// What to say with a report, and whether it is news. An exhaustion that begins has a diagnosis of its own;
+    /// later reports of it take from theirs what they know more.
+    pub(super) fn of(&mut self, report: &Report<Finding>) -> (Finding, bool) {
+        let (key, now_ns) = (report.alarm.key, report.time_ns);
+        let before = self.latest.get(&key).filter(|_| !report.is_first);
+        let finding = match before {
+            Some(told) => report.made.clone().after(&told.finding),
+            None => report.made.clone(),
         };
         let is_news = before.is_none_or(|told| {
-            verdict_of(&told.diagnosis) != verdict_of(&diagnosis)
+            told.finding.verdict() != finding.verdict()
                 || now_ns >= told.told_ns.saturating_add(AGAIN.ns())
         });
         let told_ns = match before {
@@ -50,11 +103,11 @@ impl Diagnoses {
             _ => now_ns,
         };
         let told = Told {
-            diagnosis: diagnosis.clone(),
+            finding: finding.clone(),
             told_ns,
         };
         self.latest.insert(key, told);
-        (Some(diagnosis), is_news)
+        (finding, is_news)
     }
 
     /// Its process has ended.
@@ -63,6 +116,5 @@ impl Diagnoses {
     }
 }
 
-fn verdict_of(diagnosis: &Diagnosis) -> Option<verdict::Kind> {
-    diagnosis.verdict.as_ref().map(|verdict| verdict.kind)
-}
+#[cfg(test)]
+mod tests;

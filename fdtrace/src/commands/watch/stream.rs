@@ -2,7 +2,7 @@
 
 use fdtrace_common::alarm::StormKey;
 
-use super::diagnoses::Diagnoses;
+use super::diagnoses::{Diagnoses, Finding};
 use crate::{
     cli::Watch,
     commands::{
@@ -25,10 +25,9 @@ use crate::{
     probe::host,
     report::{
         fact::{self, Exhausted, Fact, Loss, Place, Summary},
-        openers::Openers,
         writer::Writer,
     },
-    stream::{clock::Clock, decode::Alarm},
+    stream::{clock::Clock, decode::Alarm, timeline::Timeline},
     tracker::{Handler, Known},
 };
 
@@ -38,7 +37,7 @@ const EARLY_MAX: usize = 1_024;
 /// From records to facts: everything that a running stream has.
 pub(super) struct Stream {
     once: bool,
-    storms: Storms,
+    storms: Storms<Finding>,
     writer: Writer,
     /// What happened before everything else was said; `None` from then on.
     early: Option<Vec<Fact>>,
@@ -47,6 +46,7 @@ pub(super) struct Stream {
     /// Facts that found no room, as far as they have been told.
     dropped: u64,
     clock: Clock,
+    times: Timeline,
     /// The host as it was when it was recorded; `None`: as it is now.
     host: Option<Host>,
     diagnoses: Diagnoses,
@@ -70,6 +70,7 @@ impl Stream {
             failures: 0,
             dropped: 0,
             clock: Clock::System,
+            times: Timeline::default(),
             host: None,
             diagnoses: Diagnoses::default(),
             late: None,
@@ -99,38 +100,49 @@ impl Stream {
     }
 
     /// A fact that wants to know who has opened what.
-    fn tell(&mut self, mut fact: Fact, stacks: &mut Stacks) {
+    fn tell(&mut self, fact: Fact, stacks: &mut Stacks) {
         if self.late.is_none() {
-            ask_openers(&mut fact, stacks);
+            ask_openers(&fact, stacks);
         }
         self.send(fact);
     }
 
     /// What has waited for these answers is written.
     fn release(&mut self, until_ns: u64, stacks: &mut Stacks) {
-        while let Some(mut fact) = self.late.as_mut().and_then(|late| late.ready(until_ns)) {
-            ask_openers(&mut fact, stacks);
+        while let Some(fact) = self.late.as_mut().and_then(|late| late.ready(until_ns)) {
+            ask_openers(&fact, stacks);
             self.writer.send(fact);
         }
     }
 
-    fn report(&mut self, report: Report, known: &mut Known<'_>) {
+    /// Takes a failure. What is to be said of it is found out now, also where it is said a second later.
+    fn take(&mut self, alarm: Alarm, known: &mut Known<'_>) {
+        let (host, is_late) = (self.host, self.late.is_some());
+        let report = self.storms.apply(alarm, |alarm| {
+            let host = || host.unwrap_or_else(host::files);
+            let finding = Finding::of(alarm, known.model, host);
+            if let Some(diagnosis) = finding.diagnosis.as_ref().filter(|_| !is_late) {
+                let holders = diagnosis.holders.iter();
+                finding.openers.ask(holders, known.stacks);
+            }
+            finding
+        });
+        if let Some(report) = report {
+            self.report(report, known);
+        }
+    }
+
+    fn report(&mut self, report: Report<Finding>, known: &mut Known<'_>) {
         self.reports += 1;
         self.failures += 1 + report.repeats;
-        let (host, key, now_ns) = (self.host, report.alarm.key, report.alarm.time_ns);
-        let mut patient = Patient {
-            files: key.files,
-            tid: report.alarm.tid,
-            tgid: key.tgid,
-            soft: report.alarm.soft,
-            cause: None,
-            used: report.alarm.used,
+        let (finding, is_news) = self.diagnoses.of(&report);
+        let exhausted = Exhausted {
+            diagnosis: finding.diagnosis,
+            openers: finding.openers,
+            is_news,
+            host: self.host,
+            ..Exhausted::new(report, finding.cause, self.clock, &mut self.times)
         };
-        let mut exhausted = Exhausted::new(report, self.clock, || host.unwrap_or_else(host::files));
-        exhausted.host = host;
-        patient.cause = Some(exhausted.cause);
-        (exhausted.diagnosis, exhausted.is_news) =
-            self.diagnoses.of(key, patient, known.model, now_ns);
         self.tell(Fact::Exhausted(Box::new(exhausted)), known.stacks);
     }
 
@@ -173,16 +185,9 @@ impl Stream {
         past.retain(|task| !self.storms.has(task.tgid));
         let now_ns = self.clock.now_ns();
         for task in self.near_limit.tell(self.wanted.choose(past, troubles)) {
-            let patient = Patient {
-                files: task.files,
-                tid: task.tid,
-                tgid: task.tgid,
-                soft: task.soft,
-                cause: None,
-                used: task.used,
-            };
-            let diagnosis = Diagnosis::of(patient, model, now_ns);
-            let near = fact::NearLimit::new(task, diagnosis, self.clock);
+            let diagnosis = Diagnosis::of(Patient::of_task(&task), model, now_ns);
+            let time = self.times.at(self.clock, now_ns);
+            let near = fact::NearLimit::new(task, diagnosis, time);
             self.tell(Fact::NearLimit(Box::new(near)), known.stacks);
         }
     }
@@ -191,8 +196,9 @@ impl Stream {
         let count = self.writer.dropped() - self.dropped;
         if count > 0 {
             self.dropped += count;
+            let time = self.times.now(self.clock);
             self.send(Fact::Loss(Loss {
-                time: self.clock.now(),
+                time,
                 place: Place::Output,
                 count,
                 repaired: 0,
@@ -218,9 +224,9 @@ impl Stream {
     }
 
     /// The sum of it all; what following knows of it is the caller's to say.
-    pub(super) fn into_summary(self, followed: Followed) -> (Writer, Summary) {
+    pub(super) fn into_summary(mut self, followed: Followed) -> (Writer, Summary) {
         let summary = Summary {
-            time: self.clock.now(),
+            time: self.times.now(self.clock),
             backend: followed.backend,
             duration_s: followed.duration_s,
             records: followed.records,
@@ -234,14 +240,14 @@ impl Stream {
     }
 }
 
-fn ask_openers(fact: &mut Fact, stacks: &mut Stacks) {
+fn ask_openers(fact: &Fact, stacks: &mut Stacks) {
     let (diagnosis, openers) = match fact {
-        Fact::Exhausted(exhausted) => (&exhausted.diagnosis, &mut exhausted.openers),
-        Fact::NearLimit(near) => (&near.diagnosis, &mut near.openers),
+        Fact::Exhausted(exhausted) => (&exhausted.diagnosis, &exhausted.openers),
+        Fact::NearLimit(near) => (&near.diagnosis, &near.openers),
         _ => return,
     };
     if let Some(diagnosis) = diagnosis {
-        *openers = Openers::ask(diagnosis.holders.iter(), stacks);
+        openers.ask(diagnosis.holders.iter(), stacks);
     }
 }
 
@@ -257,11 +263,7 @@ impl Handler for Stream {
             return;
         }
         match Alarm::decode(record) {
-            Ok(alarm) => {
-                if let Some(report) = self.storms.apply(alarm) {
-                    self.report(report, known);
-                }
-            }
+            Ok(alarm) => self.take(alarm, known),
             Err(error) => log::warn!("{error}"),
         }
     }
@@ -286,8 +288,9 @@ impl Listener for Stream {
     }
 
     fn lost(&mut self, lost: Lost) {
+        let time = self.times.now(self.clock);
         self.send(Fact::Loss(Loss {
-            time: self.clock.now(),
+            time,
             place: lost.place,
             count: lost.count,
             repaired: lost.repaired,

@@ -34,6 +34,7 @@ fn of(cgroup: &str, change: impl FnOnce(&mut Situation)) -> Vec<Remedy> {
         place: &place,
         verdict: Kind::Saturation,
         growth_per_min: None,
+        has_ended: false,
         line: None,
     };
     change(&mut situation);
@@ -283,6 +284,7 @@ prop_compose! {
         limits in (numbers(), numbers(), prop::option::of(any::<u32>())),
         settings in prop::collection::vec(prop::option::of(numbers()), 5),
         growth in prop::option::of(any::<f64>()),
+        has_ended in any::<bool>(),
         exe in prop::collection::vec(any::<u8>(), 0..20),
         line in any::<String>(),
     ) -> (Vec<Remedy>, u64, u64, Option<u64>) {
@@ -309,6 +311,7 @@ prop_compose! {
             place: &place,
             verdict,
             growth_per_min: growth,
+            has_ended,
             line: Some(&line),
         });
         (found, soft, hard, settings[0])
@@ -407,4 +410,32 @@ fn words_are_quoted_for_a_shell() {
         let output = Command::new("sh").args(["-c", &script]).output().unwrap();
         assert_eq!(String::from_utf8(output.stdout).unwrap(), *word);
     }
+}
+
+/// What helps the next process, and the others, still does.
+#[test]
+fn nothing_is_done_to_a_process_that_has_ended() {
+    let about_it = |cause, verdict| {
+        let found = |has_ended| {
+            of("/", |situation| {
+                (situation.cause, situation.verdict) = (cause, verdict);
+                situation.has_ended = has_ended;
+            })
+        };
+        let (before, after) = (found(false), found(true));
+        let is_about_it = |remedy: &Remedy| {
+            let command = remedy.command.as_deref();
+            command.is_some_and(|command| command.contains("2231"))
+        };
+        let others: Vec<_> = before
+            .iter()
+            .filter(|remedy| !is_about_it(remedy))
+            .collect();
+        assert_eq!(after.iter().collect::<Vec<_>>(), others);
+        before.len() - after.len()
+    };
+    assert_eq!(about_it(Cause::RlimitNofile, Kind::Leak), 1);
+    assert_eq!(about_it(Cause::RlimitNofile, Kind::Unknown), 2);
+    assert_eq!(about_it(Cause::MqueueBytes, Kind::Unknown), 1);
+    assert_eq!(about_it(Cause::FileMax, Kind::Unknown), 0);
 }

@@ -24,6 +24,9 @@ pub struct LookedProcess {
     pub uid: Option<u32>,
     /// Its v2 cgroup. Hostile text.
     pub cgroup: Option<Text>,
+    /// When it was found to have ended, nanoseconds since boot; `None`: it was there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended_ns: Option<u64>,
     /// What its container and its pod are called.
     #[serde(default, skip_serializing_if = "Named::is_nothing")]
     pub named: Named,

@@ -7,6 +7,10 @@ use crate::{
     model::newest::Newest,
 };
 
+/// Live, a line is written at most so long after its moment, as a rule: that a process has ended later is
+/// not for this line. Nanoseconds.
+const ASKED_NS: u64 = 100_000_000;
+
 /// What has been told up to here.
 #[derive(Debug, Default)]
 pub struct Recorded {
@@ -27,6 +31,12 @@ impl Lookup for Recorded {
     fn cgroup(&mut self, pid: u32) -> Option<Vec<u8>> {
         let cgroup = self.processes.get(&pid)?.cgroup.as_ref()?;
         Some(cgroup.0.clone())
+    }
+
+    fn has_ended(&mut self, pid: u32, _: u64, at_ns: u64) -> bool {
+        let process = self.processes.get(&pid);
+        let ended_ns = process.and_then(|process| process.ended_ns);
+        ended_ns.is_some_and(|ended_ns| ended_ns <= at_ns.saturating_add(ASKED_NS))
     }
 
     fn named(&mut self, pid: u32, _: &Place) -> Named {
@@ -69,6 +79,7 @@ mod tests {
                 pid: 7,
                 uid: Some(33),
                 cgroup: Some(Text(b"/web".to_vec())),
+                ended_ns: Some(5 * ASKED_NS),
                 named: Named::default(),
             }],
             paths: vec![path("/dev/null", &[(7, 4), (8, 4)]), path("/a", &[(7, 5)])],
@@ -84,6 +95,12 @@ mod tests {
         );
         assert_eq!(recorded.path(9, 0, 4), None);
         assert_eq!((recorded.user(7), recorded.user(8)), (Some(33), None));
+        let has_ended = |at_ns| recorded.has_ended(7, 0, at_ns);
+        assert_eq!(
+            [1, 3, 4, 9].map(|at| at * ASKED_NS).map(has_ended),
+            [false, false, true, true]
+        );
+        assert!(!recorded.has_ended(8, 0, u64::MAX));
         assert_eq!(recorded.cgroup(7).as_deref(), Some(&b"/web"[..]));
     }
 }

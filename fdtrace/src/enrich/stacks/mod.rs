@@ -89,14 +89,27 @@ pub struct Stacks {
 
 /// What that thread has been asked for.
 #[derive(Clone, Debug)]
-pub struct Awaited<T>(Arc<Mutex<Receiver<T>>>);
+pub struct Awaited<T>(Arc<Mutex<Answer<T>>>);
 
-impl<T> Awaited<T> {
-    /// Waits for it; the first who does gets it. `None`: the thread has failed.
+#[derive(Debug)]
+enum Answer<T> {
+    Coming(Receiver<T>),
+    /// `None`: the thread has failed.
+    There(Option<T>),
+}
+
+impl<T: Clone> Awaited<T> {
+    /// Waits for it, where it is not there yet. `None`: the thread has failed.
     #[must_use]
     pub fn wait(&self) -> Option<T> {
-        let receiver = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        receiver.recv().ok()
+        let mut answer = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Answer::Coming(receiver) = &*answer {
+            *answer = Answer::There(receiver.recv().ok());
+        }
+        match &*answer {
+            Answer::There(there) => there.clone(),
+            Answer::Coming(_) => None,
+        }
     }
 }
 
@@ -210,7 +223,7 @@ impl Stacks {
             // Nobody may be waiting any more.
             let _ = sender.send(question(resolver));
         });
-        Awaited(Arc::new(Mutex::new(receiver)))
+        Awaited(Arc::new(Mutex::new(Answer::Coming(receiver))))
     }
 
     /// A stack that was pushed before, when it has been resolved.

@@ -87,12 +87,12 @@ impl Module {
 
 impl Module {
     /// What to add to the file's addresses, given where its code ends in memory (`end_code` of `load_elf_binary`
-    /// in fs/binfmt_elf.c): the largest address behind a segment of code.
+    /// in `fs/binfmt_elf.c`): the largest address behind a segment of code.
     pub(super) fn bias_by_end(&self, end_code: u64) -> Option<u64> {
         let ends = self.code().map(|code| code.end);
         let bias = end_code.wrapping_sub(ends.max()?);
         // Programs are moved by whole pages. Anything else is another file's.
-        (end_code != 0 && bias & 0xfff == 0).then_some(bias)
+        (end_code != 0 && bias.trailing_zeros() >= 12).then_some(bias)
     }
 
     /// The file's addresses of its code.

@@ -82,8 +82,9 @@ mod tests {
             path: format!("/bin/{number}").into(),
             inode: 1,
         };
+        let kept = u32::try_from(KEPT).unwrap();
         let mut programs = Programs::default();
-        for tgid in 0..2 * KEPT as u32 {
+        for tgid in 0..2 * kept {
             programs.put(tgid, program(tgid));
             programs.put(tgid, program(tgid + 1));
         }
@@ -92,9 +93,6 @@ mod tests {
             (KEPT, KEPT)
         );
         assert_eq!(programs.of(0), None);
-        assert_eq!(
-            programs.of(KEPT as u32 + 5),
-            Some(&program(KEPT as u32 + 6))
-        );
+        assert_eq!(programs.of(kept + 5), Some(&program(kept + 6)));
     }
 }

@@ -220,7 +220,7 @@ impl Interpreter {
                 arguments_file.get_or_insert(word);
                 continue;
             }
-            if !text.starts_with('-') && !(text.starts_with('+') && self.is_shell()) {
+            if !(text.starts_with('-') || text.starts_with('+') && self.is_shell()) {
                 return kept(word);
             }
             let (option, takes, rest) = self.option(&text);

@@ -56,7 +56,7 @@ fn ends(records: &[HeldRecord]) -> Vec<(u32, String)> {
         all.take(record, &mut names);
     }
     let held = all.of(1, 9).unwrap();
-    let ends = held.ends(&held.applied_to(None, 0).unwrap());
+    let ends = held.ends(&held.applied_to(None, 0, 0).unwrap());
     let mut ends: Vec<_> = ends
         .into_iter()
         .map(|(fd, end)| (fd, String::from_utf8_lossy(&end).into_owned()))
@@ -120,7 +120,7 @@ fn the_kernels_table_replaces_what_was_known_and_keeps_its_ages() {
     let table = all
         .of(1, 9)
         .unwrap()
-        .applied_to(tables.table(1), 40)
+        .applied_to(tables.table(1), 40, 45)
         .unwrap();
     let slots: Vec<_> = table
         .slots()
@@ -128,8 +128,15 @@ fn the_kernels_table_replaces_what_was_known_and_keeps_its_ages() {
         .collect();
     // What lies beyond the part that is told stays as it was known.
     assert_eq!(slots, [(0, 10, 7), (2, 13, 40), (5_000, 12, 7)]);
-    let unseen = all.of(1, 9).unwrap().applied_to(None, 40).unwrap();
+    let unseen = all.of(1, 9).unwrap().applied_to(None, 40, 0).unwrap();
     assert!(unseen.slots().all(|(_, slot)| slot.since_ns == 0));
+    // Of a process that was started after the last look nothing is older than itself.
+    for (looked_ns, started_ns, wanted) in [(40, 45, 45), (40, 39, 0), (0, 45, 0)] {
+        let held = all.of(1, 9).unwrap();
+        let new = held.applied_to(None, looked_ns, started_ns).unwrap();
+        assert!(new.slots().all(|(_, slot)| slot.since_ns == wanted));
+        assert_eq!(new.made_ns, wanted);
+    }
 }
 
 #[test]
@@ -143,6 +150,17 @@ fn a_second_walk_replaces_the_first_and_names_are_given_back() {
     assert!(all.of(1, 9).is_some());
     all.forget_before(KEPT_NS + 50, &mut names);
     assert!(all.of(1, 9).is_none() && names.is_empty());
+}
+
+#[test]
+fn a_table_is_told_for_one_alarm() {
+    let (mut all, mut names) = (Held::default(), Names::default());
+    all.take(&held(0, 5), &mut names);
+    all.release(1, 8, &mut names);
+    assert!(all.of(1, 9).is_some());
+    all.release(1, 9, &mut names);
+    assert!(all.of(1, 9).is_none() && names.is_empty());
+    assert_eq!(all.slots, 0);
 }
 
 #[test]
@@ -177,7 +195,7 @@ fn sockets_alone_add_their_ends_to_what_is_known_and_nothing_else() {
         all.take(&record, &mut names);
     }
     let held = all.of(1, 9).unwrap();
-    assert!(held.applied_to(None, 40).is_none());
+    assert!(held.applied_to(None, 40, 0).is_none());
     // The second one has been closed meanwhile.
     let mut table = Table::default();
     let slot = Slot {

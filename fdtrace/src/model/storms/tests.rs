@@ -27,43 +27,57 @@ fn alarm(time_ns: u64, cpu: u32, failures: u64) -> Alarm {
     }
 }
 
-fn repeats(report: Option<Report>) -> Option<u64> {
+/// What is made of a failure: when it was, and on which CPU.
+fn take(storms: &mut Storms<u64>, alarm: Alarm) -> Option<Report<u64>> {
+    storms.apply(alarm, |alarm| {
+        alarm.time_ns.wrapping_mul(10) + u64::from(alarm.cpu)
+    })
+}
+
+fn repeats(report: Option<Report<u64>>) -> Option<u64> {
     report.map(|report| report.repeats)
 }
 
-fn all_repeats(reports: &[Report]) -> Vec<u64> {
+fn all_repeats(reports: &[Report<u64>]) -> Vec<u64> {
     reports.iter().map(|report| report.repeats).collect()
 }
 
 #[test]
 fn the_first_is_reported_at_once() {
-    let mut storms = Storms::default();
-    let report = storms.apply(alarm(7, 0, 1)).unwrap();
-    assert_eq!((report.repeats, report.alarm), (0, alarm(7, 0, 1)));
+    let mut storms = Storms::<u64>::default();
+    let report = take(&mut storms, alarm(7, 0, 1)).unwrap();
+    let expected = Report {
+        alarm: alarm(7, 0, 1),
+        made: 70,
+        repeats: 0,
+        time_ns: 7,
+        is_first: true,
+    };
+    assert_eq!(report, expected);
 }
 
 #[test]
 fn the_first_report_stands_for_what_was_lost_before_it() {
-    let mut storms = Storms::default();
-    assert_eq!(repeats(storms.apply(alarm(7, 0, 5))), Some(4));
+    let mut storms = Storms::<u64>::default();
+    assert_eq!(repeats(take(&mut storms, alarm(7, 0, 5))), Some(4));
 }
 
 #[test]
 fn further_ones_wait_for_a_second() {
-    let mut storms = Storms::default();
-    assert_eq!(repeats(storms.apply(alarm(0, 0, 1))), Some(0));
-    assert_eq!(repeats(storms.apply(alarm(SECOND - 1, 1, 40))), None);
+    let mut storms = Storms::<u64>::default();
+    assert_eq!(repeats(take(&mut storms, alarm(0, 0, 1))), Some(0));
+    assert_eq!(repeats(take(&mut storms, alarm(SECOND - 1, 1, 40))), None);
     assert_eq!(all_repeats(&storms.due(SECOND - 1)), NOTHING);
     // 1 told, 40 of CPU 1, 9 more of CPU 0: one report that stands for 48 others.
-    assert_eq!(repeats(storms.apply(alarm(SECOND, 0, 10))), Some(48));
+    assert_eq!(repeats(take(&mut storms, alarm(SECOND, 0, 10))), Some(48));
     assert_eq!(all_repeats(&storms.due(SECOND)), NOTHING);
 }
 
 #[test]
 fn what_is_held_back_is_due_a_second_after_the_last_report() {
-    let mut storms = Storms::default();
-    assert!(storms.apply(alarm(0, 0, 1)).is_some());
-    assert!(storms.apply(alarm(10, 0, 2)).is_none());
+    let mut storms = Storms::<u64>::default();
+    assert!(take(&mut storms, alarm(0, 0, 1)).is_some());
+    assert!(take(&mut storms, alarm(10, 0, 2)).is_none());
     storms.observe(&key(1), [(0, 30), (1, 5)]);
     assert_eq!(all_repeats(&storms.due(SECOND)), [33]);
     assert_eq!(all_repeats(&storms.due(3 * SECOND)), NOTHING);
@@ -72,34 +86,34 @@ fn what_is_held_back_is_due_a_second_after_the_last_report() {
 
 #[test]
 fn the_end_tells_everything() {
-    let mut storms = Storms::default();
-    assert!(storms.apply(alarm(0, 0, 1)).is_some());
+    let mut storms = Storms::<u64>::default();
+    assert!(take(&mut storms, alarm(0, 0, 1)).is_some());
     storms.observe(&key(1), [(0, 8)]);
     assert_eq!(all_repeats(&storms.rest(1)), [6]);
 }
 
 #[test]
 fn an_older_total_changes_nothing() {
-    let mut storms = Storms::default();
-    assert_eq!(repeats(storms.apply(alarm(0, 0, 100))), Some(99));
-    assert!(storms.apply(alarm(1, 1, 50)).is_none());
-    assert!(storms.apply(alarm(2, 0, 60)).is_none());
+    let mut storms = Storms::<u64>::default();
+    assert_eq!(repeats(take(&mut storms, alarm(0, 0, 100))), Some(99));
+    assert!(take(&mut storms, alarm(1, 1, 50)).is_none());
+    assert!(take(&mut storms, alarm(2, 0, 60)).is_none());
     storms.observe(&key(1), [(0, 99)]);
     storms.observe(&key(1), []);
     assert_eq!(all_repeats(&storms.due(SECOND)), [49]);
-    assert!(storms.apply(alarm(3 * SECOND, 0, 70)).is_none());
+    assert!(take(&mut storms, alarm(3 * SECOND, 0, 70)).is_none());
     assert_eq!(all_repeats(&storms.rest(9 * SECOND)), NOTHING);
 }
 
 #[test]
 fn kinds_are_counted_apart() {
-    let mut storms = Storms::default();
-    assert!(storms.apply(alarm(0, 0, 1)).is_some());
+    let mut storms = Storms::<u64>::default();
+    assert!(take(&mut storms, alarm(0, 0, 1)).is_some());
     let other = Alarm {
         key: key(2),
         ..alarm(1, 0, 1)
     };
-    assert_eq!(repeats(storms.apply(other)), Some(0));
+    assert_eq!(repeats(take(&mut storms, other)), Some(0));
     storms.observe(&key(3), [(0, 1000)]);
     assert_eq!(storms.all().len(), 2);
     assert_eq!(all_repeats(&storms.rest(2)), NOTHING);
@@ -107,13 +121,13 @@ fn kinds_are_counted_apart() {
 
 #[test]
 fn reports_come_in_the_order_of_their_failures() {
-    let mut storms = Storms::default();
+    let mut storms = Storms::<u64>::default();
     for (process, time_ns) in [(3, 30), (1, 10), (2, 20)] {
         let first = Alarm {
             key: key(process),
             ..alarm(time_ns, 0, 1)
         };
-        assert!(storms.apply(first).is_some());
+        assert!(take(&mut storms, first).is_some());
         storms.observe(&key(process), [(0, 2)]);
     }
     let rest = storms.rest(40);
@@ -123,8 +137,8 @@ fn reports_come_in_the_order_of_their_failures() {
 
 #[test]
 fn storms_go_quiet_then_stale() {
-    let mut storms = Storms::default();
-    assert!(storms.apply(alarm(SECOND, 0, 1)).is_some());
+    let mut storms = Storms::<u64>::default();
+    assert!(take(&mut storms, alarm(SECOND, 0, 1)).is_some());
     assert_eq!(storms.active(SECOND + QUIET_NS - 1), [key(1)]);
     assert_eq!(storms.active(SECOND + QUIET_NS), []);
     assert_eq!(storms.stale(SECOND + STALE.ns()), []);
@@ -133,20 +147,99 @@ fn storms_go_quiet_then_stale() {
 
 #[test]
 fn forgetting_tells_what_was_held_back() {
-    let mut storms = Storms::default();
-    assert!(storms.apply(alarm(0, 0, 1)).is_some());
+    let mut storms = Storms::<u64>::default();
+    assert!(take(&mut storms, alarm(0, 0, 1)).is_some());
     storms.observe(&key(1), [(1, 3)]);
     assert_eq!(repeats(storms.forget(&key(1), 2)), Some(2));
     assert_eq!(storms.forget(&key(1), 3), None);
     assert_eq!(storms.all(), []);
     // The number may be another process's now; a kind that is new is told at once again.
-    assert_eq!(repeats(storms.apply(alarm(4, 0, 1))), Some(0));
+    assert_eq!(repeats(take(&mut storms, alarm(4, 0, 1))), Some(0));
+}
+
+/// What a report shows: when its failure was and what was made of it, and when the report was made.
+fn shown(report: &Report<u64>) -> (u64, u64, u64) {
+    (report.alarm.time_ns, report.made, report.time_ns)
+}
+
+#[test]
+fn what_is_held_back_is_shown_as_it_was() {
+    let mut storms = Storms::<u64>::default();
+    assert!(take(&mut storms, alarm(1, 0, 1)).is_some());
+    assert!(take(&mut storms, alarm(2, 1, 5)).is_none());
+    // Too many to look at each one's table.
+    let made = storms.apply(alarm(3, 2, 5), |_| unreachable!("one is pending"));
+    assert_eq!(made, None);
+    let due = storms.due(SECOND + 1);
+    assert_eq!(
+        due.iter().map(shown).collect::<Vec<_>>(),
+        [(2, 21, SECOND + 1)]
+    );
+    assert_eq!(all_repeats(&due), [9]);
+}
+
+#[test]
+fn what_is_only_counted_shows_the_failure_before() {
+    let mut storms = Storms::<u64>::default();
+    assert!(take(&mut storms, alarm(1, 0, 1)).is_some());
+    storms.observe(&key(1), [(0, 6)]);
+    let due = storms.due(SECOND + 1);
+    assert_eq!(
+        due.iter().map(shown).collect::<Vec<_>>(),
+        [(1, 10, SECOND + 1)]
+    );
+    // A record that came late adds nothing.
+    assert!(take(&mut storms, alarm(5, 0, 6)).is_none());
+    storms.observe(&key(1), [(0, 7)]);
+    let rest = storms.rest(2 * SECOND);
+    assert_eq!(
+        rest.iter().map(shown).collect::<Vec<_>>(),
+        [(1, 10, 2 * SECOND)]
+    );
+}
+
+#[test]
+fn what_is_reported_at_once_is_shown_although_another_was_held_back() {
+    let mut storms = Storms::<u64>::default();
+    assert!(take(&mut storms, alarm(1, 0, 1)).is_some());
+    assert!(take(&mut storms, alarm(2, 1, 1)).is_none());
+    let report = take(&mut storms, alarm(SECOND + 1, 2, 1)).unwrap();
+    assert_eq!(shown(&report), (SECOND + 1, SECOND * 10 + 12, SECOND + 1));
+    assert_eq!(report.repeats, 1);
+}
+
+#[test]
+fn a_failure_after_a_quiet_time_is_a_first_one_again() {
+    let mut storms = Storms::<u64>::default();
+    let mut firsts = |time_ns, failures| {
+        let report = take(&mut storms, alarm(time_ns, 0, failures));
+        report.map(|report| report.is_first)
+    };
+    assert_eq!(firsts(0, 1), Some(true));
+    assert_eq!(firsts(2 * SECOND, 2), Some(false));
+    assert_eq!(firsts(2 * SECOND + QUIET_NS - 1, 3), Some(false));
+    assert_eq!(firsts(2 * SECOND + 2 * QUIET_NS - 1, 4), Some(true));
+    assert_eq!(firsts(4 * SECOND + 2 * QUIET_NS, 5), Some(false));
+}
+
+/// The reader was held up, so that the last report was made late.
+#[test]
+fn a_first_one_that_is_held_back_is_reported_as_one() {
+    let mut storms = Storms::<u64>::default();
+    assert!(take(&mut storms, alarm(0, 0, 1)).is_some());
+    storms.observe(&key(1), [(0, 2)]);
+    let due = storms.due(QUIET_NS);
+    assert!(!due[0].is_first);
+    assert!(take(&mut storms, alarm(QUIET_NS + 1, 0, 3)).is_none());
+    assert!(take(&mut storms, alarm(QUIET_NS + 2, 1, 1)).is_none());
+    let due = storms.due(QUIET_NS + SECOND);
+    assert_eq!((due[0].is_first, due[0].repeats), (true, 1));
 }
 
 #[test]
 fn time_may_stand_at_its_end() {
-    let mut storms = Storms::default();
-    assert!(storms.apply(alarm(u64::MAX, 0, 1)).is_some());
+    let mut storms = Storms::<u64>::default();
+    assert!(take(&mut storms, alarm(u64::MAX, 0, 1)).is_some());
     storms.observe(&key(1), [(0, 2)]);
     assert_eq!(storms.active(u64::MAX), []);
     assert_eq!(storms.stale(u64::MAX), []);
@@ -182,11 +275,11 @@ fn event() -> impl Strategy<Value = Event> {
 /// Kernel and reader, and what the reader was told.
 #[derive(Default)]
 struct World {
-    storms: Storms,
+    storms: Storms<u64>,
     now_ns: u64,
     counted: BTreeMap<(u32, u32), u64>,
     written: Vec<Alarm>,
-    reports: Vec<(u64, Report)>,
+    reports: Vec<(u64, Report<u64>)>,
 }
 
 impl World {
@@ -234,7 +327,7 @@ impl World {
             Event::Deliver(index) => {
                 let record = index.get(&self.written).clone();
                 let time_ns = record.time_ns;
-                let report = self.storms.apply(record);
+                let report = take(&mut self.storms, record);
                 self.reports.extend(report.map(|report| (time_ns, report)));
             }
             Event::Wait(time_ns) => self.now_ns += time_ns,

@@ -18,12 +18,16 @@ pub(crate) const HOSTILE: [&[u8]; 8] = [
 pub(crate) fn exhausted() -> Exhausted {
     Exhausted {
         time: "2026-11-22T08:15:30.123456789Z".parse().unwrap(),
+        time_ns: 3_600_000_000_000,
+        failure_time: "2026-11-22T08:15:30.123456789Z".parse().unwrap(),
         cause: Cause::RlimitNofile,
         silent: None,
         errno: "EMFILE",
         pid: 2231,
         tid: 2231,
         comm: b"python3".to_vec(),
+        started_ns: 60_000_000_000,
+        has_ended: false,
         exe: Some(b"/usr/bin/python3.11".to_vec()),
         uid: 33,
         cgroup: b"/system.slice/web.service".to_vec(),
@@ -35,7 +39,7 @@ pub(crate) fn exhausted() -> Exhausted {
         open: Some(1024),
         diagnosis: None,
         openers: Openers::default(),
-        is_news: false,
+        is_news: true,
         host: Some(Host {
             files: Some(9_000),
             file_max: Some(97_065),

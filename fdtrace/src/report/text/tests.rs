@@ -1,7 +1,7 @@
 use insta::assert_snapshot;
 
 use super::*;
-use crate::{enrich::names::Named, report::fact::samples};
+use crate::{diagnose::diagnosis::Diagnosis, enrich::names::Named, report::fact::samples};
 
 /// The time of day stands in the zone of the machine.
 fn without_time(text: &str, exhausted: &Exhausted) -> String {
@@ -30,6 +30,7 @@ fn exhaustions() {
         shown(|_| ()),
         shown(|exhausted| {
             exhausted.repeats = 1_234_567;
+            exhausted.is_news = false;
             exhausted.used = Some(1024);
             exhausted.open = Some(1019);
             exhausted.tid = 2240;
@@ -42,8 +43,32 @@ fn exhaustions() {
             exhausted.soft = u64::MAX;
             exhausted.hard = u64::MAX;
         }),
+        shown(|exhausted| exhausted.has_ended = true),
     ];
     assert_snapshot!(with_header(&lines));
+}
+
+#[test]
+fn fds_that_no_holder_stands_for_are_told() {
+    let shown = shown(|exhausted| exhausted.diagnosis = Some(Diagnosis::default()));
+    assert!(shown.contains("\n            1024 not known\n"), "{shown}");
+}
+
+/// A new exhaustion after a quiet time has no repeats, and neither has one that goes on slowly.
+#[test]
+fn holders_and_remedies_are_told_together_or_not_at_all() {
+    for (repeats, is_news) in [(0, true), (0, false), (9, true), (9, false)] {
+        let shown = shown(|exhausted| {
+            (exhausted.repeats, exhausted.is_news) = (repeats, is_news);
+            exhausted.diagnosis = Some(Diagnosis::default());
+        });
+        let has = |words| shown.contains(words);
+        assert_eq!(
+            (has("not known"), has("now: ")),
+            (is_news, is_news),
+            "{shown}"
+        );
+    }
 }
 
 #[test]

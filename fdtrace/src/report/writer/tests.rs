@@ -11,6 +11,7 @@ use crate::report::fact::{Exhausted, samples};
 fn fact(repeats: u64) -> Fact {
     Fact::Exhausted(Box::new(Exhausted {
         repeats,
+        is_news: false,
         ..samples::exhausted()
     }))
 }

@@ -29,7 +29,7 @@ pub(super) const ALL: &[Scenario] = &[
         storm_mixed,
     ),
     Scenario::new(
-        "crowd",
+        "forks_at_once",
         "64 threads at once in fcntl, all of which wait for the table to grow; none fails",
         crowd,
     )

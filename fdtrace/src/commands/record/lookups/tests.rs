@@ -121,17 +121,23 @@ fn a_change_is_told_when_it_has_been_asked_for_again() {
 #[test]
 fn who_has_ended_is_still_known() {
     let mut lookups = Lookups::start().unwrap();
-    let process = |uid| LookedProcess {
+    let process = |uid, ended_ns| LookedProcess {
+        ended_ns,
         pid: 7,
         uid,
         cgroup: Some(Text(b"/web".to_vec())),
         named: Named::default(),
     };
     lookups.processes.insert(7, Known::default());
-    let (notes, _) = lookups.take(vec![Answer::Process(process(Some(33)))]);
-    assert_eq!(notes.len(), 1);
-    let (notes, _) = lookups.take(vec![Answer::Process(process(None))]);
-    assert!(notes.is_empty(), "{notes:?}");
+    let mut take = |process| lookups.take(vec![Answer::Process(process)]).0;
+    assert_eq!(take(process(Some(33), None)).len(), 1);
+    assert_eq!(take(process(None, None)), []);
+    // That it has ended is news, and when that was found out first.
+    let [Note::Looked(looked)] = &*take(process(None, Some(5))) else {
+        panic!("not told that it has ended");
+    };
+    assert_eq!(looked.processes, [process(Some(33), Some(5))]);
+    assert_eq!(take(process(None, Some(6))), []);
 }
 
 #[test]

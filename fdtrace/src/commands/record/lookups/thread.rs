@@ -14,12 +14,22 @@ use crate::{
         place,
     },
     probe::cgroup,
+    stream::clock,
 };
 
 /// What the thread is asked, in this order; each has one answer.
 pub(super) enum Question {
-    File { pid: u32, fd: u32, inode: u64 },
-    Process { pid: u32, cgroup: Option<Vec<u8>> },
+    File {
+        pid: u32,
+        fd: u32,
+        inode: u64,
+    },
+    /// `started_ns`: as [`Lookup::has_ended`] wants it.
+    Process {
+        pid: u32,
+        started_ns: u64,
+        cgroup: Option<Vec<u8>>,
+    },
     Until(u64),
 }
 
@@ -65,13 +75,20 @@ fn answer(question: Question, host: &mut ThisHost) -> Answer {
             inode,
             path: host.path(pid, fd, inode),
         },
-        Question::Process { pid, cgroup } => {
+        Question::Process {
+            pid,
+            started_ns,
+            cgroup,
+        } => {
             let cgroup = cgroup.or_else(|| host.cgroup(pid));
             let named = cgroup
                 .as_deref()
                 .map(|path| host.named(pid, &place::parse(path)));
+            let now_ns = clock::since_boot_ns();
+            let has_ended = host.has_ended(pid, started_ns, now_ns);
             Answer::Process(LookedProcess {
                 pid,
+                ended_ns: has_ended.then_some(now_ns),
                 uid: host.user(pid),
                 cgroup: cgroup.map(Text),
                 named: named.unwrap_or_default(),
