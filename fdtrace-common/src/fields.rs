@@ -81,6 +81,7 @@ macro_rules! kernel_fields {
             optional SOCKET_INODE: "socket_alloc", "vfs_inode";
             optional SOCK_FAMILY: "sock", "__sk_common.skc_family";
             optional SOCK_STATE: "sock", "__sk_common.skc_state";
+            optional SOCK_SHUTDOWN: "sock", "sk_shutdown";
             optional SOCK_PORT: "sock", "__sk_common.skc_num";
             optional SOCK_REMOTE_PORT: "sock", "__sk_common.skc_dport";
             optional SOCK_LOCAL4: "sock", "__sk_common.skc_rcv_saddr";

@@ -10,6 +10,10 @@ pub const WHOLE: u32 = 32;
 /// Slots of a table that are told.
 pub const HELD_MAX: u32 = 4_096;
 
+/// `SHUTDOWN_MASK` of `include/net/sock.h`: nothing goes either way any more (`unix_release_sock` in
+/// `net/unix/af_unix.c` sets it at the other end).
+pub const SHUTDOWN_MASK: u8 = 3;
+
 /// One open slot, and where its socket leads to.
 #[cfg_attr(
     feature = "user",
@@ -33,7 +37,11 @@ pub struct HeldRecord {
     /// This end's port.
     pub local_port: u16,
     /// Bytes of `unix` in use.
-    pub unix_length: u32,
+    pub unix_length: u16,
+    /// The connection's state as in `include/net/tcp_states.h`; 0 where it is not known.
+    pub state: u8,
+    /// `sk_shutdown`: [`SHUTDOWN_MASK`] of a unix socket whose other end has been closed.
+    pub shutdown: u8,
     /// The path of a unix socket, or of the one that it is connected to, cut where it is longer; an
     /// abstract name starts with a NUL. Hostile text.
     pub unix: [u8; UNIX_KEPT],

@@ -129,7 +129,9 @@ unsafe fn fill_ends(record: *mut HeldRecord, file: Address, family: u16) {
         (&raw mut (*record).remote).write(remote);
         (&raw mut (*record).remote_port).write(remote_port);
         (&raw mut (*record).local_port).write(local_port);
-        (&raw mut (*record).unix_length).write(length.saturating_sub(2));
+        (&raw mut (*record).unix_length).write(length.saturating_sub(2) as u16);
+        (&raw mut (*record).state).write(member(sock, &offset::SOCK_STATE));
+        (&raw mut (*record).shutdown).write(member(sock, &offset::SOCK_SHUTDOWN));
         kernel::copy((&raw mut (*record).unix).cast(), UNIX_KEPT as u32, path);
     }
 }

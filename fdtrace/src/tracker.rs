@@ -23,6 +23,7 @@ use crate::{
             change::Sink,
             reconcile::{Outcome, Pass, Purpose},
         },
+        tcp_state::TcpState,
     },
     probe::{attach::Session, tables as iterators},
     stream::{
@@ -287,7 +288,9 @@ impl Tracker {
     }
 
     /// Takes in where sockets lead to, by inode.
-    pub fn take_ends(&mut self, ends: Vec<(u64, Vec<u8>)>, handler: &mut impl Handler) {
+    pub fn take_ends(&mut self, mut ends: Vec<(u64, Vec<u8>)>, handler: &mut impl Handler) {
+        let sockets = &self.model.sockets;
+        ends.retain(|(inode, end)| sockets.end(*inode) != Some(end));
         if ends.is_empty() {
             return;
         }
@@ -297,6 +300,21 @@ impl Tracker {
         if let Note::Ends(ends) = note {
             let ends = ends.into_iter().map(|(inode, Text(end))| (inode, end));
             self.model.sockets.take(ends);
+        }
+    }
+
+    /// Takes in the states of TCP sockets, by inode.
+    pub fn take_states(&mut self, states: &[(u64, TcpState)], handler: &mut impl Handler) {
+        let sockets = &mut self.model.sockets;
+        let news = states
+            .iter()
+            .filter(|(inode, state)| sockets.state(*inode) != Some(*state));
+        let news: Vec<_> = news
+            .map(|(inode, state)| (*inode, state.number()))
+            .collect();
+        if !news.is_empty() {
+            sockets.take_numbers(&news);
+            handler.tap(Event::Note(&Note::States(news)));
         }
     }
 

@@ -94,6 +94,7 @@ const FIELDS: &[(&str, &str, [i64; 5], u32)] = &[
     ("upid", "nr", [0, 0, 0, 0, 0], 4),
     ("pt_regs", "ax", [80, 80, 80, 80, 80], 8),
     ("pt_regs", "orig_ax", [120, 120, 120, 120, 120], 8),
+    ("sock", "sk_shutdown", [626, 610, 571, 575, 591], 1),
     ("sock", "__sk_common.skc_family", [16, 16, 16, 16, 16], 2),
     ("thread_info", "flags", [0, 0, 0, 0, 0], 8),
 ];

@@ -401,9 +401,8 @@ impl Follow {
     fn look_at_sockets(&mut self, handler: &mut impl Listener) {
         if let Some(ends) = &mut self.socket_ends {
             let found = ends.look(&self.tracker.model, clock::since_boot_ns());
-            if !found.is_empty() {
-                self.tracker.take_ends(found, handler);
-            }
+            self.tracker.take_states(&found.states, handler);
+            self.tracker.take_ends(found.ends, handler);
         }
     }
 

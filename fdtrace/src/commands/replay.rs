@@ -329,6 +329,7 @@ impl Replay {
                 let ends = ends.into_iter().map(|(inode, Text(end))| (inode, end));
                 self.tracker.model.sockets.take(ends);
             }
+            Note::States(states) => self.tracker.model.sockets.take_numbers(&states),
             Note::Answered { until_ns } => {
                 handler.answered(until_ns, &mut self.tracker.known());
                 self.tracker.forget_gone();

@@ -4,8 +4,9 @@ use std::cmp::Ordering;
 
 use super::{
     cause::Cause,
+    connections::Connections,
     holders::{Holder, holders},
-    verdict::{self, Evidence, Verdict},
+    verdict::{self, Evidence, Subject, Verdict},
 };
 use crate::{
     model::{
@@ -96,6 +97,19 @@ impl Patient {
         self.distance(table) <= slack
     }
 
+    /// When its process started, nanoseconds since boot, if that was after the first look; else 0.
+    fn started_of(self, model: &Model) -> u64 {
+        let first_looked_ns = model.tables.first_looked_ns();
+        let user = model.tables.thread(self.tid);
+        let user = user.filter(|user| user.tgid == self.tgid);
+        let started_ns = user.map_or(0, |user| user.started_ns).max(self.started_ns);
+        if first_looked_ns > 0 && started_ns > first_looked_ns {
+            started_ns
+        } else {
+            0
+        }
+    }
+
     /// Is it the table that has run out, or will?
     fn is_about_table(&self) -> bool {
         match self.cause {
@@ -110,6 +124,16 @@ impl Patient {
     }
 }
 
+/// When a table began, nanoseconds since boot, where that is no earlier than the first look; else 0. Where changes
+/// are not followed, it begins with its process, unless it holds what is older: processes can share one.
+fn begun_ns(table: &Table, started_ns: u64) -> u64 {
+    if table.made_ns > 0 {
+        return table.made_ns;
+    }
+    let is_older = table.slots().any(|(_, slot)| slot.since_ns == 0);
+    if is_older { 0 } else { started_ns }
+}
+
 impl Diagnosis {
     /// The diagnosis; `None` where the table is not known, or is another process's by now. What the kernel
     /// has told of it on the spot goes before what was followed.
@@ -120,24 +144,48 @@ impl Diagnosis {
             user.is_some_and(|user| (user.files, user.tgid) == (patient.files, patient.tgid));
         let known = model.tables.table(patient.files).filter(|_| is_user);
         let held = model.held.of(patient.files, patient.tid);
+        let started_ns = patient.started_of(model);
         let looked_ns = model.tables.looked_ns();
         let told = held.and_then(|held| held.applied_to(known, looked_ns, patient.started_ns));
         // What the kernel tells on the spot is cut off where the ring is full.
         let tables = told.as_ref().into_iter().chain(known);
         let table = tables.min_by_key(|table| patient.distance(table))?;
+        let mut states = model.sockets.states(table.slots());
+        states.extend(held.into_iter().flat_map(|held| held.states(table)));
         let mut ends = model.sockets.ends(table.slots());
         ends.extend(held.into_iter().flat_map(|held| held.ends(table)));
+        let connections = Connections::of(table, states);
         let trend = model.trends.of(patient.files, table.generation);
         let first = trend.and_then(|trend| trend.stretches().first());
-        let since_ns = match table.made_ns {
+        let begun_ns = begun_ns(table, started_ns);
+        let since_ns = match begun_ns {
+            // What was there before has been there since the first look at least.
+            0 if known.is_some() && model.tables.first_looked_ns() > 0 => {
+                model.tables.first_looked_ns()
+            }
             0 => first.map_or(now_ns, |first| first.from_ns),
-            made_ns => made_ns,
+            begun_ns => begun_ns,
         };
         let opener_of = |fd: u32, slot: &Slot| model.openers.get(patient.files, fd, slot.file);
-        let holders = holders(table, model.tables.names(), &ends, &opener_of);
+        let mut holders = holders(table, model.tables.names(), &ends, &opener_of);
+        for holder in holders.iter_mut().filter(|holder| holder.kind.has_end()) {
+            let target = holder.target.as_ref();
+            let leads_there = |fd: &u32| target.is_some() && ends.get(fd) == target;
+            let of_kind = table.slots().filter(|(_, slot)| slot.kind == holder.kind);
+            let fds = of_kind.map(|(fd, _)| fd).filter(leads_there);
+            holder.state = connections.common_state(fds);
+        }
         let evidence = Evidence {
             is_exhausted: patient.cause.is_some(),
-            ..Evidence::of(table, trend, Some(patient.soft), holders.first(), now_ns)
+            ..Evidence::of(Subject {
+                table,
+                trend,
+                limit: Some(patient.soft),
+                largest: holders.first(),
+                connections: &connections,
+                begun_ns,
+                now_ns,
+            })
         };
         let is_whole = patient.is_of(table);
         let verdict = patient.is_about_table().then(|| {

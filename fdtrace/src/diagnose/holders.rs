@@ -12,6 +12,7 @@ use crate::model::{
     names::{NameId, Names},
     openers::Sequence,
     tables::{slot::Slot, table::Table},
+    tcp_state::TcpState,
 };
 
 /// Groups that are told one by one; the others are told together, by kind.
@@ -29,6 +30,8 @@ pub struct Holder {
     /// What they lead to: a name or an address. Hostile text. `None`: there is nothing to tell beyond the
     /// kind, or they are several.
     pub target: Option<Vec<u8>>,
+    /// The state that all of them are in, where they are connections and it is known.
+    pub state: Option<TcpState>,
     /// How many things they lead to, as far as kind and target tell them apart.
     pub targets: u32,
     /// How many fds.
@@ -58,6 +61,7 @@ impl Holder {
         if self.target.is_none() {
             self.targets = self.targets.saturating_add(other.targets);
         }
+        self.state = self.state.filter(|state| other.state == Some(*state));
         self.count += other.count;
         self.inherited += other.inherited;
         // `None` is the oldest there is.
@@ -157,6 +161,7 @@ impl Group {
         let holder = Holder {
             kind,
             target,
+            state: None,
             targets,
             count: self.count,
             inodes: u32::try_from(self.inodes.len()).unwrap_or(u32::MAX),

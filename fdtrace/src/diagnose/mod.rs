@@ -2,6 +2,7 @@
 
 pub mod call;
 pub mod cause;
+pub mod connections;
 pub mod diagnosis;
 pub mod holders;
 pub mod near_limit;

@@ -1,15 +1,26 @@
-//! Leak or honest load? A verdict and what it rests on, in words and numbers. Pure.
+//! Leak or load? A verdict and what it rests on, in words and numbers. Pure.
 //!
-//! What tells a leak from load is not how many fds are open but what becomes of them. In a leak the least
-//! number open keeps rising, and what was opened early is still open late. Under load fds are closed
-//! again: few of the early ones are left, however many there are.
+//! What tells a leak from load is not how many fds are open, nor what has been opened and closed, but what becomes
+//! of those that are open. What leaks stays: the ages of the fds in the table are spread over the time in which
+//! it has grown. Under load fds are closed again: whatever the table held a while ago is gone by now. Connections
+//! have a state as well: a client that is connected is load for as long as it is, and one that has hung up is a
+//! leak.
 
 mod evidence;
+mod growth;
+mod past;
+mod peak;
+mod turnover;
 
 use serde::Serialize;
 
-pub use self::evidence::Evidence;
-use self::evidence::{RISE_MIN, SECONDS_MIN};
+use self::growth::{GROWN_MIN, SECONDS_MIN};
+pub use self::{
+    evidence::{Evidence, Rise, Subject},
+    growth::Growth,
+    peak::Peak,
+    turnover::Turnover,
+};
 
 /// What it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, strum::Display)]
@@ -51,7 +62,9 @@ impl Verdict {
             );
             return Self::new(Kind::Inherited, None, vec![words]);
         }
-        Self::leak(evidence)
+        Self::clients(evidence)
+            .or_else(|| Self::leak(evidence))
+            .or_else(|| Self::close_wait(evidence))
             .or_else(|| Self::burst(evidence))
             .or_else(|| Self::saturation(evidence))
             .unwrap_or_else(|| Self::unknown(evidence))
@@ -65,29 +78,48 @@ impl Verdict {
         }
     }
 
-    /// A steady rise of the least number open, made of fds that nobody closes.
+    /// Connected clients: they hang up when they have done.
+    fn clients(evidence: &Evidence) -> Option<Self> {
+        // A short peak of clients is a peak.
+        let are_most = evidence.clients > evidence.open / 2 && evidence.peak.is_none();
+        (are_most || evidence.are_clients_growing).then(|| {
+            let words = format!(
+                "{} of {} are connected clients (ESTABLISHED)",
+                evidence.clients, evidence.open
+            );
+            Self::new(Kind::Saturation, None, vec![words])
+        })
+    }
+
+    /// Fds pile up that nobody closes.
     fn leak(evidence: &Evidence) -> Option<Self> {
-        let rise = evidence.rise.as_ref()?;
-        let growth = evidence.growth_per_min()?;
-        let (opened, kept) = (rise.early_opened, u64::from(rise.early_kept));
-        // What is left of the early ones is what the table had grown by: it never came back. Where it is
-        // less, others have taken their places, and more is open because more is done at once.
-        let is_kept = kept * 4 >= u64::from(rise.early_grown) * 3;
-        if !is_kept {
-            return None;
-        }
+        let growth = evidence.growth?;
         let mut words = vec![format!(
-            "the least number open has risen steadily from {} to {} in {}",
-            rise.from,
-            rise.to,
-            seconds(rise.seconds)
+            "minimum open rose {} to {} in {}",
+            growth.from,
+            growth.to,
+            seconds(growth.seconds)
         )];
         words.push(format!(
-            "{kept} of {opened} opened in the first half of that time are still open, when it grew by {}",
-            rise.early_grown
+            "{} of {} open {} ago still open",
+            growth.half_kept,
+            growth.half,
+            seconds(growth.half_s)
         ));
+        words.extend(hung_up(evidence));
         words.extend(evidence.cohort.clone());
-        Some(Self::new(Kind::Leak, Some(growth), words))
+        Some(Self::new(Kind::Leak, Some(growth.per_min()), words))
+    }
+
+    /// Most of the table has been closed by the other end, and the process does not close it.
+    fn close_wait(evidence: &Evidence) -> Option<Self> {
+        let are_most = evidence.close_wait > evidence.open / 2 && evidence.is_close_wait_old;
+        if !are_most || evidence.turnover.is_some() {
+            return None;
+        }
+        let mut words: Vec<_> = hung_up(evidence).into_iter().collect();
+        words.extend(evidence.cohort.clone());
+        Some(Self::new(Kind::Leak, None, words))
     }
 
     /// A peak: the table was less than half as full most of the time.
@@ -102,43 +134,42 @@ impl Verdict {
             ),
             match peak.earlier {
                 Some(earlier) => {
-                    format!(
-                        "a peak of {earlier} has gone down to {} before",
-                        peak.valley
-                    )
+                    format!("an earlier peak of {earlier} went down to {}", peak.valley)
                 }
-                None => format!(
-                    "{} were opened and {} closed again meanwhile",
-                    peak.opened, peak.closed
-                ),
+                None => format!("{} opened and {} closed since", peak.opened, peak.closed),
             },
         ];
         Some(Self::new(Kind::Burst, None, words))
     }
 
-    /// Much is opened, and much is closed again.
+    /// What the table holds is closed again, or it does not grow.
     fn saturation(evidence: &Evidence) -> Option<Self> {
         if evidence.seconds < SECONDS_MIN {
             return None;
         }
-        let (opened, closed) = (evidence.opened, evidence.closed);
-        let turns_over = closed >= u64::from(RISE_MIN) && closed * 4 >= opened;
-        if turns_over {
-            let mut words = vec![format!(
-                "{opened} opened and {closed} closed in {}: fds are closed again",
-                seconds(evidence.seconds)
-            )];
-            words.extend(evidence.rise.as_ref().map(|rise| {
-                format!(
-                    "{} of {} opened in the first half of that time are still open",
-                    rise.early_kept, rise.early_opened
-                )
-            }));
+        if let Some(turnover) = evidence.turnover {
+            let mut words = Vec::new();
+            if turnover.is_of_table() {
+                words.push(format!(
+                    "{} of {} open {} ago closed by now",
+                    turnover.closed_of_open,
+                    turnover.open,
+                    seconds(turnover.seconds)
+                ));
+            }
+            if turnover.closed > 0 {
+                words.push(format!(
+                    "{} opened and {} closed in {}",
+                    turnover.opened,
+                    turnover.closed,
+                    seconds(turnover.seconds)
+                ));
+            }
             return Some(Self::new(Kind::Saturation, None, words));
         }
         let holds_still = !evidence.is_exhausted
             && evidence.seconds >= 2.0 * SECONDS_MIN
-            && evidence.highest - evidence.lowest < RISE_MIN.max(evidence.open / 20);
+            && evidence.highest - evidence.lowest < GROWN_MIN.max(evidence.open / 20);
         holds_still.then(|| {
             let words = vec![format!(
                 "between {} and {} open for {}: it does not grow",
@@ -155,28 +186,41 @@ impl Verdict {
         let mut words = Vec::new();
         if evidence.from_before > evidence.open / 2 {
             words.push(format!(
-                "{} of {} were open before fdtrace has looked",
+                "{} of {} were open before fdtrace looked",
                 evidence.from_before, evidence.open
             ));
         }
-        if evidence.seconds < SECONDS_MIN {
+        // What rounds to nothing is nothing that was seen.
+        let is_seen = evidence.seconds >= 0.05;
+        if evidence.seconds >= SECONDS_MIN {
+            words.push("neither steady growth nor enough closed to call it load".to_owned());
+        } else if is_seen {
             words.push(format!(
-                "seen for {} only, growth shows after {SECONDS_MIN} s",
+                "observed for only {}; at least {SECONDS_MIN} s needed",
                 seconds(evidence.seconds)
             ));
         }
-        words.push(format!(
-            "{} opened and {} closed in {}",
-            evidence.opened,
-            evidence.closed,
-            seconds(evidence.seconds)
-        ));
-        if evidence.seconds >= SECONDS_MIN {
-            words.push("no steady growth, and too few closed again to call it load".to_owned());
+        if is_seen && evidence.opened + evidence.closed > 0 {
+            words.push(format!(
+                "{} opened and {} closed in {}",
+                evidence.opened,
+                evidence.closed,
+                seconds(evidence.seconds)
+            ));
         }
         words.extend(evidence.cohort.clone());
+        if words.is_empty() {
+            words.push(format!("at least {SECONDS_MIN} s of observation needed"));
+        }
         Self::new(Kind::Unknown, None, words)
     }
+}
+
+/// Connections that the other end has closed, where they are worth a word.
+fn hung_up(evidence: &Evidence) -> Option<String> {
+    let (count, open) = (evidence.close_wait, evidence.open);
+    (count > open / 4)
+        .then(|| format!("{count} of {open} in CLOSE_WAIT: closed by the other end only"))
 }
 
 /// A time in words, no more exact than it is worth.

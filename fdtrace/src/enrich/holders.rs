@@ -93,6 +93,7 @@ mod tests {
         let holder = |name: &str| Holder {
             kind: Kind::File,
             target: Some(name.as_bytes().to_vec()),
+            state: None,
             targets: 1,
             count: 2,
             inodes: 1,
@@ -123,6 +124,7 @@ mod tests {
         let holder = |inodes| Holder {
             kind: Kind::File,
             target: Some(b"exe".to_vec()),
+            state: None,
             targets: 1,
             count: 2,
             inodes,

@@ -9,10 +9,8 @@ use std::{
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use crate::model::{held::internet_end, kind::Kind};
+use crate::model::{held::internet_end, kind::Kind, tcp_state::TcpState};
 
-/// `TCP_LISTEN` (`include/net/tcp_states.h`), as the files spell it.
-const LISTENS: &str = "0A";
 /// Bytes of a unix socket's path that are kept.
 const PATH_MAX: usize = 108;
 
@@ -35,10 +33,19 @@ struct Namespace {
     kinds: FxHashSet<Kind>,
 }
 
-/// Ends of sockets, by inode number. Of those that lead nowhere nothing is told. No more is read than these kinds
+/// What is found of sockets, by inode.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Found {
+    /// Where they lead to.
+    pub ends: Vec<(u64, Vec<u8>)>,
+    /// States of TCP connections.
+    pub states: Vec<(u64, TcpState)>,
+}
+
+/// Ends and states of sockets, by inode number. Of those that lead nowhere nothing is told. No more is read than these kinds
 /// need: on a busy host each file takes its time.
 #[must_use]
-pub fn ends(questions: &[Question]) -> Vec<(u64, Vec<u8>)> {
+pub fn find(questions: &[Question]) -> Found {
     // All processes of a network namespace see the same files.
     let mut namespaces: FxHashMap<PathBuf, Namespace> = FxHashMap::default();
     for Question { pid, inode, kind } in questions {
@@ -52,7 +59,7 @@ pub fn ends(questions: &[Question]) -> Vec<(u64, Vec<u8>)> {
             namespace.kinds.insert(*kind);
         }
     }
-    let mut ends = Vec::new();
+    let mut found = Found::default();
     for Namespace { pid, wanted, kinds } in namespaces.values() {
         let lines = |name: &str| lines(format!("/proc/{pid}/net/{name}"));
         for (kind, names) in [(Kind::Tcp, ["tcp", "tcp6"]), (Kind::Udp, ["udp", "udp6"])] {
@@ -62,15 +69,19 @@ pub fn ends(questions: &[Question]) -> Vec<(u64, Vec<u8>)> {
             let mut internet = Internet::default();
             for line in names.into_iter().flat_map(lines) {
                 // The first line has the names of the fields.
-                let _ = internet.take(&line, wanted);
+                if let Some((inode, state)) = internet.take(&line, wanted)
+                    && kind == Kind::Tcp
+                {
+                    found.states.push((inode, state));
+                }
             }
-            ends.extend(internet.ends());
+            found.ends.extend(internet.ends());
         }
         if kinds.contains(&Kind::Unix) {
-            ends.extend(unix(lines("unix"), wanted));
+            found.ends.extend(unix(lines("unix"), wanted));
         }
     }
-    ends
+    found
 }
 
 /// As many as can be read, whatever is in them.
@@ -89,21 +100,23 @@ struct Internet {
 
 impl Internet {
     /// A line of tcp, tcp6, udp or udp6 (`proc_net(5)`): number, this end, the other end, state, queues,
-    /// timer, retransmissions, user, timeout, inode.
-    fn take(&mut self, line: &[u8], wanted: &FxHashSet<u64>) -> Option<()> {
+    /// timer, retransmissions, user, timeout, inode. Inode and state of one that is wanted.
+    fn take(&mut self, line: &[u8], wanted: &FxHashSet<u64>) -> Option<(u64, TcpState)> {
         let line = std::str::from_utf8(line).ok()?;
         let mut fields = line.split_ascii_whitespace().skip(1);
         let (local, remote, state) = (fields.next()?, fields.next()?, fields.next()?);
         let port = address(local)?.port();
-        if state == LISTENS {
+        let state = TcpState::new(u32::from_str_radix(state, 16).ok()?)?;
+        if state == TcpState::LISTEN {
             self.listening.insert(port);
         }
         let inode = fields.nth(5)?.parse().ok()?;
         if wanted.contains(&inode) {
             let remote = address(remote).filter(|remote| remote.port() != 0);
             self.wanted.push((inode, port, remote));
+            return Some((inode, state));
         }
-        Some(())
+        None
     }
 
     fn ends(self) -> impl Iterator<Item = (u64, Vec<u8>)> {

@@ -6,7 +6,10 @@ use fdtrace_common::file::FileRecord;
 use rustc_hash::FxHashMap;
 
 pub use self::{comm::Comm, flags::Flags};
-use super::kind::{AF_INET, AF_INET6, Inode, Kind, Prefix};
+use super::{
+    kind::{AF_INET, AF_INET6, Inode, Kind, Prefix},
+    tcp_state::TcpState,
+};
 
 mod comm;
 mod flags;
@@ -149,26 +152,10 @@ fn unix_name(record: &FileRecord) -> Vec<u8> {
     }
 }
 
-/// Names of TCP's states (`include/net/tcp_states.h`), from 1.
-const STATES: [&str; 12] = [
-    "established",
-    "syn-sent",
-    "syn-recv",
-    "fin-wait-1",
-    "fin-wait-2",
-    "time-wait",
-    "close",
-    "close-wait",
-    "last-ack",
-    "listen",
-    "closing",
-    "new-syn-recv",
-];
-
 fn state(record: &FileRecord, kind: Kind) -> Option<&'static str> {
     let has_state = matches!(kind, Kind::Tcp | Kind::Unix);
-    let index = record.state.checked_sub(1).filter(|_| has_state)?;
-    STATES.get(index as usize).copied()
+    let state = TcpState::new(record.state).filter(|_| has_state)?;
+    Some(state.name())
 }
 
 #[cfg(test)]

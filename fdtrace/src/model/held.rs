@@ -3,13 +3,14 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use fdtrace_common::held::{HELD_MAX, HeldRecord, WHOLE};
+use fdtrace_common::held::{HELD_MAX, HeldRecord, SHUTDOWN_MASK, WHOLE};
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::{
     kind::{AF_INET, AF_INET6, AF_UNIX, Kind},
     names::Names,
     tables::{slot::Slot, table::Table},
+    tcp_state::TcpState,
 };
 
 /// Tables kept at once: the newest.
@@ -21,6 +22,21 @@ const KEPT_NS: u64 = 2_000_000_000;
 
 /// Where sockets of a table lead to, by fd: as far as the kernel has told. Hostile text.
 pub type Ends = FxHashMap<u32, Vec<u8>>;
+
+/// What an internet socket that has come in by a port leads to begins with this.
+const CLIENTS: &[u8] = b"clients of ";
+
+/// What is known of the connections of a table, by fd.
+pub type States = FxHashMap<u32, Connection>;
+
+/// A stream socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Connection {
+    /// Its state. Of a unix socket whose other end has been closed, [`TcpState::CLOSE_WAIT`].
+    pub state: TcpState,
+    /// It was accepted from a socket that the table, or its network namespace, listens on.
+    pub is_client: bool,
+}
 
 /// The tables told last.
 #[derive(Debug, Default)]
@@ -160,18 +176,8 @@ impl HeldTable {
     /// they came in by or wait on, or a unix socket's path.
     #[must_use]
     pub fn ends(&self, table: &Table) -> Ends {
-        let listens = |(_, kind, record): &&(u32, Kind, HeldRecord)| {
-            *kind == Kind::Tcp && record.remote_port == 0 && record.local_port != 0
-        };
-        let listening = self.sockets.iter().filter(listens);
-        let ports: FxHashSet<u16> = listening.map(|(_, _, record)| record.local_port).collect();
-        let is_there = |(fd, _, record): &&(u32, Kind, HeldRecord)| {
-            table
-                .get(*fd)
-                .is_some_and(|slot| slot.file == record.slot.file)
-        };
-        let sockets = self.sockets.iter().filter(is_there);
-        let ends = sockets.filter_map(|(fd, _, record)| {
+        let ports = self.listening_ports();
+        let ends = self.sockets_in(table).filter_map(|(fd, _, record)| {
             let end = match u32::from(record.slot.family) {
                 AF_INET | AF_INET6 => internet_end(record.local_port, remote(record), &ports)?,
                 AF_UNIX => unix_end(record)?,
@@ -181,6 +187,65 @@ impl HeldTable {
         });
         ends.collect()
     }
+
+    /// What is known of its connections. Older recordings have no states.
+    #[must_use]
+    pub fn states(&self, table: &Table) -> States {
+        let ports = self.listening_ports();
+        let listens = |record: &HeldRecord| state(record) == Some(TcpState::LISTEN);
+        let unix = self.sockets.iter().map(|(_, _, record)| record);
+        let unix = unix.filter(|record| listens(record) && is_unix(record));
+        let paths: FxHashSet<_> = unix.filter_map(unix_end).collect();
+        let states = self.sockets_in(table).filter_map(|(fd, kind, record)| {
+            let is_client = match kind {
+                Kind::Tcp => record.remote_port != 0 && ports.contains(&record.local_port),
+                Kind::Unix => unix_end(record).is_some_and(|path| paths.contains(&path)),
+                _ => return None,
+            };
+            let connection = Connection {
+                state: state(record)?,
+                is_client,
+            };
+            Some((*fd, connection))
+        });
+        states.collect()
+    }
+
+    /// Ports that are waited on.
+    fn listening_ports(&self) -> FxHashSet<u16> {
+        let listens = |(_, kind, record): &&(u32, Kind, HeldRecord)| {
+            *kind == Kind::Tcp && record.remote_port == 0 && record.local_port != 0
+        };
+        let listening = self.sockets.iter().filter(listens);
+        listening.map(|(_, _, record)| record.local_port).collect()
+    }
+
+    /// Its sockets, as far as they are in the table.
+    fn sockets_in(&self, table: &Table) -> impl Iterator<Item = &(u32, Kind, HeldRecord)> {
+        self.sockets.iter().filter(|(fd, _, record)| {
+            let slot = table.get(*fd);
+            slot.is_some_and(|slot| slot.file == record.slot.file)
+        })
+    }
+}
+
+fn is_unix(record: &HeldRecord) -> bool {
+    u32::from(record.slot.family) == AF_UNIX
+}
+
+fn state(record: &HeldRecord) -> Option<TcpState> {
+    let state = TcpState::new(u32::from(record.state))?;
+    let is_alone = is_unix(record) && record.shutdown == SHUTDOWN_MASK;
+    if is_alone && state == TcpState::ESTABLISHED {
+        return Some(TcpState::CLOSE_WAIT);
+    }
+    Some(state)
+}
+
+/// Does an internet socket come in by a port that somebody listens on? By what [`internet_end`] has made of it.
+#[must_use]
+pub(crate) fn is_client(end: &[u8]) -> bool {
+    end.starts_with(CLIENTS)
 }
 
 /// The other end's address, where there is one.
@@ -206,13 +271,13 @@ pub(crate) fn internet_end(
         return (port != 0).then(|| format!("*:{port}").into_bytes());
     };
     if listening.contains(&port) {
-        return Some(format!("clients of *:{port}").into_bytes());
+        return Some([CLIENTS, format!("*:{port}").as_bytes()].concat());
     }
     Some(remote.to_string().into_bytes())
 }
 
 fn unix_end(record: &HeldRecord) -> Option<Vec<u8>> {
-    let length = (record.unix_length as usize).min(record.unix.len());
+    let length = usize::from(record.unix_length).min(record.unix.len());
     match &record.unix[..length] {
         [] => None,
         [0, name @ ..] => Some([b"@", name].concat()),

@@ -13,6 +13,7 @@ pub mod openers;
 pub mod sockets;
 pub mod storms;
 pub mod tables;
+pub mod tcp_state;
 pub mod trend;
 
 use fdtrace_common::{alarm::AlarmRecord, held::HeldRecord};

@@ -86,6 +86,8 @@ pub struct Tables {
     pass: u32,
     /// When the last pass has ended, nanoseconds since boot; 0: there was none.
     looked_ns: u64,
+    /// The same of the first one.
+    first_looked_ns: u64,
     generations: u64,
     contradictions: u64,
     suspects: Suspects,
@@ -128,6 +130,9 @@ impl Tables {
     /// A pass ends at this moment: what it finds that nothing has told has come by then.
     pub fn look_at(&mut self, now_ns: u64) {
         self.looked_ns = now_ns;
+        if self.first_looked_ns == 0 {
+            self.first_looked_ns = now_ns;
+        }
     }
 
     /// The same, to be looked at anew.
@@ -163,6 +168,13 @@ impl Tables {
     #[must_use]
     pub fn looked_ns(&self) -> u64 {
         self.looked_ns
+    }
+
+    /// When the first pass has ended: what has begun later has no past that nobody has seen. Nanoseconds since
+    /// boot; 0: there was none.
+    #[must_use]
+    pub fn first_looked_ns(&self) -> u64 {
+        self.first_looked_ns
     }
 
     /// Fds open on the whole host.
@@ -425,6 +437,7 @@ impl Tables {
                 }
             }
         }
+        table.turnover.copied = table.turnover.gained;
         // Of a child's table its process is told when it is known.
         let actor = (table.threads > 0).then_some(Actor {
             time_ns: table.made_ns,

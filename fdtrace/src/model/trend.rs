@@ -1,7 +1,8 @@
 //! How full tables have been over time: the least and the greatest number open in each stretch of it.
 //!
-//! A table costs the same however long it is looked at: when there are too many stretches, two
-//! neighbours become one.
+//! A table costs the same however long it is looked at: when there are too many stretches, two neighbours become
+//! one, those of which the least is lost. What has changed lately, and how a table came to be full, is kept in
+//! more detail than hours in which nothing happened.
 
 use rustc_hash::FxHashMap;
 
@@ -9,6 +10,8 @@ use super::tables::Tables;
 
 /// Stretches kept of a table.
 const STRETCHES_MAX: usize = 64;
+/// The latest ones are kept as they are.
+const LATEST: usize = 8;
 /// Tables looked at, at most.
 const TABLES_MAX: usize = 8_192;
 /// A table with fewer fds open is not looked at.
@@ -42,6 +45,18 @@ impl Stretch {
             ..*later
         };
     }
+
+    /// What is lost where two neighbours become one: more the more they differ, and the later it was.
+    #[expect(clippy::cast_precision_loss, reason = "roughly will do")]
+    fn loss(&self, later: &Self, now_ns: u64) -> f64 {
+        let differing = self
+            .low
+            .abs_diff(later.low)
+            .max(self.high.abs_diff(later.high));
+        let length_ns = later.until_ns.saturating_sub(self.from_ns);
+        let age_ns = now_ns.saturating_sub(self.from_ns).max(1);
+        f64::from(differing.saturating_add(1)).powi(2) * length_ns as f64 / age_ns as f64
+    }
 }
 
 /// One table's past.
@@ -49,10 +64,6 @@ impl Stretch {
 pub struct Trend {
     generation: u64,
     stretches: Vec<Stretch>,
-    /// Looks in a whole stretch.
-    stride: u32,
-    /// Looks in the last one.
-    looks: u32,
 }
 
 impl Trend {
@@ -63,28 +74,21 @@ impl Trend {
     }
 
     fn add(&mut self, stretch: Stretch) {
-        match self.stretches.last_mut() {
-            Some(last) if self.looks < self.stride => {
-                last.join(&stretch);
-                self.looks += 1;
-            }
-            _ => {
-                self.stretches.push(stretch);
-                self.looks = 1;
-            }
+        if self.stretches.len() == STRETCHES_MAX {
+            self.join_two(stretch.until_ns);
         }
-        if self.stretches.len() == STRETCHES_MAX && self.looks == self.stride {
-            let joined = self.stretches.chunks(2).filter_map(|pair| {
-                let (first, rest) = pair.split_first()?;
-                let mut joined = *first;
-                for later in rest {
-                    joined.join(later);
-                }
-                Some(joined)
-            });
-            self.stretches = joined.collect();
-            self.stride *= 2;
-            self.looks = self.stride;
+        self.stretches.push(stretch);
+    }
+
+    fn join_two(&mut self, now_ns: u64) {
+        let early = &self.stretches[..STRETCHES_MAX - LATEST];
+        let losses = early.windows(2).map(|pair| pair[0].loss(&pair[1], now_ns));
+        let least = losses
+            .enumerate()
+            .min_by(|(_, one), (_, other)| one.total_cmp(other));
+        if let Some((index, _)) = least {
+            let later = self.stretches.remove(index + 1);
+            self.stretches[index].join(&later);
         }
     }
 }
@@ -134,8 +138,7 @@ impl Trends {
             }
             let trend = self.by_table.entry(files).or_insert_with(|| Trend {
                 generation: table.generation,
-                stride: 1,
-                ..Trend::default()
+                stretches: Vec::new(),
             });
             // The first look finds a table as it is: how it came to be so, nobody has seen.
             let is_first = trend.stretches.is_empty();

@@ -1,6 +1,9 @@
 //! A diagnosis as text and as JSON: who holds the fds, and what to make of it.
 
-use std::io::{self, Write};
+use std::{
+    fmt::Write as _,
+    io::{self, Write},
+};
 
 use serde::Serialize;
 
@@ -17,7 +20,7 @@ use crate::{
         verdict::{self, Verdict},
     },
     enrich::stacks::{Frequent, Stack},
-    model::kind::Kind,
+    model::{kind::Kind, tcp_state::TcpState},
 };
 
 /// Groups that people are shown; scripts get all there are.
@@ -112,6 +115,9 @@ pub(super) fn write_opener(output: &mut impl Write, stack: &Stack) -> io::Result
 
 fn description(holder: &Holder, diagnosis: &Diagnosis) -> String {
     let mut parts: Vec<_> = target(holder).into_iter().collect();
+    if let (Some(state), Some(target)) = (holder.state, parts.last_mut()) {
+        let _ = write!(target, " ({state})");
+    }
     let age = |moment_ns| age_words(seconds_between(moment_ns, diagnosis.now_ns));
     let is_one = holder.count == 1;
     match (holder.oldest_ns, holder.newest_ns) {
@@ -119,12 +125,18 @@ fn description(holder: &Holder, diagnosis: &Diagnosis) -> String {
         (Some(oldest), Some(newest)) => {
             parts.push(format!("{} to {} old", age(newest), age(oldest)));
         }
-        (_, Some(newest)) => parts.push(format!(
-            "{} old to more than {}",
-            age(newest),
-            age_words(traced(diagnosis))
-        )),
-        (_, None) => parts.push(format!("more than {} old", age_words(traced(diagnosis)))),
+        (_, newest) => {
+            // What rounds to nothing is no age.
+            let traced = Some(traced(diagnosis)).filter(|seconds| *seconds >= 0.05);
+            match (newest, traced.map(age_words)) {
+                (Some(newest), Some(traced)) => {
+                    parts.push(format!("{} old to more than {traced}", age(newest)));
+                }
+                (Some(newest), None) => parts.push(format!("{} old and older", age(newest))),
+                (None, Some(traced)) => parts.push(format!("more than {traced} old")),
+                (None, None) => {}
+            }
+        }
     }
     if holder.inherited > 0 {
         parts.push(format!("{} inherited", holder.inherited));
@@ -177,6 +189,8 @@ fn rounded(seconds: f64) -> f64 {
 pub(super) struct HolderFields {
     kind: Kind,
     target: Option<String>,
+    /// Of connections that are all in the same one, as `ls` spells it.
+    state: Option<&'static str>,
     targets: u32,
     count: u32,
     inherited: Option<u32>,
@@ -197,6 +211,7 @@ impl HolderFields {
         Self {
             kind: holder.kind,
             target: holder.target.as_deref().map(json::text),
+            state: holder.state.map(TcpState::name),
             targets: holder.targets,
             count: holder.count,
             inherited: Some(holder.inherited),
@@ -213,6 +228,7 @@ impl HolderFields {
         Self {
             kind: holder.kind,
             target: holder.target.as_deref().map(json::text),
+            state: holder.state.map(TcpState::name),
             targets: holder.targets,
             count: holder.count,
             inherited: None,

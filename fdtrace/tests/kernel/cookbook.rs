@@ -66,7 +66,7 @@ fn walk_through(setting: &Setting) -> Result<(), String> {
         format!("{before} and then {after}")
     })?;
     ensure(
-        text.contains(" leak, ") && text.contains("risen steadily"),
+        text.contains(" leak, ") && text.contains("minimum open rose"),
         || text.clone(),
     )?;
     // Repeated entries of the same path.

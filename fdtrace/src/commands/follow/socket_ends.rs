@@ -7,11 +7,12 @@ use std::{
 };
 
 use anyhow::{Context, Result};
+use rustc_hash::FxHashSet;
 
 use crate::{
     commands::{own, round::Round},
-    enrich::sockets::{self, Question},
-    model::{Model, newest::Newest},
+    enrich::sockets::{self, Found, Question},
+    model::{Model, kind::Kind, newest::Newest},
     timers::Timer,
 };
 
@@ -26,11 +27,11 @@ const AT_ONCE: usize = 16_384;
 const AGAIN_NS: u64 = 1_000_000_000;
 /// And then after so long each time.
 const AGAIN_MAX: Timer = Timer::seconds(30);
+/// States are asked for again after so long, nanoseconds, and sooner in tables near their limits.
+const STATE_NS: u64 = 60_000_000_000;
+const NEAR_STATE_NS: u64 = 2_000_000_000;
 /// Between two answers there is so many times the time that one takes.
 const PAUSES: u32 = 10;
-
-/// Where sockets lead to, by inode.
-pub(super) type Found = Vec<(u64, Vec<u8>)>;
 
 /// The near end of the thread.
 pub(super) struct SocketEnds {
@@ -60,7 +61,7 @@ impl SocketEnds {
                 own::have_time();
                 while let Ok(questions) = asked.recv() {
                     let start = Instant::now();
-                    let ends = sockets::ends(&questions);
+                    let ends = sockets::find(&questions);
                     if answered.send((ends, start.elapsed())).is_err() {
                         return;
                     }
@@ -79,7 +80,7 @@ impl SocketEnds {
 
     /// What has been found since, and asks for more.
     pub(super) fn look(&mut self, model: &Model, now_ns: u64) -> Found {
-        let mut found = Found::new();
+        let mut found = Found::default();
         if let Ok((ends, took)) = self.answers.try_recv() {
             self.is_waiting = false;
             self.due = Instant::now() + (took * PAUSES).max(PERIOD);
@@ -95,15 +96,27 @@ impl SocketEnds {
         found
     }
 
-    /// Sockets of which nothing is known, each with a process that has it.
+    /// Sockets of which nothing is known, or whose state may have changed, each with a process that has it.
     fn choose(&mut self, model: &Model, now_ns: u64) -> Vec<Question> {
         let mut questions = Vec::new();
         let asked = &mut self.asked;
+        // Half full or fuller.
+        let near: FxHashSet<u32> = model.limits.all().map(|task| task.tgid).collect();
         self.round.go_on(&model.tables, SLOTS, |table, _, slot| {
-            if slot.kind.has_end() && model.sockets.end(slot.inode).is_none() {
+            let is_known = model.sockets.end(slot.inode).is_some();
+            if slot.kind.has_end() && (!is_known || slot.kind == Kind::Tcp) {
                 let before = asked.get(&slot.inode).copied();
-                if before.is_none_or(|before| before.again_ns <= now_ns) {
-                    asked.insert(slot.inode, ask_again(before, now_ns));
+                let is_due = before.map_or_else(
+                    || !is_known || model.sockets.state(slot.inode).is_none(),
+                    |before| before.again_ns <= now_ns,
+                );
+                if is_due {
+                    let mut again = ask_again(before, now_ns);
+                    if is_known {
+                        let is_near = near.contains(&table.tgid);
+                        again.again_ns = now_ns + if is_near { NEAR_STATE_NS } else { STATE_NS };
+                    }
+                    asked.insert(slot.inode, again);
                     questions.push(Question {
                         pid: table.tgid,
                         inode: slot.inode,
@@ -144,7 +157,10 @@ mod tests {
     use zerocopy::FromZeros;
 
     use super::*;
-    use crate::{model::kind::Kind, stream::record::Changed};
+    use crate::{
+        model::{kind::Kind, tcp_state::TcpState},
+        stream::record::Changed,
+    };
 
     const SECOND: u64 = 1_000_000_000;
 
@@ -203,7 +219,24 @@ mod tests {
         let mut ends = SocketEnds::start().unwrap();
         let mut model = model(1);
         model.sockets.take([(1, b"10.0.0.1:80".to_vec())]);
+        model.sockets.take_states([(1, TcpState::ESTABLISHED)]);
         assert_eq!(ends.choose(&model, SECOND), []);
+    }
+
+    #[test]
+    fn a_state_is_asked_for_again() {
+        let mut ends = SocketEnds::start().unwrap();
+        let mut model = model(1);
+        let expected = [Question {
+            pid: std::process::id(),
+            inode: 1,
+            kind: Kind::Tcp,
+        }];
+        assert_eq!(ends.choose(&model, SECOND), expected);
+        model.sockets.take([(1, b"10.0.0.1:80".to_vec())]);
+        assert_eq!(ends.choose(&model, 2 * SECOND), expected);
+        assert_eq!(ends.choose(&model, 3 * SECOND), []);
+        assert_eq!(ends.choose(&model, 2 * SECOND + STATE_NS), expected);
     }
 
     #[test]
@@ -213,10 +246,11 @@ mod tests {
         let inode = std::fs::metadata(path).unwrap().ino();
         let mut ends = SocketEnds::start().unwrap();
         let model = model(inode);
-        assert!(ends.look(&model, SECOND).is_empty());
+        assert_eq!(ends.look(&model, SECOND), Found::default());
         assert!(ends.is_waiting);
         let (found, _) = ends.answers.recv().unwrap();
         let port = listener.local_addr().unwrap().port();
-        assert_eq!(found, [(inode, format!("*:{port}").into_bytes())]);
+        assert_eq!(found.ends, [(inode, format!("*:{port}").into_bytes())]);
+        assert_eq!(found.states, [(inode, TcpState::LISTEN)]);
     }
 }

@@ -306,19 +306,28 @@ impl Recorder {
     }
 }
 
-/// Where all open sockets lead to, as far as that is known.
+/// Where all open sockets lead to, and the states of connections, as far as that is known.
 fn ends(model: &Model) -> Vec<Note> {
     let slots = model.tables.all().flat_map(|(_, table)| table.slots());
     let sockets = slots.filter(|(_, slot)| slot.kind.has_end());
-    let ends = sockets.filter_map(|(_, slot)| {
-        let end = model.sockets.end(slot.inode)?;
-        Some((slot.inode, Text(end.to_vec())))
+    let mut inodes: Vec<_> = sockets.map(|(_, slot)| slot.inode).collect();
+    inodes.sort_unstable();
+    inodes.dedup();
+    let ends = inodes.iter().filter_map(|inode| {
+        let end = model.sockets.end(*inode)?;
+        Some((*inode, Text(end.to_vec())))
     });
-    let mut ends: Vec<_> = ends.collect();
-    ends.sort_unstable_by_key(|(inode, _)| *inode);
-    ends.dedup_by_key(|(inode, _)| *inode);
-    let parts = ends.chunks(ENDS);
-    parts.map(|ends| Note::Ends(ends.to_vec())).collect()
+    let ends: Vec<_> = ends.collect();
+    let states = inodes.iter().filter_map(|inode| {
+        let state = model.sockets.state(*inode)?;
+        Some((*inode, state.number()))
+    });
+    let states: Vec<_> = states.collect();
+    let ends = ends.chunks(ENDS).map(|ends| Note::Ends(ends.to_vec()));
+    let states = states
+        .chunks(ENDS)
+        .map(|states| Note::States(states.to_vec()));
+    ends.chain(states).collect()
 }
 
 fn chunk(notes: &[Note]) -> Vec<u8> {

@@ -49,6 +49,7 @@ fn diagnosis(second: u64, count: u32, kind: Option<verdict::Kind>) -> Diagnosis 
         holders: vec![Holder {
             kind: Kind::File,
             target: None,
+            state: None,
             targets: 1,
             count,
             inodes: 1,

@@ -1,24 +1,40 @@
 //! What has been seen of a table, in the numbers that a verdict is made of.
 
+use super::{
+    growth::{GROWN_MIN, Growth, JITTER, SECONDS_MIN},
+    past::{Ages, Mark, Past},
+    peak::Peak,
+    turnover::Turnover,
+};
 use crate::{
-    diagnose::holders::Holder,
+    diagnose::{connections::Connections, holders::Holder},
     model::{
-        tables::table::Table,
+        tables::{slot::Slot, table::Table},
         trend::{Stretch, Trend},
     },
 };
 
-/// This full, in percent of the limit, a table cannot grow any more.
-const FULL: u64 = 95;
-
-/// Less time tells nothing about growth, seconds.
-pub(super) const SECONDS_MIN: f64 = 4.0;
-/// Looks are a second apart, some a little earlier and some later: so much less is the same time.
-const JITTER: f64 = 0.25;
-/// Nor do fewer stretches of time.
+/// Fewer stretches of time tell nothing about growth.
 const STRETCHES_MIN: usize = 4;
-/// A rise by less is noise.
-pub(super) const RISE_MIN: u32 = 8;
+
+/// A table at a moment, and what is known of its past.
+#[derive(Clone, Copy, Debug)]
+pub struct Subject<'a> {
+    /// The table.
+    pub table: &'a Table,
+    /// How full it has been.
+    pub trend: Option<&'a Trend>,
+    /// Its process's soft limit.
+    pub limit: Option<u64>,
+    /// Its largest group.
+    pub largest: Option<&'a Holder>,
+    /// Its TCP connections.
+    pub connections: &'a Connections,
+    /// When it began, nanoseconds since boot, where fdtrace was there; 0: it is older.
+    pub begun_ns: u64,
+    /// The moment, nanoseconds since boot.
+    pub now_ns: u64,
+}
 
 /// What has been seen.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -27,7 +43,7 @@ pub struct Evidence {
     pub open: u32,
     /// How many of them came with the table.
     pub inherited: u32,
-    /// How many of them are older than the first look.
+    /// How many of them are older than fdtrace's first look at the table.
     pub from_before: u32,
     /// For how long the table has been followed, seconds.
     pub seconds: f64,
@@ -35,22 +51,34 @@ pub struct Evidence {
     pub opened: u64,
     /// Closed in that time.
     pub closed: u64,
-    /// The least number open in it.
+    /// The minimum open in it.
     pub lowest: u32,
-    /// The greatest.
+    /// The maximum open in it.
     pub highest: u32,
-    /// A call has failed for want of a number.
+    /// A call has failed for want of an fd.
     pub is_exhausted: bool,
-    /// How the least number open has changed, until the table was full.
+    /// Connected clients of a server that the process runs.
+    pub clients: u32,
+    /// They are most of what has come since the table began to grow.
+    pub are_clients_growing: bool,
+    /// Connections that the other end has closed.
+    pub close_wait: u32,
+    /// They have not come in the last second only.
+    pub is_close_wait_old: bool,
+    /// Fds have piled up.
+    pub growth: Option<Growth>,
+    /// How the minimum open has changed, whatever became of the fds, until the table was full.
     pub rise: Option<Rise>,
+    /// Fds have been closed again.
+    pub turnover: Option<Turnover>,
     /// The table is much fuller than it used to be.
     pub peak: Option<Peak>,
     /// What most of the fds are, in words.
     pub cohort: Option<String>,
 }
 
-/// The least number open, from the first stretch of time to the last.
-#[derive(Clone, Debug, Default, PartialEq)]
+/// The minimum open, from the first stretch of time to the last.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Rise {
     /// In the first stretch.
     pub from: u32,
@@ -62,97 +90,114 @@ pub struct Rise {
     pub stretches: usize,
     /// Both halves of the time have their part in it, and there is no way down.
     pub is_steady: bool,
-    /// Fds opened in the first half.
-    pub early_opened: u64,
-    /// Those of them that are still open.
-    pub early_kept: u32,
-    /// Growth in the first half.
-    pub early_grown: u32,
-}
-
-/// More than twice as many open as most of the time.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Peak {
-    /// The number that was not passed most of the time.
-    pub usual: u32,
-    /// How long ago that ended.
-    pub seconds: f64,
-    /// Opened since.
-    pub opened: u64,
-    /// Closed since.
-    pub closed: u64,
-    /// An earlier peak that went down again.
-    pub earlier: Option<u32>,
-    /// How far it went down.
-    pub valley: u32,
 }
 
 impl Evidence {
-    /// What is known of a table now. `limit`: its process's soft limit; `largest`: its largest group.
+    /// What is known of a table now.
     #[must_use]
-    pub fn of(
-        table: &Table,
-        trend: Option<&Trend>,
-        limit: Option<u64>,
-        largest: Option<&Holder>,
-        now_ns: u64,
-    ) -> Self {
-        let slots = || table.slots().map(|(_, slot)| slot);
-        let inherited = count(slots().filter(|slot| slot.is_inherited));
-        let from_before = count(slots().filter(|slot| slot.since_ns == 0));
+    pub fn of(subject: Subject<'_>) -> Self {
+        let Subject {
+            table,
+            trend,
+            limit,
+            largest,
+            connections,
+            begun_ns,
+            now_ns,
+        } = subject;
         let stretches = trend.map_or(&[][..], Trend::stretches);
-        let first = stretches.first();
-        // A table that was made under the eyes of fdtrace has been followed since then.
-        let since_ns = match (table.made_ns, first) {
-            (0, Some(first)) => first.from_ns,
-            (0, None) => now_ns,
-            (made_ns, _) => made_ns,
+        let inherited = count(table, |_, slot| slot.is_inherited);
+        let has_time = |slot: &Slot| !slot.is_inherited && slot.since_ns > 0;
+        let own = |is_wanted: &dyn Fn(u32) -> bool| -> Vec<u64> {
+            let slots = table.slots();
+            let slots = slots.filter(|(fd, slot)| has_time(slot) && is_wanted(*fd));
+            slots.map(|(_, slot)| slot.since_ns).collect()
         };
+        let before = count(table, |_, slot| !has_time(slot));
         let gained = table.turnover.gained;
-        let gone = gained.saturating_sub(u64::from(table.open));
-        // What there was before nobody has seen opened.
-        let at_first = match (table.made_ns, first) {
-            (0, Some(first)) => (first.opened, first.closed),
-            (0, None) => (gained, gone),
-            _ => (u64::from(inherited), 0),
+        let now = Mark {
+            at_ns: now_ns,
+            low: table.open,
+            opened: gained,
+            closed: gained.saturating_sub(u64::from(table.open)),
         };
+        let copied = table.turnover.copied;
+        let begin = (begun_ns > 0).then(|| Mark {
+            at_ns: begun_ns,
+            low: before,
+            opened: copied,
+            closed: copied.saturating_sub(u64::from(inherited)),
+        });
+        // Where it is not known when the table began, nobody has seen how its first fds came.
+        let first = begin.or_else(|| {
+            let first = stretches.first()?;
+            Some(Mark {
+                at_ns: first.from_ns,
+                low: first.low,
+                opened: first.opened,
+                closed: first.closed,
+            })
+        });
+        let first = first.unwrap_or(now);
+        let past = Past::new(begin, stretches, now, Ages::new(before, own(&|_| true)));
+        let is_client = |fd: u32| connections.is_client(fd);
+        let mut growth = Growth::of(&past, limit);
+        let mut are_clients_growing = false;
+        if let Some(grown) = growth.filter(|_| connections.clients() > 0) {
+            // Clients leave; what has piled up beside them is what counts.
+            let mut clients = own(&is_client);
+            clients.retain(|time_ns| *time_ns > grown.since_ns);
+            let without = Past {
+                marks: past.marks.clone(),
+                ages: Ages::new(before, own(&|fd| !is_client(fd))),
+            };
+            are_clients_growing = clients.len() * 2 > grown.kept as usize;
+            growth = Growth::of(&without, limit);
+        }
+        let a_second_ago = now_ns.saturating_sub(1_000_000_000);
+        let old =
+            |fd: u32, slot: &Slot| connections.is_close_wait(fd) && slot.since_ns <= a_second_ago;
         let lows = stretches.iter().map(|part| part.low);
         let highs = stretches.iter().map(|part| part.high);
-        let rise = Rise::of(stretches, limit);
         Self {
             open: table.open,
             inherited,
-            from_before,
-            seconds: seconds_between(since_ns, now_ns),
-            opened: gained.saturating_sub(at_first.0),
-            closed: gone.saturating_sub(at_first.1),
+            from_before: if begun_ns > 0 {
+                0
+            } else {
+                count(table, |_, slot| slot.since_ns == 0)
+            },
+            seconds: seconds_between(first.at_ns, now_ns),
+            opened: now.opened.saturating_sub(first.opened),
+            closed: now.closed.saturating_sub(first.closed),
             lowest: lows.min().unwrap_or(table.open).min(table.open),
             highest: highs.max().unwrap_or(table.open).max(table.open),
             is_exhausted: false,
-            rise: rise.map(|(mut rise, first_ns, middle_ns)| {
-                let is_early = |since_ns| since_ns > first_ns && since_ns <= middle_ns;
-                rise.early_kept =
-                    count(slots().filter(|slot| !slot.is_inherited && is_early(slot.since_ns)));
-                rise
-            }),
+            clients: connections.clients(),
+            are_clients_growing,
+            close_wait: connections.close_wait(),
+            is_close_wait_old: count(table, old) > table.open / 4,
+            growth,
+            rise: Rise::of(stretches, limit),
+            turnover: Turnover::of(&past),
             peak: Peak::of(stretches, table, now_ns),
             cohort: largest
                 .filter(|holder| holder.count > table.open / 2)
                 .map(|holder| cohort(holder, table.open)),
         }
     }
-}
 
-impl Evidence {
-    /// By how much the least number open grows a minute, where it has grown steadily for long enough.
+    /// By how much the table grows a minute, where it has grown steadily for long enough.
     #[must_use]
     pub fn growth_per_min(&self) -> Option<f64> {
+        if let Some(growth) = &self.growth {
+            return Some(growth.per_min());
+        }
         let rise = self.rise.as_ref()?;
         let grown = rise.to.saturating_sub(rise.from);
         let is_long_enough = rise.seconds >= SECONDS_MIN - JITTER;
         let is_enough = is_long_enough && rise.stretches >= STRETCHES_MIN;
-        let is_growing = is_enough && rise.is_steady && grown >= RISE_MIN;
-        // A tenth is as exact as it gets.
+        let is_growing = is_enough && rise.is_steady && grown >= GROWN_MIN;
         is_growing.then(|| (f64::from(grown) / rise.seconds * 600.0).round() / 10.0)
     }
 }
@@ -169,16 +214,15 @@ fn cohort(holder: &Holder, open: u32) -> String {
 }
 
 impl Rise {
-    /// The rise until the table was full, and when its first half began and ended.
-    fn of(stretches: &[Stretch], limit: Option<u64>) -> Option<(Self, u64, u64)> {
+    fn of(stretches: &[Stretch], limit: Option<u64>) -> Option<Self> {
         let is_full = |part: &Stretch| {
-            limit.is_some_and(|limit| u64::from(part.low) * 100 >= limit.saturating_mul(FULL))
+            let full = limit.map(|limit| limit.saturating_mul(super::growth::FULL));
+            full.is_some_and(|full| u64::from(part.low) * 100 >= full)
         };
         let before = stretches.iter().position(is_full);
         let growing = &stretches[..before.map_or(stretches.len(), |index| index + 1)];
         let (first, last) = (growing.first()?, growing.last()?);
-        let (early, late) = growing.split_at(growing.len() / 2);
-        let (before_middle, middle) = (early.last()?, late.first()?);
+        let middle = growing.get(growing.len() / 2)?;
         let half = middle.low.saturating_sub(first.low);
         let whole = last.low.saturating_sub(first.low);
         // Up and down by a twentieth is no way down.
@@ -186,62 +230,24 @@ impl Rise {
         let falls = growing
             .windows(2)
             .any(|pair| pair[1].low.saturating_add(slack) < pair[0].low);
-        let rise = Self {
+        Some(Self {
             from: first.low,
             to: last.low,
-            // Where it rises, the least number is that at the beginning.
+            // Where it rises, the minimum is that at the beginning.
             seconds: seconds_between(first.from_ns, last.from_ns),
             stretches: growing.len(),
             is_steady: !falls && half >= whole / 5 && whole - half.min(whole) >= whole / 5,
-            early_opened: before_middle.opened.saturating_sub(first.opened),
-            early_kept: 0,
-            early_grown: half,
-        };
-        Some((rise, first.from_ns, middle.from_ns))
-    }
-}
-
-impl Peak {
-    /// A peak is one that has come after a long time with less than half of it, and of which fds are
-    /// closed again, now or last time.
-    fn of(stretches: &[Stretch], table: &Table, now_ns: u64) -> Option<Self> {
-        let open = table.open;
-        let is_low = |part: &&Stretch| part.high.saturating_mul(2) < open;
-        let (index, last_low) = stretches
-            .iter()
-            .enumerate()
-            .rfind(|(_, part)| is_low(part))?;
-        let low = stretches.iter().filter(is_low);
-        let low_ns: u64 = low
-            .map(|part| part.until_ns - part.from_ns.min(part.until_ns))
-            .sum();
-        let seconds = seconds_between(last_low.until_ns, now_ns);
-        let is_usual = low_ns / 2 > now_ns.saturating_sub(last_low.until_ns);
-        let gained = table.turnover.gained;
-        let opened = gained.saturating_sub(last_low.opened);
-        let closed = gained
-            .saturating_sub(u64::from(open))
-            .saturating_sub(last_low.closed);
-        let before = &stretches[..index];
-        let earlier = before.iter().map(|part| part.high).max();
-        let earlier = earlier.filter(|earlier| earlier.saturating_mul(2) >= open);
-        let is_closing = closed >= 8 && closed.saturating_mul(10) >= opened;
-        (is_usual && (earlier.is_some() || is_closing)).then_some(Self {
-            usual: last_low.high,
-            seconds,
-            opened,
-            closed,
-            earlier,
-            valley: last_low.low,
         })
     }
 }
 
-fn count<T>(things: impl Iterator<Item = T>) -> u32 {
-    u32::try_from(things.count()).unwrap_or(u32::MAX)
+fn count(table: &Table, is_wanted: impl Fn(u32, &Slot) -> bool) -> u32 {
+    let slots = table.slots();
+    let wanted = slots.filter(|(fd, slot)| is_wanted(*fd, slot));
+    u32::try_from(wanted.count()).unwrap_or(u32::MAX)
 }
 
 #[expect(clippy::cast_precision_loss, reason = "seconds, to be read by people")]
-fn seconds_between(from_ns: u64, until_ns: u64) -> f64 {
+pub(super) fn seconds_between(from_ns: u64, until_ns: u64) -> f64 {
     until_ns.saturating_sub(from_ns) as f64 / 1e9
 }

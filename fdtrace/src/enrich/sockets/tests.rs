@@ -43,11 +43,19 @@ fn own_sockets_are_found() {
         .map(|(inode, kind, _)| question(*inode, *kind));
     let mut questions: Vec<_> = questions.collect();
     questions.push(question(1, Kind::Tcp));
-    let mut ends = ends(&questions);
+    let found = find(&questions);
+    let mut ends = found.ends;
     ends.sort_unstable();
     let mut expected = expected.map(|(inode, _, end)| (inode, end.into_bytes()));
     expected.sort_unstable();
     assert_eq!(ends, expected);
+    let state = |inode| {
+        let mut states = found.states.iter();
+        states.find(|(of, _)| *of == inode).map(|(_, state)| *state)
+    };
+    assert_eq!(state(inode(&listener)), Some(TcpState::LISTEN));
+    assert_eq!(state(inode(&accepted)), Some(TcpState::ESTABLISHED));
+    assert_eq!(state(inode(&waiting)), None, "UDP knows no state");
     fs::remove_file(path).unwrap();
 }
 

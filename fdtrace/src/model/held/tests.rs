@@ -42,7 +42,7 @@ fn unix(fd: u32, path: &[u8]) -> HeldRecord {
     let mut record = held(fd, u64::from(fd) + 100);
     record.slot.mode = 0o140_777;
     record.slot.family = 1;
-    record.unix_length = u32::try_from(path.len()).unwrap();
+    record.unix_length = u16::try_from(path.len()).unwrap();
     let length = path.len().min(UNIX);
     record.unix[..length].copy_from_slice(&path[..length]);
     record
@@ -205,4 +205,53 @@ fn sockets_alone_add_their_ends_to_what_is_known_and_nothing_else() {
     assert!(table.put(1, slot, 0, &mut names).is_ok());
     let ends: Vec<_> = held.ends(&table).into_iter().collect();
     assert_eq!(ends, [(1, b"10.0.0.3:5432".to_vec())]);
+}
+
+fn states(records: &[HeldRecord]) -> Vec<(u32, &'static str, bool)> {
+    let (mut all, mut names) = (Held::default(), Names::default());
+    for record in records {
+        all.take(record, &mut names);
+    }
+    let held = all.of(1, 9).unwrap();
+    let states = held.states(&held.applied_to(None, 0, 0).unwrap());
+    let mut states: Vec<_> = states
+        .into_iter()
+        .map(|(fd, connection)| (fd, connection.state.name(), connection.is_client))
+        .collect();
+    states.sort_unstable();
+    states
+}
+
+#[test]
+fn connections_have_a_state_and_a_side() {
+    let in_state = |state: u8, mut record: HeldRecord| {
+        record.state = state;
+        record
+    };
+    let client = ([10, 0, 0, 9], 40_000);
+    let mut hung_up = in_state(1, unix(6, b"/run/x.sock"));
+    hung_up.shutdown = SHUTDOWN_MASK;
+    let told = states(&[
+        in_state(10, tcp(0, 8080, None)),
+        in_state(1, tcp(1, 8080, Some(client))),
+        in_state(8, tcp(2, 8080, Some(client))),
+        in_state(1, tcp(3, 50_001, Some(([10, 0, 0, 3], 5432)))),
+        in_state(10, unix(4, b"/run/x.sock")),
+        in_state(1, unix(5, b"/run/x.sock")),
+        hung_up,
+        in_state(1, unix(7, b"/run/elsewhere.sock")),
+        // An older recording does not know.
+        tcp(8, 8080, Some(client)),
+    ]);
+    let expected = [
+        (0, "listen", false),
+        (1, "established", true),
+        (2, "close-wait", true),
+        (3, "established", false),
+        (4, "listen", true),
+        (5, "established", true),
+        (6, "close-wait", true),
+        (7, "established", false),
+    ];
+    assert_eq!(told, expected);
 }

@@ -299,6 +299,8 @@ impl Table {
 pub struct Turnover {
     /// Files that have come into slots, inherited ones included.
     pub gained: u64,
+    /// Those of them that came with the table when it was made.
+    pub copied: u64,
     /// The least number of open slots since the last look ([`crate::model::trend`]).
     pub low: u32,
     /// The greatest.

@@ -77,6 +77,32 @@ fn a_long_past_costs_no_more_than_a_short_one_and_keeps_its_extremes() {
     assert_eq!(trend.stretches().last().unwrap().until_ns, 9_999 * SECOND);
 }
 
+/// How a table came to be full, long ago, and what has happened lately.
+#[test]
+fn what_has_changed_is_kept_in_detail_and_quiet_hours_are_not() {
+    let (mut tables, mut trends) = (Tables::default(), Trends::default());
+    open(&mut tables, 0..20);
+    let mut open_fds = 20;
+    for second in 1..20_000_u64 {
+        let is_growing = (5_000..5_010).contains(&second) || second >= 19_990;
+        if is_growing {
+            open(&mut tables, open_fds..open_fds + 50);
+            open_fds += 50;
+        }
+        trends.look(&mut tables, second * SECOND);
+    }
+    let trend = trends.of(7, generation(&tables)).unwrap();
+    let short = |from: u64, until: u64| {
+        let within = |part: &&Stretch| {
+            (from * SECOND..=until * SECOND).contains(&part.from_ns)
+                && part.until_ns - part.from_ns <= 2 * SECOND
+        };
+        trend.stretches().iter().filter(within).count()
+    };
+    assert!(short(4_999, 5_010) >= 5, "{trend:?}");
+    assert!(short(19_980, 20_000) >= 9, "{trend:?}");
+}
+
 #[test]
 fn small_tables_have_no_past_and_ended_ones_lose_theirs() {
     let (mut tables, mut trends) = (Tables::default(), Trends::default());

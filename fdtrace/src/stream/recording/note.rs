@@ -100,6 +100,8 @@ pub enum Note {
     Looked(Looked),
     /// Where sockets lead to, by inode.
     Ends(Vec<(u64, Text)>),
+    /// States of TCP sockets, by inode, as `include/net/tcp_states.h` numbers them.
+    States(Vec<(u64, u8)>),
     /// Whatever was asked for up to here has been told: stacks, and what was looked up.
     Answered {
         /// When.

@@ -25,6 +25,7 @@ fn holder(count: u32, oldest_ns: u64, newest_ns: u64) -> Holder {
     Holder {
         kind: Kind::File,
         target: Some(b"a.log".to_vec()),
+        state: None,
         targets: 1,
         count,
         inodes: 1,

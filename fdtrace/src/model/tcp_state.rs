@@ -1,0 +1,73 @@
+//! States of connections, as the kernel numbers them.
+
+use std::fmt;
+
+/// A state of `include/net/tcp_states.h`; unix sockets use the same numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct TcpState(u8);
+
+/// Their names, from 1.
+const NAMES: [&str; 12] = [
+    "established",
+    "syn-sent",
+    "syn-recv",
+    "fin-wait-1",
+    "fin-wait-2",
+    "time-wait",
+    "close",
+    "close-wait",
+    "last-ack",
+    "listen",
+    "closing",
+    "new-syn-recv",
+];
+
+impl TcpState {
+    /// Connected, both ways.
+    pub const ESTABLISHED: Self = Self(1);
+    /// The other end has closed its side; this one has not.
+    pub const CLOSE_WAIT: Self = Self(8);
+    /// Waits for connections.
+    pub const LISTEN: Self = Self(10);
+
+    /// The state of that number; `None` for one that no kernel has, and for 0, which stands for unknown.
+    #[must_use]
+    pub fn new(number: u32) -> Option<Self> {
+        let index = number.checked_sub(1)?;
+        let is_known = (index as usize) < NAMES.len();
+        is_known.then_some(Self(u8::try_from(number).ok()?))
+    }
+
+    /// As ss(8) and `fdtrace ls` spell it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        NAMES[usize::from(self.0) - 1]
+    }
+
+    /// Its number.
+    #[must_use]
+    pub fn number(self) -> u8 {
+        self.0
+    }
+}
+
+impl fmt::Display for TcpState {
+    fn fmt(&self, output: &mut fmt::Formatter<'_>) -> fmt::Result {
+        output.write_str(self.name())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn states_have_the_kernels_numbers() {
+        let name = |number| TcpState::new(number).map(TcpState::name);
+        assert_eq!(name(1), Some("established"));
+        assert_eq!(name(8), Some("close-wait"));
+        assert_eq!(name(10), Some("listen"));
+        assert_eq!(name(12), Some("new-syn-recv"));
+        assert_eq!([name(0), name(13), name(257), name(u32::MAX)], [None; 4]);
+    }
+}
