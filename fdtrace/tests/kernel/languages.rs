@@ -4,7 +4,7 @@
 use std::{
     io::{Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
-    path::Path,
+    path::{Path, PathBuf},
     process::Command,
     thread,
 };
@@ -24,7 +24,7 @@ use super::{
 const FILE: &str = "/etc/passwd";
 
 /// Where guests have the scripts.
-const SCRIPTS: &str = "/interpreters";
+pub(crate) const SCRIPTS: &str = "/interpreters";
 
 /// The Go program, which guests have alone.
 const GO: &str = "/victims/early";
@@ -65,11 +65,7 @@ pub(crate) fn trials(setting: &Setting) -> Vec<Trial> {
 fn that_leak(setting: &Setting, programs: &[(&str, &'static str)]) -> Result<(), String> {
     let watch = Tracer::start(&setting.backend, &["--warn-at", verdicts::mark(setting)])?;
     let address = server()?.to_string();
-    let folder = if setting.is_guest {
-        SCRIPTS.into()
-    } else {
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/kernel/languages")
-    };
+    let folder = scripts(setting);
     let mut services = Vec::new();
     for (program, script) in programs {
         // A guest's tests have no files but their own.
@@ -116,6 +112,15 @@ fn that_leak(setting: &Setting, programs: &[(&str, &'static str)]) -> Result<(),
     });
     let wrong: Vec<_> = checks.filter_map(Result::err).collect();
     ensure(wrong.is_empty(), || wrong.join("\n"))
+}
+
+/// Where the scripts are.
+pub(crate) fn scripts(setting: &Setting) -> PathBuf {
+    if setting.is_guest {
+        SCRIPTS.into()
+    } else {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/kernel/languages")
+    }
 }
 
 /// Where stacks are taken, the script is named with what has opened the most, and in Go the line.

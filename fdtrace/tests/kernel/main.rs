@@ -25,6 +25,7 @@ mod programs;
 mod record;
 mod remedy;
 mod scope;
+mod shapes;
 mod stacks;
 mod storm;
 mod tables;
@@ -77,6 +78,7 @@ fn main() -> ExitCode {
     trials.extend(losses::trials(&setting));
     trials.extend(cookbook::trials(&setting));
     trials.extend(verdicts::trials(&setting));
+    trials.extend(shapes::trials(&setting));
     trials.extend(languages::trials(&setting));
     trials.extend(programs::trials(&setting));
     trials.extend(privilege::trials(&setting));

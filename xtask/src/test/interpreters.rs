@@ -20,11 +20,12 @@ const SCRIPTS: &str = "/interpreters";
 
 /// Imports what the scripts import and does what they do, and tells which files that took.
 const MODULES: &str = r#"
-import errno, json, os, sys, time, urllib.error, urllib.request
+import asyncio, errno, json, os, socket, sys, time, urllib.error, urllib.request
 try:
     urllib.request.build_opener(urllib.request.ProxyHandler({})).open("http://127.0.0.1:1/")
 except urllib.error.URLError:
     pass
+asyncio.new_event_loop().close()
 for module in list(sys.modules.values()):
     if getattr(module, "__file__", None):
         print(module.__file__, getattr(module, "__cached__", None) or "-")
