@@ -3,9 +3,13 @@
 //! In two steps, because which line of code has opened an fd is known on another thread: [`Outstanding`]
 //! finds groups in the tables, and [`Rows`] takes them apart by code path, where it is known.
 
+mod before;
 mod rows;
 
-pub use self::rows::{Block, Row, Rows};
+pub use self::{
+    before::{AtStart, FromBefore},
+    rows::{Block, Row, Rows},
+};
 use super::{
     diagnosis::{Diagnosis, Patient},
     holders::{Holder, Opened, OpenerOf, crowds},
@@ -50,6 +54,8 @@ pub struct Found {
     pub processes: usize,
     /// Leak or load, for each process with a group; where there is too little to tell, it is left out.
     pub verdicts: Vec<(u32, Vec<u8>, Verdict)>,
+    /// What nearly full processes hold from before.
+    pub before: Vec<FromBefore>,
 }
 
 /// Looks at the tables, block by block.
@@ -57,13 +63,23 @@ pub struct Found {
 pub struct Outstanding {
     older_ns: u64,
     top: usize,
+    at_start: AtStart,
 }
 
 impl Outstanding {
     /// Fds count from this age on; so many rows are shown.
     #[must_use]
     pub fn new(older_ns: u64, top: usize) -> Self {
-        Self { older_ns, top }
+        Self {
+            older_ns,
+            top,
+            at_start: AtStart::default(),
+        }
+    }
+
+    /// The tables from before are known: what leaves them from here on is closed. Once.
+    pub fn begin(&mut self, model: &Model) {
+        self.at_start.take_down(model);
     }
 
     /// Is it old enough, and opened by the process itself while somebody looked?
@@ -96,6 +112,7 @@ impl Outstanding {
                 found.judge(task, model);
             }
         }
+        found.before = self.at_start.full(model, tasks, self.top);
         found
     }
 

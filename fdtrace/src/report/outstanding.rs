@@ -1,5 +1,7 @@
 //! Outstanding fds as text, as JSON and as folded stacks: what `leaks` shows.
 
+mod before;
+
 use std::io::{self, Write};
 
 use jiff::Timestamp;
@@ -33,7 +35,7 @@ pub struct Outstanding {
     pub older_s: f64,
     /// As folded stacks, for flame graphs.
     pub is_folded: bool,
-    /// User and cgroup of each row, where they are known.
+    /// User and cgroup of each row and then of each process below them, where they are known.
     pub owners: Vec<(Option<u32>, Option<Vec<u8>>)>,
 }
 
@@ -47,6 +49,11 @@ impl Outstanding {
             enrich::holders::find_paths(std::slice::from_mut(&mut row.holder), row.pid, lookup);
             self.owners
                 .push((lookup.user(row.pid), lookup.cgroup(row.pid)));
+        }
+        for before in &mut self.block.before {
+            enrich::holders::find_paths(&mut before.holders, before.pid, lookup);
+            self.owners
+                .push((lookup.user(before.pid), lookup.cgroup(before.pid)));
         }
     }
 }
@@ -70,7 +77,7 @@ pub fn write_text(output: &mut impl Write, outstanding: &Outstanding) -> io::Res
         processes(block.processes),
     )?;
     if block.rows.is_empty() {
-        return Ok(());
+        return write_before(output, block);
     }
     writeln!(
         output,
@@ -103,7 +110,13 @@ pub fn write_text(output: &mut impl Write, outstanding: &Outstanding) -> io::Res
         let comm = printable(comm);
         writeln!(output, "         {pid} {comm}: {}", sentence(verdict))?;
     }
+    write_before(output, block)?;
     writeln!(output)
+}
+
+fn write_before(output: &mut impl Write, block: &Block) -> io::Result<()> {
+    let mut before = block.before.iter();
+    before.try_for_each(|before| before::write_text(output, before))
 }
 
 fn processes(count: usize) -> String {
@@ -192,6 +205,9 @@ pub fn write_json(output: &mut impl Write, outstanding: &Outstanding) -> io::Res
             verdict: verdict.map(|(_, _, verdict)| VerdictFields::from(verdict)),
         };
         json::line(output, "outstanding", outstanding.time, &fields)?;
+    }
+    for before in &block.before {
+        before::write_json(output, outstanding.time, before, owners.next())?;
     }
     Ok(())
 }

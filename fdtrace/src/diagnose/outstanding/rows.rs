@@ -4,7 +4,7 @@ use std::{collections::hash_map::Entry, sync::Arc};
 
 use rustc_hash::FxHashMap;
 
-use super::{Found, Group, kept};
+use super::{Found, FromBefore, Group, kept};
 use crate::{
     diagnose::{
         holders::{Holder, Opened, part_of},
@@ -46,6 +46,8 @@ pub struct Block {
     pub processes: usize,
     /// Leak or load, for each process with a row; where there is too little to tell, it is left out.
     pub verdicts: Vec<(u32, Vec<u8>, Verdict)>,
+    /// What nearly full processes hold from before anybody looked.
+    pub before: Vec<FromBefore>,
 }
 
 /// What a row is recognised by in the next block.
@@ -126,6 +128,7 @@ impl Rows {
             fds: found.fds,
             processes: found.processes,
             verdicts,
+            before: found.before,
         }
     }
 

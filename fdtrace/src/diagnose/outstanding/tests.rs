@@ -1,6 +1,6 @@
 use fdtrace_common::{
-    change::{INHERITED, OpenRecord, ThreadRecord},
-    record::{RECORD_BOUND, RECORD_OPENED},
+    change::{CloseRecord, INHERITED, OpenRecord, ThreadRecord},
+    record::{RECORD_BOUND, RECORD_CLOSED, RECORD_OPENED},
 };
 use zerocopy::FromZeros;
 
@@ -138,4 +138,46 @@ fn no_more_groups_are_kept_than_can_be_shown_in_the_end() {
     let found = Outstanding::new(0, 10).look(&model, &tasks, 100);
     assert_eq!((found.groups.len(), found.is_cut), (KEPT_MIN, true));
     assert_eq!(found.fds, u64::from(processes));
+}
+
+#[test]
+fn what_a_full_process_holds_from_before_is_shown_as_such() {
+    const SECOND: u64 = 1_000_000_000;
+    let mut model = Model::default();
+    for (pid, fds) in [(7, 90), (8, 20)] {
+        for fd in 0..fds {
+            open(&mut model, pid, fd, "/etc/hostname", 0, 0);
+        }
+    }
+    let mut outstanding = Outstanding::new(SECOND, 10);
+    outstanding.begin(&model);
+    let close = |model: &mut Model, fd: u32| {
+        let record = CloseRecord {
+            kind: RECORD_CLOSED,
+            fd,
+            files: 7,
+            file: u64::from(fd) + 1,
+            ..CloseRecord::new_zeroed()
+        };
+        model.tables.apply(Changed::Closed(&record), &mut ());
+    };
+    close(&mut model, 3);
+    open(&mut model, 7, 3, "/etc/passwd", 5 * SECOND, 0);
+    outstanding.begin(&model);
+    let tasks = [(7, 90), (8, 20)].map(|(pid, used)| Task {
+        used: Some(used),
+        ..task(pid)
+    });
+    let found = outstanding.look(&model, &tasks, 9 * SECOND);
+    let [before] = found.before.as_slice() else {
+        panic!("{:#?}", found.before);
+    };
+    assert_eq!((before.pid, before.open, before.closed), (7, 89, 1));
+    let held: Vec<_> = before
+        .holders
+        .iter()
+        .map(|holder| (holder.count, holder.target.as_deref()))
+        .collect();
+    assert_eq!(held, [(89, Some(&b"/etc/hostname"[..]))]);
+    assert_eq!(found.fds, 1, "what was opened since is what is outstanding");
 }

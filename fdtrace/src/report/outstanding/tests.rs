@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use super::*;
 use crate::{
-    diagnose::outstanding::Row,
+    diagnose::outstanding::{FromBefore, Row},
     diagnose::verdict::{Kind as VerdictKind, Verdict},
     enrich::stacks::{Frame, Stack},
     model::kind::Kind,
@@ -78,6 +78,7 @@ fn sample(target: &[u8], is_folded: bool) -> Outstanding {
                     evidence: vec!["it grows".to_owned()],
                 },
             )],
+            before: Vec::new(),
         },
         awaited: None,
         older_s: 30.0,
@@ -132,5 +133,53 @@ fn hostile_targets_stay_in_their_line() {
                 "{text}"
             );
         }
+    }
+}
+
+/// A process that was full before fdtrace came: there are no rows, and yet it may leak.
+#[test]
+fn fds_from_before_are_no_empty_block() {
+    let hostile = HOSTILE.concat();
+    let mut outstanding = sample(&hostile, false);
+    let holder = Holder {
+        count: 97,
+        oldest_ns: None,
+        newest_ns: None,
+        ..outstanding.block.rows[0].holder.clone()
+    };
+    outstanding.block = Block {
+        before: vec![FromBefore {
+            pid: 7,
+            comm: hostile.clone(),
+            used: Some(100),
+            soft: 100,
+            open: 97,
+            closed: 0,
+            holders: vec![holder],
+        }],
+        ..Block::default()
+    };
+    let people = text(&outstanding);
+    let said = "100 of 100 fds are in use, 97 of them were open before fdtrace looked; none of these has been closed";
+    assert!(
+        people.contains(said) && people.contains("     97 file "),
+        "{people}"
+    );
+    let mut json = Vec::new();
+    write_json(&mut json, &outstanding).unwrap();
+    let json = String::from_utf8(json).unwrap();
+    for part in [
+        "\"type\":\"open_before\"",
+        "\"open\":97,\"closed\":0,\"used\":100,\"limit\":100",
+        "\"count\":97",
+    ] {
+        assert!(json.contains(part), "{json}");
+    }
+    for text in [people, json] {
+        assert_eq!(
+            text.chars()
+                .find(|letter| letter.is_control() && *letter != '\n'),
+            None
+        );
     }
 }
