@@ -34,7 +34,7 @@ pub const NAMED_ANY: u64 = u64::MAX;
 pub const COUNTER_RING_FULL: u32 = 0;
 /// Failures of a key for which the storm map had no room: neither told nor counted.
 pub const COUNTER_STORMS_FULL: u32 = 1;
-/// Children that could not be added to the followed set.
+/// Children, and cgroups, that could not be added to the followed set.
 pub const COUNTER_FOLLOW_FULL: u32 = 2;
 /// Closes whose arguments could not be kept from a function's entry to its exit.
 pub const COUNTER_PENDING_FULL: u32 = 3;
@@ -60,6 +60,11 @@ pub const WATCHED_MAX: u32 = 16_384;
 
 /// cgroups that one run can be limited to.
 pub const CGROUPS_MAX: u32 = 64;
+/// cgroups in scope, with all below them.
+pub const CGROUP_IDS_MAX: u32 = 65_536;
+/// Bytes of a cgroup's path by which a program recognises it, with a NUL behind it: the largest key that the kernel
+/// allows in a map (`MAX_BPF_STACK`, `htab_map_alloc_check` in kernel/bpf/hashtab.c).
+pub const CGROUP_PATH_SIZE: usize = 512;
 
 const _: () = assert!(size_of::<Control>() == 64);
 const _: () = assert!(size_of::<Counters>() == 64);

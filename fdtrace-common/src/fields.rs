@@ -65,6 +65,9 @@ macro_rules! kernel_fields {
             optional FDT_CLOSE_ON_EXEC: "fdtable", "close_on_exec";
             optional TASK_CRED: "task_struct", "real_cred";
             optional CRED_UID: "cred", "uid";
+            optional CRED_EFFECTIVE: "cred", "cap_effective";
+            optional CRED_USER_NS: "cred", "user_ns";
+            optional USER_NS_LEVEL: "user_namespace", "level";
             optional FILE_INODE: "file", "f_inode";
             optional FILE_FLAGS: "file", "f_flags";
             optional FILE_PATH: "file", "f_path" | "__f_path";
@@ -100,6 +103,8 @@ macro_rules! kernel_fields {
                 "notify_lock.owner" | "notify_lock.rtmutex.owner";
             optional CSS_SET_CGROUP: "css_set", "dfl_cgrp";
             optional CGROUP_NODE: "cgroup", "kn";
+            optional CGROUP_ROOT: "cgroup", "root";
+            optional NODE_ID: "kernfs_node", "id";
             optional NODE_NAME: "kernfs_node", "name";
             optional NODE_PARENT: "kernfs_node", "__parent" | "parent";
         }

@@ -15,7 +15,7 @@ use aya_ebpf::{
 use aya_log_ebpf::debug;
 use fdtrace_common::{
     alarm::{AlarmRecord, HOOK_ALLOC_FD, HOOK_OWN_LIMIT, HOOK_SYS_EXIT, StormCell, StormKey},
-    control::{COUNTER_RING_FULL, COUNTER_STORMS_FULL},
+    control::{COUNTER_RING_FULL, COUNTER_STORMS_FULL, PHASE_SELF_TEST},
     record::RECORD_ALARM,
 };
 
@@ -23,7 +23,7 @@ use crate::{
     call::{self, Call},
     control, held,
     kernel::{self, Address, member, offset},
-    paths, repeats, ring, scope, seccomp,
+    paths, repeats, ring, scope, seccomp, self_test,
 };
 
 /// Failures by kind and CPU. Entries leave when their process has ended: the user side removes them.
@@ -65,6 +65,9 @@ pub(crate) fn raise(failure: Failure, registers: Address) {
     }
     let task = kernel::current_task();
     let call = call::current(task, registers);
+    if control::phase() != PHASE_SELF_TEST && self_test::is_marked(task, call) {
+        return;
+    }
     let thread = bpf_get_current_pid_tgid();
     // What a thread left behind in a call whose own hook could not be attached is not for others.
     if failure.hook != HOOK_SYS_EXIT && call::has_own_limit(call) {
@@ -105,7 +108,8 @@ pub(crate) fn raise(failure: Failure, registers: Address) {
         repeats::begin(&key);
     }
     if pause > 0
-        && let Some(record) = ALARM_ROOM.get_ptr_mut(0) {
+        && let Some(record) = ALARM_ROOM.get_ptr_mut(0)
+    {
         // SAFETY: this CPU's own record.
         unsafe {
             (&raw mut (*record).key).write(key);

@@ -17,6 +17,7 @@ mod repeats;
 mod ring;
 mod scope;
 mod seccomp;
+mod self_test;
 mod slots;
 mod stacks;
 mod tables;

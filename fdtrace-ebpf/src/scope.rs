@@ -1,19 +1,28 @@
 //! Which processes are watched: pid set, cgroups, name and user, decided before anything is read.
 
+use core::ffi::c_void;
+
 use aya_ebpf::{
     Global,
-    helpers::{bpf_get_current_pid_tgid, bpf_get_current_uid_gid, generated::bpf_get_current_comm},
+    helpers::{
+        bpf_get_current_pid_tgid, bpf_get_current_uid_gid,
+        generated::{
+            bpf_get_current_cgroup_id, bpf_get_current_comm, bpf_probe_read_kernel,
+            bpf_probe_read_kernel_str,
+        },
+    },
     macros::{map, raw_tracepoint},
-    maps::{CgroupArray, HashMap},
+    maps::{Array, HashMap},
     programs::RawTracePointContext,
 };
 use fdtrace_common::control::{
-    CGROUPS_MAX, COUNTER_FOLLOW_FULL, COUNTER_SHED, PHASE_ARMED, PHASE_SELF_TEST, WATCHED_MAX,
+    CGROUP_IDS_MAX, CGROUP_PATH_SIZE, CGROUPS_MAX, COUNTER_FOLLOW_FULL, COUNTER_SHED, PHASE_ARMED,
+    PHASE_SELF_TEST, WATCHED_MAX,
 };
 
 use crate::{
     control,
-    kernel::{self, Address, member, offset},
+    kernel::{self, Address, Offset as _, member, offset},
 };
 
 /// fdtrace's own process.
@@ -25,7 +34,7 @@ static FILTER_PIDS: Global<u32> = Global::new(0);
 /// 1: children join [`PIDS`].
 #[unsafe(no_mangle)]
 static FOLLOW: Global<u32> = Global::new(0);
-/// How many entries of [`CGROUPS`] are set; 0: any cgroup.
+/// 1: only processes in [`CGROUPS`].
 #[unsafe(no_mangle)]
 static FILTER_CGROUPS: Global<u32> = Global::new(0);
 /// 1: only threads of the user [`UID`].
@@ -34,8 +43,8 @@ static FILTER_UID: Global<u32> = Global::new(0);
 /// See [`FILTER_UID`].
 #[unsafe(no_mangle)]
 static UID: Global<u32> = Global::new(0);
-/// The text that a thread's name must contain, as two little-endian words, and which of their bytes
-/// count; a mask of 0: any name.
+/// The text that the name of the thread or of its process must contain, as two little-endian words, and which of
+/// their bytes count; a mask of 0: any name.
 #[unsafe(no_mangle)]
 static COMM_LOW: Global<u64> = Global::new(0);
 /// See [`COMM_LOW`].
@@ -52,9 +61,20 @@ static COMM_MASK_HIGH: Global<u64> = Global::new(0);
 #[map]
 static PIDS: HashMap<u32, u8> = HashMap::with_max_entries(65_536, 0);
 
-/// The watched cgroups; descendants belong to them.
+/// The ids of the watched cgroups and of all below them, as `bpf_get_current_cgroup_id` tells them.
 #[map]
-static CGROUPS: CgroupArray = CgroupArray::with_max_entries(CGROUPS_MAX, 0);
+static CGROUPS: HashMap<u64, u8> = HashMap::with_max_entries(CGROUP_IDS_MAX, 0);
+
+/// A cgroup's path from the root of the v2 hierarchy, with zeroes behind it.
+type CgroupPath = [u8; CGROUP_PATH_SIZE];
+
+/// The paths that were asked for: a cgroup that is made there is watched.
+#[map]
+static CGROUP_PATHS: HashMap<CgroupPath, u8> = HashMap::with_max_entries(CGROUPS_MAX, 0);
+
+/// Room for the path of a cgroup that is being made, and zeroes to clear it with. The kernel makes one at a time.
+#[map]
+static CGROUP_ROOM: Array<CgroupPath> = Array::with_max_entries(2, 0);
 
 /// Tables that are followed even while there are more changes than can be read, by address.
 #[map]
@@ -63,9 +83,8 @@ static WATCHED: HashMap<u64, u8> = HashMap::with_max_entries(WATCHED_MAX, 0);
 /// Is the current thread watched?
 #[inline(always)]
 pub(crate) fn watches_current() -> bool {
-    let tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
     if control::phase() == PHASE_SELF_TEST {
-        return tgid == SELF_TGID.load();
+        return is_own(kernel::current_task());
     }
     is_asked_for()
 }
@@ -124,24 +143,31 @@ pub(crate) fn lists(tgid: u32) -> bool {
 
 #[inline(always)]
 fn in_a_cgroup() -> bool {
-    for index in 0..CGROUPS_MAX {
-        if index >= FILTER_CGROUPS.load() {
-            break;
-        }
-        if CGROUPS.current_task_under_cgroup(index) == Ok(true) {
-            return true;
-        }
-    }
-    false
+    // SAFETY: no arguments.
+    CGROUPS
+        .get_ptr(unsafe { bpf_get_current_cgroup_id() })
+        .is_some()
 }
 
-/// Does the name contain the wanted text? Slides the 16 bytes past it, without a branch a byte.
+/// Does the name of the current thread, or that of its process, contain the wanted text? A process has the name of
+/// its leader, whatever its other threads are called.
 #[inline(always)]
 fn comm_matches() -> bool {
-    let mut comm = [0_u64; 2];
+    let mut thread = [0_u64; 2];
     // SAFETY: the buffer is 16 bytes, TASK_COMM_LEN.
-    unsafe { bpf_get_current_comm((&raw mut comm).cast(), 16) };
-    let [mut low, mut high] = comm;
+    unsafe { bpf_get_current_comm((&raw mut thread).cast(), 16) };
+    let leader: Address = member(kernel::current_task(), &offset::TASK_GROUP_LEADER);
+    let mut process = [0_u64; 2];
+    let name = leader + u64::from(offset::TASK_COMM.load());
+    // SAFETY: as above. Up to the NUL: what lies behind it may be left from a longer name.
+    unsafe { bpf_probe_read_kernel_str((&raw mut process).cast(), 16, name as *const c_void) };
+    // No branch between the two, behind which the verifier would walk everything once more.
+    contains(thread) | contains(process)
+}
+
+/// Slides the 16 bytes past the wanted text, without a branch a byte.
+#[inline(always)]
+fn contains([mut low, mut high]: [u64; 2]) -> bool {
     let mut found = 0_u64;
     for _ in 0..16 {
         let difference = ((low ^ COMM_LOW.load()) & COMM_MASK_LOW.load())
@@ -178,4 +204,69 @@ pub(crate) fn follow_exit(ctx: RawTracePointContext) -> u32 {
         let _ = PIDS.remove(tgid);
     }
     0
+}
+
+/// `cgroup_mkdir(struct cgroup *, const char *path)`: it is watched where its parent is, and where it has a path that
+/// was asked for. The kernel makes it visible to processes only behind this (`cgroup_mkdir` in
+/// kernel/cgroup/cgroup.c holds `cgroup_mutex`, 4.17 to 7.2), so that none is missed in it.
+#[raw_tracepoint]
+pub(crate) fn cgroup_made(ctx: RawTracePointContext) -> u32 {
+    let group = ctx.arg::<*const u8>(0) as Address;
+    if !is_v2(group) {
+        return 0;
+    }
+    let node: Address = member(group, &offset::CGROUP_NODE);
+    let parent: Address = member(node, &offset::NODE_PARENT);
+    let is_below = CGROUPS.get_ptr(id(parent)).is_some();
+    if (is_below || is_asked_path(ctx.arg::<*const u8>(1)))
+        && CGROUPS.insert(id(node), 1, 0).is_err()
+    {
+        control::count(COUNTER_FOLLOW_FULL);
+    }
+    0
+}
+
+/// `cgroup_rmdir(struct cgroup *, const char *path)`: no process is left in it, and its id never comes again.
+#[raw_tracepoint]
+pub(crate) fn cgroup_removed(ctx: RawTracePointContext) -> u32 {
+    let group = ctx.arg::<*const u8>(0) as Address;
+    if is_v2(group) {
+        // Absent is the ordinary case: every cgroup's end comes by here.
+        let _ = CGROUPS.remove(id(member(group, &offset::CGROUP_NODE)));
+    }
+    0
+}
+
+/// Is a cgroup one of the v2 hierarchy, in which each thread has its place? Ids of other hierarchies are other ones'.
+#[inline(always)]
+fn is_v2(group: Address) -> bool {
+    let set: Address = member(kernel::current_task(), &offset::TASK_CGROUPS);
+    let own: Address = member(set, &offset::CSS_SET_CGROUP);
+    member::<Address>(group, &offset::CGROUP_ROOT) == member::<Address>(own, &offset::CGROUP_ROOT)
+}
+
+/// The id of a cgroup, by its node (`cgroup_id` in include/linux/cgroup.h).
+#[inline(always)]
+fn id(node: Address) -> u64 {
+    member(node, &offset::NODE_ID)
+}
+
+/// Is this one of [`CGROUP_PATHS`]?
+#[inline(always)]
+fn is_asked_path(path: *const u8) -> bool {
+    let (Some(room), Some(zeroes)) = (CGROUP_ROOM.get_ptr_mut(0), CGROUP_ROOM.get_ptr(1)) else {
+        return false;
+    };
+    // SAFETY: both are entries of the map, of that size. The kernel holds a lock around the tracepoint
+    // (`trace_cgroup_path_lock` in kernel/cgroup/cgroup-internal.h), so that nobody else uses the room.
+    unsafe {
+        bpf_probe_read_kernel(room.cast(), CGROUP_PATH_SIZE as u32, zeroes.cast());
+        bpf_probe_read_kernel_str(room.cast(), CGROUP_PATH_SIZE as u32, path.cast());
+        #[expect(
+            clippy::needless_borrows_for_generic_args,
+            reason = "without the borrow the path would be copied to the stack, which is as large as it"
+        )]
+        let is_wanted = CGROUP_PATHS.get_ptr(&*room).is_some();
+        is_wanted
+    }
 }

@@ -66,7 +66,12 @@ pub fn prepare(command: &mut Command) -> &mut Command {
     let before_exec = move || {
         // Towards the ordinary priority and the lower limit, which nobody is refused.
         setpriority_process(None, nice)?;
-        setrlimit(Resource::Nofile, files)?;
+        // Unchanged limits are left alone: above `fs.nr_open` the kernel refuses to set them even to what they are
+        // (`do_prlimit` in kernel/sys.c).
+        let now = getrlimit(Resource::Nofile);
+        if (now.current, now.maximum) != (files.current, files.maximum) {
+            setrlimit(Resource::Nofile, files)?;
+        }
         set_parent_process_death_signal(Some(Signal::KILL))?;
         // It may have ended before that.
         if getppid() != Some(parent) {

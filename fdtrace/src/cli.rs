@@ -362,7 +362,8 @@ pub struct ScopeArgs {
     /// below. Can be given more than once
     #[arg(long = "cgroup", value_name = "PATH")]
     pub cgroups: Vec<PathBuf>,
-    /// Only threads whose name contains this (names have at most 15 bytes, see ps -L)
+    /// Only processes whose name, or that of a thread of theirs, contains this (names have at most 15
+    /// bytes, see ps -L)
     #[arg(short = 'n', long, value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
     pub comm: Option<String>,
     /// Only threads of this user, a number

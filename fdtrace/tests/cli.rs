@@ -146,7 +146,7 @@ fn man_page_has_every_section() {
 #[test]
 fn bad_usage() {
     let long_name = "x".repeat(16);
-    let cases: [&[&str]; 29] = [
+    let cases: [&[&str]; 31] = [
         &["-d", "0"],
         &["-d", "soon"],
         &["-d"],
@@ -176,6 +176,8 @@ fn bad_usage() {
         &["-p", "a\nb"],
         &["-p", "\u{1b}[2J"],
         &["\u{1b}[2J"],
+        &["leaks", "--"],
+        &["leaks", "--fail", "--"],
     ];
     let lines = cases.map(|arguments| {
         let typed: Vec<_> = arguments

@@ -16,6 +16,7 @@ use super::{
     kernel_log_level, own,
     replay::{Choice, Replay},
     say, stdout,
+    troubles::Troubles,
     wanted::Wanted,
 };
 use crate::{
@@ -107,7 +108,8 @@ async fn audit(args: &Audit, mut follow: Follow, wanted: &Wanted) -> Result<Verd
     follow.end_troubles(&mut auditor);
     let outcome = follow.compare(&mut auditor).await?;
     let tasks = census::read(&mut follow.session.ebpf, &follow.session.targets)?;
-    let tasks = wanted.choose(tasks, &mut follow.troubles);
+    let tables = &follow.tracker.model.tables;
+    let tasks = wanted.choose(tasks, tables, &mut follow.troubles);
     follow.end_troubles(&mut auditor);
     let duration = Duration::from_secs_f64(duration_s);
     Ok(verdict(
@@ -121,7 +123,7 @@ async fn audit(args: &Audit, mut follow: Follow, wanted: &Wanted) -> Result<Verd
 
 /// The same from a recording, which has been compared with the kernel at its end.
 fn replay(args: &Audit, path: &Path) -> Result<Verdict> {
-    let choice = Choice::new(&args.scope)?;
+    Choice::new(&args.scope)?;
     if args.scope.uid.is_some() {
         bail!(
             "a recording does not tell whose processes it has compared: choose with --pid or --comm"
@@ -140,8 +142,10 @@ fn replay(args: &Audit, path: &Path) -> Result<Verdict> {
             path.display()
         )
     })?;
-    let mut tasks = std::mem::take(&mut replay.tasks);
-    tasks.retain(|task| choice.has_task(task));
+    let tasks = std::mem::take(&mut replay.tasks);
+    let tables = &replay.tracker.model.tables;
+    // Of a recording nothing is looked up that could fail.
+    let tasks = Wanted::recorded(&args.scope).choose(tasks, tables, &mut Troubles::default());
     Ok(verdict(
         replay.followed(),
         &replay.tracker.model.tables,

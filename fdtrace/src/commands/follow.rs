@@ -3,6 +3,7 @@
 mod arming;
 mod end;
 mod losses;
+mod named;
 mod shedding;
 mod socket_ends;
 
@@ -25,6 +26,7 @@ use tokio::{
 use self::{
     arming::Arming,
     losses::Losses,
+    named::Named,
     shedding::{Order, Second, Shedding},
     socket_ends::SocketEnds,
 };
@@ -43,6 +45,7 @@ use crate::{
         backend::{self, Backend},
         census, maps,
         runs::{ProgramRuns, Runs},
+        scope,
         shared::Changes,
     },
     report::fact::Place,
@@ -101,6 +104,7 @@ pub(super) struct Follow {
     /// Where somebody wants to know them.
     socket_ends: Option<SocketEnds>,
     runs: Runs,
+    named: Named,
 }
 
 /// What following has come to, for a summary.
@@ -204,6 +208,7 @@ impl Follow {
         let is_verbose = args.verbose > 0;
         Ok(Self {
             losses: Losses::of(&session),
+            named: Named::of(&session)?,
             tracker: Tracker::default(),
             ring: Ring::new(ring)?,
             interrupt: signal(SignalKind::interrupt()).context("waiting for signals")?,
@@ -339,6 +344,14 @@ impl Follow {
                 _ = self.interrupt.recv() => return End::Signal,
                 _ = self.terminate.recv() => return End::Signal,
                 () = output.notified() => return End::Output,
+                pid = self.named.ended() => self.on_end(pid, handler),
+            }
+            if self
+                .named
+                .are_gone(&mut self.session.ebpf, &mut self.troubles)
+            {
+                handler.notice("nothing is left to follow of what --pid has asked for".to_owned());
+                return End::Gone;
             }
             if self.next_pass.is_some_and(|time| time <= Instant::now()) {
                 self.on_pass(handler);
@@ -354,8 +367,28 @@ impl Follow {
         }
     }
 
+    /// A process given with `--pid` has ended.
+    fn on_end(&mut self, pid: u32, handler: &mut impl Listener) {
+        // Whoever gets its number is another process. Its own end has done that, unless it was before anybody looked.
+        let forgotten = scope::forget(&mut self.session.ebpf, pid);
+        self.troubles
+            .note("a process with its number would be watched", forgotten);
+        handler.notice(format!("process {pid} has ended"));
+    }
+
+    /// What has come or gone of whom the filters ask for, where no event tells.
+    fn look_at_scope(&mut self, handler: &mut impl Listener) {
+        for pid in self.named.look(&mut self.session.ebpf) {
+            self.on_end(pid, handler);
+        }
+        let session = &mut self.session;
+        let looked = session.cgroups.look(&mut session.ebpf);
+        self.troubles.note("cgroups are left out", looked);
+    }
+
     fn on_second(&mut self, handler: &mut impl Listener) {
         self.tick += 1;
+        self.look_at_scope(handler);
         self.arm();
         self.look_at_limits(handler);
         // What has come up to that look belongs to it.

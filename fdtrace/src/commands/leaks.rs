@@ -73,8 +73,20 @@ pub(super) fn run(args: &Leaks) -> Result<Ended> {
 
 /// Refuses what makes no sense together.
 fn check(args: &Leaks) -> Result<()> {
-    if args.command.is_empty() {
+    let Some(program) = args.command.first() else {
+        // An unset variable in a script; nobody means the whole host with it.
+        if std::env::args_os()
+            .next_back()
+            .is_some_and(|last| last == "--")
+        {
+            bail!(
+                "no command follows `--`: give one, or leave `--` out to look at what runs already"
+            );
+        }
         return Ok(());
+    };
+    if program.is_empty() {
+        bail!("the command is an empty text");
     }
     if args.source.replay.is_some() {
         bail!("a recording is read, and no command is started: give one of --replay and a command");
@@ -119,6 +131,7 @@ async fn leaks(args: &Leaks, mut follow: Follow) -> Result<Ended> {
     if !args.run.quiet {
         banner(args, &follow);
     }
+    collector.begin(&follow.tracker.model);
     collector.armed();
     let start = Instant::now();
     let command = Started::start(&args.command)?;
@@ -140,7 +153,12 @@ async fn leaks(args: &Leaks, mut follow: Follow) -> Result<Ended> {
         say("the command has not ended yet: what it has open now is shown, then it is ended");
     }
     let known = &mut follow.tracker.known();
-    let last = collector.last(known, has_ended, &mut follow.troubles);
+    let last = if reason == End::Gone {
+        collector.last_of_ended(known);
+        Ok(())
+    } else {
+        collector.last(known, has_ended, &mut follow.troubles)
+    };
     follow.end_troubles(&mut collector);
     last?;
     // Ends it where it has not ended by itself.

@@ -12,7 +12,7 @@ use aya::Ebpf;
 use jiff::Timestamp;
 
 use self::at::At;
-use super::{Ended, kernel_log_level, own, say, stdout};
+use super::{Ended, kernel_log_level, own, say, stdout, wanted::has_name};
 use crate::{
     cli::Ls,
     diagnose::holders::files::{ByTable, by_table},
@@ -25,6 +25,7 @@ use crate::{
     probe::{
         census, cgroup, files, load, requirements,
         scope::{Request, Scope},
+        tables,
         targets::Targets,
     },
     report::listing::{json, text},
@@ -49,11 +50,6 @@ pub(super) fn run(args: &Ls) -> Result<Ended> {
         Some(members) if scope.pids.is_empty() => scope.pids.extend(members),
         _ => {}
     }
-    let is_member = |tgid| {
-        members
-            .as_ref()
-            .is_none_or(|members| members.contains(&tgid))
-    };
     own::raise_limit();
     let options = load::Options {
         backend: None,
@@ -66,6 +62,11 @@ pub(super) fn run(args: &Ls) -> Result<Ended> {
         without_hook: None,
     };
     let (mut ebpf, targets) = load::load(&options, &scope)?.for_snapshot(&scope)?;
+    let named = named(args, &mut ebpf, &targets)?;
+    let is_member = |tgid| {
+        let mut sets = [&members, &named].into_iter().flatten();
+        sets.all(|set| set.contains(&tgid))
+    };
     let mut output = BufWriter::with_capacity(OUTPUT, stdout::waiting());
     let shown = if args.count {
         let mut holders = None;
@@ -189,17 +190,25 @@ fn keep_wanted(args: &Ls, table: &mut Kinds) -> bool {
     if !args.kinds.is_empty() {
         table.kinds.retain(|kind, _| args.kinds.contains(kind));
     }
-    is_wanted_process(args, &table.comm, table.uid) && !table.kinds.is_empty()
+    is_of_user(args, table.uid) && !table.kinds.is_empty()
 }
 
-fn is_wanted_process(args: &Ls, comm: &[u8], uid: u32) -> bool {
-    let name = args.scope.comm.as_deref().unwrap_or_default().as_bytes();
-    let has_name = name.is_empty() || comm.windows(name.len()).any(|part| part == name);
-    has_name && args.scope.uid.is_none_or(|wanted| wanted == uid)
+fn is_of_user(args: &Ls, uid: u32) -> bool {
+    args.scope.uid.is_none_or(|wanted| wanted == uid)
+}
+
+/// The processes with a thread of the name that was asked for; `None`: any name will do.
+fn named(args: &Ls, ebpf: &mut Ebpf, targets: &Targets) -> Result<Option<HashSet<u32>>> {
+    let Some(name) = &args.scope.comm else {
+        return Ok(None);
+    };
+    let mut threads = tables::threads(ebpf, targets)?;
+    threads.retain(|thread| has_name(&thread.comm, name.as_bytes()));
+    Ok(Some(threads.iter().map(|thread| thread.tgid).collect()))
 }
 
 fn is_wanted(args: &Ls, at: Option<&mut At>, file: &OpenFile) -> bool {
-    is_wanted_process(args, &file.comm, file.uid)
+    is_of_user(args, file.uid)
         && (args.kinds.is_empty() || args.kinds.contains(&file.kind))
         && at.is_none_or(|at| at.has(file))
 }

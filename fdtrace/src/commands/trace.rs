@@ -19,6 +19,7 @@ use super::{
     kernel_log_level, own,
     replay::{Choice, Chosen, Replay},
     say, stdout,
+    wanted::has_name,
 };
 use crate::{
     cli::{StacksChoice, Trace},
@@ -270,10 +271,6 @@ impl Tracer {
     }
 }
 
-fn has_name(comm: &[u8], part: &[u8]) -> bool {
-    part.is_empty() || comm.windows(part.len()).any(|window| window == part)
-}
-
 impl Sink for Tracer {
     fn change(&mut self, change: Change, names: &Names) {
         let is_wanted = self.is_armed
@@ -285,7 +282,9 @@ impl Sink for Tracer {
                 .only
                 .as_ref()
                 .is_none_or(|only| only.contains(&change.tgid))
-            && (!self.is_census || has_name(&change.comm, &self.comm));
+            && (!self.is_census
+                || has_name(&change.comm, &self.comm)
+                || has_name(&change.process, &self.comm));
         let slot = (change.files, change.fd, change.slot.file);
         let (awaited, number) = match self.openers.remove(&slot) {
             Some(Stacked::Awaited(awaited)) => (Some(awaited), None),

@@ -6,9 +6,15 @@ use super::troubles::Troubles;
 use crate::{
     cli::ScopeArgs,
     enrich::process::user_of,
+    model::tables::Tables,
     probe::{cgroup, scope},
     stream::decode::Task,
 };
+
+/// Does a name contain the text that was asked for? No text: any name does.
+pub(super) fn has_name(comm: &[u8], part: &[u8]) -> bool {
+    part.is_empty() || comm.windows(part.len()).any(|window| window == part)
+}
 
 /// The filters of a command.
 pub(super) struct Wanted {
@@ -34,16 +40,25 @@ impl Wanted {
         }
     }
 
-    /// Those of the tasks that were asked for, as far as that can be found out.
-    pub(super) fn choose(&self, mut tasks: Vec<Task>, troubles: &mut Troubles) -> Vec<Task> {
+    /// Those of the tasks that were asked for, as far as that can be found out. A process has its own name and those
+    /// of its threads, which `tables` knows.
+    pub(super) fn choose(
+        &self,
+        mut tasks: Vec<Task>,
+        tables: &Tables,
+        troubles: &mut Troubles,
+    ) -> Vec<Task> {
         if tasks.is_empty() {
             return tasks;
         }
         let scope = &self.scope;
-        let name = scope.comm.as_deref().unwrap_or_default().as_bytes();
-        tasks.retain(|task| {
-            name.is_empty() || task.comm.windows(name.len()).any(|part| part == name)
-        });
+        if let Some(name) = &scope.comm {
+            let threads = tables.all_threads().map(|(_, thread)| thread);
+            let named = threads.filter(|thread| has_name(&thread.comm, name.as_bytes()));
+            let named: HashSet<u32> = named.map(|thread| thread.tgid).collect();
+            tasks
+                .retain(|task| named.contains(&task.tgid) || has_name(&task.comm, name.as_bytes()));
+        }
         let pids = || scope.pids.iter().copied().collect::<HashSet<_>>();
         let (family, members) = if self.is_live {
             let family = scope::family(&scope.pids, scope.follow);
@@ -76,6 +91,11 @@ impl Wanted {
 mod tests {
     use super::*;
 
+    use fdtrace_common::{change::ThreadRecord, record::RECORD_BOUND};
+    use zerocopy::FromZeros;
+
+    use crate::stream::record::Changed;
+
     const NOBODY: [u32; 0] = [];
 
     fn task(tgid: u32, comm: &str) -> Task {
@@ -91,7 +111,9 @@ mod tests {
     }
 
     fn chosen(wanted: &Wanted, tasks: Vec<Task>) -> Vec<u32> {
-        let chosen = wanted.choose(tasks, &mut Troubles::default()).into_iter();
+        let tables = Tables::default();
+        let chosen = wanted.choose(tasks, &tables, &mut Troubles::default());
+        let chosen = chosen.into_iter();
         chosen.map(|task| task.tgid).collect()
     }
 
@@ -110,5 +132,43 @@ mod tests {
         assert_eq!(chosen(&Wanted::recorded(&scope), tasks()), NOBODY);
         scope.uid = Some(4_000_000);
         assert_eq!(chosen(&Wanted::live(&scope), tasks()), NOBODY);
+    }
+
+    fn bind(tables: &mut Tables, process: u32, thread: u32, name: &[u8]) {
+        let mut comm = [0; 16];
+        comm[..name.len()].copy_from_slice(name);
+        let record = ThreadRecord {
+            kind: RECORD_BOUND,
+            files: u64::from(process),
+            tgid: process,
+            tid: thread,
+            comm,
+            ..ThreadRecord::new_zeroed()
+        };
+        tables.apply(Changed::Bound(&record), &mut ());
+    }
+
+    #[test]
+    fn a_process_has_the_names_of_its_threads() {
+        let mut tables = Tables::default();
+        bind(&mut tables, 7, 7, b"java");
+        bind(&mut tables, 7, 8, b"http-exec-1");
+        bind(&mut tables, 9, 9, b"other");
+        // A table of the thread's own bears the thread's name.
+        let own_table = Task {
+            tid: 8,
+            ..task(7, "http-exec-1")
+        };
+        let tasks = || vec![task(7, "java"), own_table.clone(), task(9, "other")];
+        for (name, expected) in [("java", vec![7, 7]), ("exec", vec![7, 7]), ("oth", vec![9])] {
+            let scope = ScopeArgs {
+                comm: Some(name.to_owned()),
+                ..ScopeArgs::default()
+            };
+            let wanted = Wanted::recorded(&scope);
+            let chosen = wanted.choose(tasks(), &tables, &mut Troubles::default());
+            let chosen: Vec<_> = chosen.iter().map(|task| task.tgid).collect();
+            assert_eq!(chosen, expected, "{name}");
+        }
     }
 }

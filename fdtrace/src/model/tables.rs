@@ -147,6 +147,11 @@ impl Tables {
         self.threads.get(&tid)
     }
 
+    /// All threads, by their numbers.
+    pub fn all_threads(&self) -> impl Iterator<Item = (u32, &Thread)> {
+        self.threads.iter().map(|(tid, thread)| (*tid, thread))
+    }
+
     /// How many threads there are.
     #[must_use]
     pub fn threads(&self) -> usize {
@@ -662,6 +667,8 @@ impl Tables {
 
     fn tell(&self, sink: &mut impl Sink, op: Op, actor: Actor, files: u64, fd: u32, slot: Slot) {
         let thread = self.threads.get(&actor.tid);
+        let comm = actor.comm.or(thread.map(|thread| thread.comm));
+        let leader = self.threads.get(&actor.tgid);
         let change = Change {
             op,
             time_ns: actor.time_ns,
@@ -673,9 +680,10 @@ impl Tables {
             uid: actor.uid,
             call: actor.call,
             in_scope: actor.in_scope,
-            comm: actor
-                .comm
-                .or(thread.map(|thread| thread.comm))
+            comm: comm.unwrap_or_default(),
+            process: leader
+                .map(|thread| thread.comm)
+                .or(comm)
                 .unwrap_or_default(),
         };
         sink.change(change, &self.names);

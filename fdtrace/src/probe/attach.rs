@@ -9,10 +9,13 @@ use log::debug;
 
 use super::{
     backend::{self, Backend, Coverage, Rejected},
+    cgroups::Cgroups,
     heap,
     load::{Loaded, Options, Stacks, load},
-    maps, plan, proc_mount, requirements,
-    scope::Scope,
+    maps, plan, proc_mount,
+    refusal::one_line,
+    requirements,
+    scope::{Named, Scope},
     self_test,
     shared::{Changes, Openers, Shared},
     targets::Targets,
@@ -35,6 +38,12 @@ pub struct Session {
     pub rejected: Vec<Rejected>,
     /// Of which opens the stack is taken.
     pub stacks: Stacks,
+    /// The processes given by number.
+    pub named: Vec<Named>,
+    /// Their children are watched too.
+    pub follows_children: bool,
+    /// The cgroups given.
+    pub cgroups: Cgroups,
 }
 
 /// The tick that a session begins with, see `Control::tick`.
@@ -63,6 +72,7 @@ pub fn attach(options: &Options<'_>, scope: &Scope) -> Result<(Session, RingBuf<
                 let gaps = proc_mount::gaps();
                 coverage.misses.extend(gaps.iter().map(ToString::to_string));
                 loaded.follow(scope)?;
+                let cgroups = loaded.follow_cgroups(scope, &mut coverage)?;
                 loaded.load_iterators()?;
                 maps::clear_storms(&mut loaded.ebpf)?;
                 let openers = match options.stacks {
@@ -88,6 +98,9 @@ pub fn attach(options: &Options<'_>, scope: &Scope) -> Result<(Session, RingBuf<
                     coverage,
                     rejected,
                     stacks: options.stacks,
+                    named: scope.named.clone(),
+                    follows_children: scope.follow,
+                    cgroups,
                 };
                 return Ok((session, ring));
             }
@@ -157,5 +170,26 @@ impl Loaded {
             self.attach_raw_tracepoint(program, tracepoint)?;
         }
         scope.add_descendants(&mut self.ebpf)
+    }
+
+    /// The same for the watched cgroups. Where no program can do that, it is one of the things that are missed.
+    fn follow_cgroups(&mut self, scope: &Scope, coverage: &mut Coverage) -> Result<Cgroups> {
+        if scope.cgroups.is_empty() {
+            return Ok(Cgroups::default());
+        }
+        let mut hooks = plan::CGROUP_TRACEPOINTS.into_iter();
+        let attached = hooks
+            .try_for_each(|(program, tracepoint)| self.attach_raw_tracepoint(program, tracepoint));
+        let cgroups = Cgroups::fill(&scope.cgroups, &mut self.ebpf, attached.is_ok())?;
+        if cgroups.is_polled() {
+            let reason = match &attached {
+                Err(error) => one_line(error),
+                Ok(()) => "its path from the root of the hierarchy is not known".to_owned(),
+            };
+            coverage.misses.push(format!(
+                "the first second of a cgroup that is removed and made again (--cgroup): {reason}"
+            ));
+        }
+        Ok(cgroups)
     }
 }

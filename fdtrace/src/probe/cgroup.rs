@@ -2,8 +2,15 @@
 
 use std::{
     collections::HashSet,
+    ffi::OsString,
     fs::File,
-    os::fd::{AsFd, AsRawFd},
+    os::{
+        fd::{AsFd, AsRawFd},
+        unix::{
+            ffi::{OsStrExt, OsStringExt},
+            fs::MetadataExt,
+        },
+    },
     path::{Path, PathBuf},
 };
 
@@ -17,18 +24,132 @@ use rustix::{
 /// `CGROUP2_SUPER_MAGIC` (`include/uapi/linux/magic.h`).
 const CGROUP2_MAGIC: i64 = 0x6367_7270;
 
+/// The inode of the first cgroup namespace (`PROC_CGROUP_INIT_INO` in `include/linux/proc_ns.h`).
+const FIRST_NAMESPACE: u64 = 0xefff_fffb;
+
+/// A cgroup that was asked for, and was there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Asked {
+    /// Its directory: whatever is made there later is the same cgroup to whom it was asked for.
+    pub directory: PathBuf,
+    /// Its path from the root of the hierarchy, as the kernel's tracepoints tell it; `None` where that cannot be known,
+    /// as in a cgroup namespace.
+    pub path: Option<Vec<u8>>,
+}
+
 /// Where the v2 hierarchy is mounted; `None` where it is not (cgroup v1 only).
 #[must_use]
 pub fn mount_point() -> Option<PathBuf> {
-    mount_point_in(&std::fs::read_to_string("/proc/self/mountinfo").ok()?)
+    let mounts = mounts(&std::fs::read("/proc/self/mountinfo").ok()?);
+    Some(mounts.into_iter().next()?.point)
 }
 
-/// The same, from the text of a mountinfo (`proc_pid_mountinfo(5)`).
-fn mount_point_in(mountinfo: &str) -> Option<PathBuf> {
-    mountinfo.lines().find_map(|line| {
-        let (fields, rest) = line.split_once(" - ")?;
-        let is_cgroup2 = rest.split(' ').next() == Some("cgroup2");
-        is_cgroup2.then(|| fields.split(' ').nth(4).map(PathBuf::from))?
+/// One mount of the v2 hierarchy.
+#[derive(Debug, PartialEq, Eq)]
+struct Mount {
+    /// The cgroup that is seen there.
+    root: Vec<u8>,
+    /// Where.
+    point: PathBuf,
+}
+
+/// Those of a mountinfo (`proc_pid_mountinfo(5)`), in its order.
+fn mounts(mountinfo: &[u8]) -> Vec<Mount> {
+    let mount = |line: &[u8]| {
+        let separator = line.windows(3).position(|part| part == b" - ")?;
+        if !line[separator..].starts_with(b" - cgroup2 ") {
+            return None;
+        }
+        let mut fields = line[..separator].split(|byte| *byte == b' ');
+        let root = unescaped(fields.nth(3)?);
+        let point = OsString::from_vec(unescaped(fields.next()?));
+        Some(Mount {
+            root,
+            point: point.into(),
+        })
+    };
+    let lines = mountinfo.split(|byte| *byte == b'\n');
+    lines.filter_map(mount).collect()
+}
+
+/// A field of a mountinfo, where space, tab, newline and backslash are octal numbers (`mangle_path` in
+/// `fs/seq_file.c`).
+fn unescaped(field: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(field.len());
+    let mut rest = field;
+    while let Some((first, others)) = rest.split_first() {
+        let octal = others.get(..3).and_then(|digits| {
+            let digits = std::str::from_utf8(digits).ok()?;
+            u8::from_str_radix(digits, 8).ok()
+        });
+        match octal {
+            Some(byte) if *first == b'\\' => {
+                bytes.push(byte);
+                rest = &others[3..];
+            }
+            _ => {
+                bytes.push(*first);
+                rest = others;
+            }
+        }
+    }
+    bytes
+}
+
+/// The path of a cgroup's directory from the root of the hierarchy, by the mount in which it lies.
+fn path_in(mounts: &[Mount], directory: &Path) -> Option<Vec<u8>> {
+    let below = |mount: &Mount| {
+        let rest = directory.strip_prefix(&mount.point).ok()?;
+        let root = mount.root.strip_suffix(b"/").unwrap_or(&mount.root);
+        let path = match rest.as_os_str().as_bytes() {
+            b"" => root.to_vec(),
+            rest => [root, rest].join(&b'/'),
+        };
+        Some((mount.point.as_os_str().len(), path))
+    };
+    // Of mounts at one place the last one is seen.
+    let (_, path) = mounts
+        .iter()
+        .filter_map(below)
+        .max_by_key(|(length, _)| *length)?;
+    Some(path)
+}
+
+/// Finds a cgroup that was asked for: an absolute path, or one below the hierarchy's mount.
+pub fn find(path: &Path) -> Result<Asked> {
+    let directory = open(path)?;
+    let directory = std::fs::read_link(format!("/proc/self/fd/{}", directory.as_raw_fd()))
+        .with_context(|| format!("finding the directory of the cgroup {}", path.display()))?;
+    let namespace = std::fs::metadata("/proc/self/ns/cgroup");
+    // Kernels without such namespaces have no file there.
+    let is_first = namespace.map_or(true, |namespace| namespace.ino() == FIRST_NAMESPACE);
+    let mountinfo = std::fs::read("/proc/self/mountinfo").unwrap_or_default();
+    let path = is_first.then(|| path_in(&mounts(&mountinfo), &directory));
+    Ok(Asked {
+        directory,
+        path: path.flatten(),
+    })
+}
+
+/// The ids of a cgroup and of all below it, as they are now; none where it has gone.
+#[must_use]
+pub fn ids(directory: &Path) -> Vec<u64> {
+    // A directory's inode number is the cgroup's id (`kernfs_ino` in `include/linux/kernfs.h`, 5.5 to 7.2).
+    let groups = subtree(directory.to_path_buf());
+    groups
+        .filter_map(|group| Some(std::fs::metadata(group).ok()?.ino()))
+        .collect()
+}
+
+/// A cgroup's directory and those of all below it.
+fn subtree(root: PathBuf) -> impl Iterator<Item = PathBuf> {
+    let mut waiting = vec![root];
+    std::iter::from_fn(move || {
+        let group = waiting.pop()?;
+        let entries = std::fs::read_dir(&group).into_iter().flatten().flatten();
+        let below = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+        waiting.extend(below.map(|entry| entry.path()));
+        Some(group)
     })
 }
 
@@ -100,8 +221,7 @@ pub fn members(path: &Path) -> Result<Vec<u32>> {
     // The descriptor names the directory, however it was given.
     let root = PathBuf::from(format!("/proc/self/fd/{}", directory.as_raw_fd()));
     let mut members = Vec::new();
-    let mut waiting = vec![root.clone()];
-    while let Some(group) = waiting.pop() {
+    for group in subtree(root.clone()) {
         let processes = match std::fs::read_to_string(group.join("cgroup.procs")) {
             Ok(processes) => processes,
             // It has been removed meanwhile, or has threads only, whose processes are listed above it.
@@ -112,9 +232,6 @@ pub fn members(path: &Path) -> Result<Vec<u32>> {
             }
         };
         members.extend(processes.lines().filter_map(|pid| pid.parse::<u32>().ok()));
-        let entries = std::fs::read_dir(&group).into_iter().flatten().flatten();
-        let below = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
-        waiting.extend(below.map(|entry| entry.path()));
     }
     Ok(members)
 }
@@ -135,21 +252,34 @@ pub fn all_members(paths: &[PathBuf]) -> Result<Option<HashSet<u32>>> {
 mod tests {
     use super::*;
 
-    #[test]
-    fn the_v2_mount_is_found_among_v1_mounts() {
-        let mountinfo = "\
+    const MOUNTS: &[u8] = b"\
 30 25 0:26 / /sys/fs/cgroup rw,relatime - tmpfs tmpfs rw
 31 30 0:27 / /sys/fs/cgroup/cpu rw,relatime shared:9 - cgroup cgroup rw,cpu
 32 30 0:28 / /sys/fs/cgroup/unified rw,relatime shared:10 - cgroup2 cgroup2 rw
+40 25 0:40 / /not/\xff\xfe rw - tmpfs tmpfs rw
+41 25 0:28 /a/b /srv/two\\040words rw - cgroup2 cgroup2 rw
 ";
-        assert_eq!(
-            mount_point_in(mountinfo),
-            Some(PathBuf::from("/sys/fs/cgroup/unified"))
-        );
-        assert_eq!(
-            mount_point_in("31 30 0:27 / /a rw - cgroup cgroup rw,cpu\n"),
-            None
-        );
+
+    #[test]
+    fn the_v2_mounts_are_found_among_others() {
+        let found = mounts(MOUNTS);
+        let points: Vec<_> = found.iter().map(|mount| mount.point.as_path()).collect();
+        let expected = ["/sys/fs/cgroup/unified", "/srv/two words"];
+        assert_eq!(points, expected.map(Path::new));
+        assert_eq!(mounts(b"31 30 0:27 / /a rw - cgroup cgroup rw,cpu\n"), []);
+    }
+
+    #[test]
+    fn a_directory_is_a_path_from_the_hierarchys_root() {
+        let path = |directory: &str| {
+            let path = path_in(&mounts(MOUNTS), Path::new(directory))?;
+            Some(String::from_utf8(path).unwrap())
+        };
+        let of_unified = path("/sys/fs/cgroup/unified/system.slice/x.service");
+        assert_eq!(of_unified.as_deref(), Some("/system.slice/x.service"));
+        assert_eq!(path("/srv/two words/c").as_deref(), Some("/a/b/c"));
+        assert_eq!(path("/srv/two words").as_deref(), Some("/a/b"));
+        assert_eq!(path("/sys/fs/cgroup/cpu/x"), None);
     }
 
     #[test]

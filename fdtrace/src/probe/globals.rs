@@ -131,6 +131,7 @@ impl Globals {
             ("HAVE_TASK_BTF", has_helper("BPF_FUNC_get_current_task_btf")),
             ("CAN_REPEAT", u32::from(can_repeat)),
             ("NR_IO_URING_ENTER", number("io_uring_enter")),
+            ("NR_DUP", number("dup")),
             ("NR_DUP2", number("dup2")),
             ("NR_DUP3", number("dup3")),
             (
@@ -151,7 +152,7 @@ impl Globals {
             ("SELF_TGID", std::process::id()),
             ("FILTER_PIDS", u32::from(!scope.pids.is_empty())),
             ("FOLLOW", u32::from(scope.follow)),
-            ("FILTER_CGROUPS", u32::try_from(scope.cgroups.len())?),
+            ("FILTER_CGROUPS", u32::from(!scope.cgroups.is_empty())),
             ("FILTER_UID", u32::from(scope.uid.is_some())),
             ("UID", scope.uid.unwrap_or(0)),
         ]);

@@ -140,6 +140,9 @@ pub fn load(options: &Options<'_>, scope: &Scope) -> Result<Loaded> {
     if let Some(entries) = scope.most_pids() {
         loader.map_max_entries("PIDS", entries);
     }
+    if scope.cgroups.is_empty() {
+        loader.map_max_entries("CGROUPS", 1);
+    }
     globals.write(&mut loader);
     if options.stacks == Stacks::Never {
         for map in ["STACK_TABLES", "STACK_IMAGES"] {

@@ -40,7 +40,7 @@ fn set_tables<V: Pod>(ebpf: &mut Ebpf, name: &str, tables: &BTreeSet<u64>, value
 
 /// Removes entries, whether they are there or not; an entry that cannot be removed does not keep the others.
 /// The first error.
-fn remove_all<'a, T: BorrowMut<MapData>, K: Pod + 'a, V: Pod>(
+pub(super) fn remove_all<'a, T: BorrowMut<MapData>, K: Pod + 'a, V: Pod>(
     map: &mut HashMap<T, K, V>,
     keys: impl IntoIterator<Item = &'a K>,
 ) -> Result<(), MapError> {

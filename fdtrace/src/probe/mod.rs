@@ -11,7 +11,7 @@
 //! * `hooks`, `refusal`: attaching a backend's programs, and what it means where the kernel refuses.
 //! * [`backend`], [`attach`]: the ways to watch, and choosing one by trying.
 //! * `self_test`: proof that what is to be seen is seen, in fdtrace's own process.
-//! * [`scope`]: which processes are watched.
+//! * [`scope`]: which processes are watched; [`cgroups`]: those of cgroups, which come and go.
 //! * [`census`]: every table on the host at this moment.
 //! * [`files`]: every open fd at this moment.
 //! * [`targets`]: what programs are attached to.
@@ -26,6 +26,7 @@ pub mod backend;
 pub mod btf;
 pub mod census;
 pub mod cgroup;
+pub mod cgroups;
 pub mod files;
 pub mod globals;
 mod heap;

@@ -350,6 +350,12 @@ pub const FOLLOW_TRACEPOINTS: [(&str, &str); 2] = [
     ("follow_exit", "sched_process_exit"),
 ];
 
+/// Programs that keep the set of watched cgroups, with the tracepoint each sits on.
+pub const CGROUP_TRACEPOINTS: [(&str, &str); 2] = [
+    ("cgroup_made", "cgroup_mkdir"),
+    ("cgroup_removed", "cgroup_rmdir"),
+];
+
 /// Does the function that installs a file take the table as its first argument?
 ///
 /// `__fd_install(files, fd, file)` until 5.10, `fd_install(fd, file)` since.

@@ -1,16 +1,21 @@
 //! Which processes are watched. Checked before anything is attached, applied by the kernel programs.
 
-use std::{collections::HashSet, fs::File, os::fd::AsFd, path::PathBuf};
+use std::{collections::HashSet, os::fd::OwnedFd, path::PathBuf, sync::Arc};
 
 use anyhow::{Context, Result, bail};
 use aya::{
     Ebpf,
-    maps::{CgroupArray, HashMap},
+    maps::{HashMap, MapError},
 };
 use fdtrace_common::control::CGROUPS_MAX;
+use rustix::{
+    io::Errno,
+    process::{Pid, PidfdFlags, pidfd_open},
+};
 
 use super::{
-    cgroup,
+    cgroup::{self, Asked},
+    cgroups, maps,
     proc_mount::{self, Gap},
 };
 
@@ -26,7 +31,7 @@ pub struct Request {
     pub follow: bool,
     /// cgroups, as typed.
     pub cgroups: Vec<PathBuf>,
-    /// Part of the thread's name.
+    /// Part of the name of a process or of its thread.
     pub comm: Option<String>,
     /// User id.
     pub uid: Option<u32>,
@@ -56,6 +61,31 @@ impl Request {
     }
 }
 
+/// A process that was asked for by its number.
+#[derive(Clone, Debug)]
+pub struct Named {
+    /// The number.
+    pub pid: u32,
+    /// The process itself, whoever gets its number later; `None` where no pidfd is to be had.
+    pub pidfd: Option<Arc<OwnedFd>>,
+}
+
+impl Named {
+    /// Checks that it is there.
+    fn open(pid: u32) -> Result<Self> {
+        check_process(pid)?;
+        let number = i32::try_from(pid).ok().and_then(Pid::from_raw);
+        let pidfd = number.map_or(Err(Errno::SRCH), |pid| pidfd_open(pid, PidfdFlags::empty()));
+        if matches!(pidfd, Err(Errno::SRCH)) {
+            bail!("no process {pid}: it has just ended");
+        }
+        Ok(Self {
+            pid,
+            pidfd: pidfd.ok().map(Arc::new),
+        })
+    }
+}
+
 /// A request found to be possible.
 #[derive(Debug, Default)]
 pub struct Scope {
@@ -63,9 +93,11 @@ pub struct Scope {
     pub pids: Vec<u32>,
     /// Children of watched processes are watched.
     pub follow: bool,
-    /// Open directories of the cgroups; descendants belong to them. Empty: any.
-    pub cgroups: Vec<File>,
-    /// Part of the thread's name. Empty: any.
+    /// Of these processes, what tells when they end.
+    pub named: Vec<Named>,
+    /// cgroups; descendants belong to them. Empty: any.
+    pub cgroups: Vec<Asked>,
+    /// Part of the name of a process or of its thread. Empty: any.
     pub comm: Vec<u8>,
     /// User id.
     pub uid: Option<u32>,
@@ -75,17 +107,17 @@ impl Scope {
     /// Checks that every process and cgroup asked for is there.
     pub fn new(request: &Request) -> Result<Self> {
         request.check()?;
-        for pid in &request.pids {
-            check_process(*pid)?;
-        }
+        let named = request.pids.iter().map(|pid| Named::open(*pid));
+        let named = named.collect::<Result<_>>()?;
         let cgroups = request
             .cgroups
             .iter()
-            .map(|path| cgroup::open(path))
+            .map(|path| cgroup::find(path))
             .collect::<Result<_>>()?;
         Ok(Self {
             pids: request.pids.clone(),
             follow: request.follow,
+            named,
             cgroups,
             comm: request.comm.clone().unwrap_or_default().into_bytes(),
             uid: request.uid,
@@ -113,15 +145,7 @@ impl Scope {
 
     /// Fills the maps that the programs look into. Called before they are attached.
     pub fn fill(&self, ebpf: &mut Ebpf) -> Result<()> {
-        let cgroups = ebpf
-            .map_mut("CGROUPS")
-            .context("no map CGROUPS in the kernel object")?;
-        let mut cgroups = CgroupArray::try_from(cgroups)?;
-        for (index, directory) in (0..).zip(&self.cgroups) {
-            cgroups
-                .set(index, directory.as_fd(), 0)
-                .context("setting the cgroup filter")?;
-        }
+        cgroups::tell_paths(&self.cgroups, ebpf)?;
         let mut pids = pid_set(ebpf)?;
         for pid in &self.pids {
             pids.insert(pid, 1, 0)
@@ -166,6 +190,27 @@ pub fn family(pids: &[u32], follow: bool) -> Result<HashSet<u32>> {
     Ok(family)
 }
 
+/// Takes a process that has ended out of the filter; its own end may have done it.
+pub fn forget(ebpf: &mut Ebpf, pid: u32) -> Result<()> {
+    let removed = maps::remove_all(&mut pid_set(ebpf)?, [&pid]);
+    removed.with_context(|| format!("taking process {pid} out of the filter"))
+}
+
+/// Is this process in the filter? The kernel takes out whoever has ended.
+pub fn has(ebpf: &mut Ebpf, pid: u32) -> Result<bool> {
+    match pid_set(ebpf)?.get(&pid, 0) {
+        Ok(_) => Ok(true),
+        Err(MapError::KeyNotFound) => Ok(false),
+        Err(error) => Err(error).context("looking a process up in the filter"),
+    }
+}
+
+/// Is nobody left in the filter?
+pub fn is_empty(ebpf: &mut Ebpf) -> Result<bool> {
+    let pids = pid_set(ebpf)?;
+    Ok(pids.keys().next().is_none())
+}
+
 fn pid_set(ebpf: &mut Ebpf) -> Result<HashMap<&mut aya::maps::MapData, u32, u8>> {
     let map = ebpf
         .map_mut("PIDS")
@@ -182,30 +227,33 @@ fn words(bytes: [u8; 16]) -> [u64; 2] {
 
 /// Every process and its parent.
 fn parents() -> Result<Vec<(u32, u32)>> {
-    let processes = procfs::process::all_processes().context("listing /proc")?;
-    let stats = processes.filter_map(|process| process.ok()?.stat().ok());
-    Ok(stats
-        .filter_map(|stat| {
-            Some((
-                u32::try_from(stat.pid).ok()?,
-                u32::try_from(stat.ppid).ok()?,
-            ))
-        })
-        .collect())
+    let entries = std::fs::read_dir("/proc").context("listing /proc")?;
+    let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    let parent_of = |pid: u32| {
+        // Gone meanwhile, if it cannot be read.
+        let status = std::fs::read(format!("/proc/{pid}/status")).ok()?;
+        Some((pid, status_number(&status, b"PPid:")?))
+    };
+    Ok(pids.filter_map(parent_of).collect())
+}
+
+/// The number behind a label in a /proc/PID/status. It is read as bytes: a process's name, which stands there too, need
+/// not be UTF-8.
+fn status_number(status: &[u8], label: &[u8]) -> Option<u32> {
+    let mut lines = status.split(|byte| *byte == b'\n');
+    let value = lines.find_map(|line| line.strip_prefix(label))?;
+    std::str::from_utf8(value).ok()?.trim().parse().ok()
 }
 
 /// Is `pid` a process, and not just one thread of one?
 fn check_process(pid: u32) -> Result<()> {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status"));
-    let Ok(status) = status else {
+    let Ok(status) = std::fs::read(format!("/proc/{pid}/status")) else {
         if proc_mount::gaps().contains(&Gap::Processes) {
             bail!("process {pid} has ended or is hidden: {}", Gap::HIDDEN);
         }
         bail!("no process {pid}: it has ended, or the number is not one of this pid namespace");
     };
-    let leader = status.lines().find_map(|line| line.strip_prefix("Tgid:"));
-    let leader: Option<u32> = leader.and_then(|text| text.trim().parse().ok());
-    match leader {
+    match status_number(&status, b"Tgid:") {
         Some(leader) if leader != pid => {
             bail!("{pid} is a thread of process {leader}: give --pid {leader}")
         }
@@ -242,6 +290,15 @@ mod tests {
         };
         let error = Scope::new(&request).unwrap_err().to_string();
         assert!(error.contains("no process 2147483632"), "{error}");
+    }
+
+    #[test]
+    fn a_name_that_is_not_text_hides_no_number() {
+        // The kernel escapes a newline in a name, and nothing else that matters here (fs/proc/array.c).
+        let status = b"Name:\t\xff\xfe Tgid:\\n9\nTgid:\t7\nPid:\t7\nPPid:\t1\n";
+        assert_eq!(status_number(status, b"Tgid:"), Some(7));
+        assert_eq!(status_number(status, b"PPid:"), Some(1));
+        assert_eq!(status_number(status, b"Uid:"), None);
     }
 
     #[test]

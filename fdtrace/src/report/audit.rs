@@ -293,6 +293,7 @@ mod tests {
             call: 0,
             in_scope: true,
             comm: [0; 16],
+            process: [0; 16],
         };
         Verdict {
             clock: Clock::System,

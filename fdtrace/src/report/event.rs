@@ -265,6 +265,7 @@ mod tests {
             call: 257,
             in_scope: true,
             comm: *b"a\x1b[2Jb\0\0\0\0\0\0\0\0\0\0",
+            process: [0; 16],
         };
         change.slot.name = names.take(b"x\ny\x1b]0;z");
         change.slot.kind = Kind::File;

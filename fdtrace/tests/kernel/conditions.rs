@@ -12,7 +12,7 @@ use std::{
 
 use libtest_mimic::Trial;
 use rustix::{
-    process::{Pid, Resource, Rlimit, prlimit},
+    process::{Pid, Resource, Rlimit, getrlimit, prlimit},
     pty::{OpenptFlags, openpt, ptsname, unlockpt},
 };
 use serde_json::Value;
@@ -20,6 +20,7 @@ use serde_json::Value;
 use super::{
     Setting, ensure,
     gym::{self, Gym},
+    remedy::{Lowered, NR_OPEN},
     tracer::{self, Tracer},
     trial,
 };
@@ -54,6 +55,10 @@ pub(crate) fn trials(setting: &Setting) -> Vec<Trial> {
     if setting.is_guest {
         // Lowering the host's limit is for machines that nobody else works on.
         trials.push(test("on_a_host_without_files", on_a_host_without_files));
+        trials.push(test(
+            "nr_open_below_its_hard_limit",
+            nr_open_below_its_hard_limit,
+        ));
         if setting.backend == "kprobe" {
             // Cannot be undone: the last test of the last run.
             trials.push(test("locked_down", locked_down));
@@ -442,6 +447,23 @@ fn on_a_host_without_files(setting: &Setting) -> Result<(), String> {
     ensure(object["cause"] == "rlimit_nofile", || object.to_string())?;
     tracer.stop()?;
     holder.end()
+}
+
+/// Then no process can set its own limits, fdtrace no more than those that it is to diagnose.
+fn nr_open_below_its_hard_limit(setting: &Setting) -> Result<(), String> {
+    const LOWERED: u64 = 512;
+    let hard = getrlimit(Resource::Nofile).maximum;
+    ensure(hard.is_none_or(|hard| hard > LOWERED), || {
+        format!("{hard:?}")
+    })?;
+    let (mut victim, _) = Gym::waiting::<&str>("openat", &[])?;
+    let _lowered = Lowered::new((NR_OPEN, LOWERED))?;
+    let tracer = Tracer::start(&setting.backend, &[])?;
+    victim.release()?;
+    let facts = victim.finish()?;
+    tracer.wait_for(|object| object["pid"] == facts.pid)?;
+    let ended = tracer.stop()?;
+    ensure(ended.status.success(), || ended.stderr)
 }
 
 fn locked_down(_: &Setting) -> Result<(), String> {

@@ -4,14 +4,21 @@ use libtest_mimic::Trial;
 use rustix::process::{Resource, getpriority_process, getrlimit};
 use serde_json::Value;
 
-use super::{Setting, ensure, tracer, trial};
+use super::{
+    Setting, ensure,
+    gym::{self, Gym},
+    tracer, trial,
+};
 
 pub(crate) fn trials(setting: &Setting) -> Vec<Trial> {
     let test = |name: &str, test: fn(&Setting) -> Result<(), String>| {
         let setting = setting.clone();
         trial(format!("leaks::{name}"), move || test(&setting))
     };
-    let mut trials = vec![test("of_a_command_that_ends_with_fdtrace", ends_too)];
+    let mut trials = vec![
+        test("of_a_process_that_is_full", already_full),
+        test("of_a_command_that_ends_with_fdtrace", ends_too),
+    ];
     trials.extend(if setting.sees_inside_calls() {
         vec![
             test("of_a_command_that_leaves_three", leaves_three),
@@ -21,6 +28,34 @@ pub(crate) fn trials(setting: &Setting) -> Vec<Trial> {
         vec![test("of_a_command_too_quick_to_judge", too_quick)]
     });
     trials
+}
+
+/// All has been leaked before fdtrace comes: that is no block of nothing.
+fn already_full(setting: &Setting) -> Result<(), String> {
+    let mut holder = gym::command("hold");
+    holder.args(["--wait", "--count", "61", "--limit", "64"]);
+    let (mut holder, pid) = Gym::start_waiting(holder)?;
+    holder.release()?;
+    holder.held()?;
+    let mut command = tracer::command();
+    command.args(["leaks", "--json", "--backend", &setting.backend]);
+    command.args(["-p", &pid.to_string(), "-i", "1", "-d", "3"]);
+    let output = command
+        .output()
+        .map_err(|error| format!("fdtrace: {error}"))?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let rows = text.lines().map(serde_json::from_str::<Value>);
+    let rows = rows.collect::<Result<Vec<_>, _>>();
+    let rows = rows.map_err(|error| format!("{error}: {text}"))?;
+    let before = rows.iter().find(|row| row["type"] == "open_before");
+    let before = before.ok_or_else(|| format!("no such row: {text}"))?;
+    let told = ["pid", "open", "closed", "used", "limit"].map(|name| before[name].as_u64());
+    let expected = [u64::from(pid), 64, 0, 64, 64].map(Some);
+    ensure(told == expected, || before.to_string())?;
+    let counts = before["holders"].as_array().into_iter().flatten();
+    let sum: u64 = counts.filter_map(|holder| holder["count"].as_u64()).sum();
+    ensure(sum == 64, || before.to_string())?;
+    holder.end()
 }
 
 /// The exit status, fds in each row, and what stderr said.

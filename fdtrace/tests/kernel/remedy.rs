@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::{Setting, ensure, gym::Gym, tracer::Tracer, trial};
 
-const NR_OPEN: &str = "/proc/sys/fs/nr_open";
+pub(crate) const NR_OPEN: &str = "/proc/sys/fs/nr_open";
 const INSTANCES: &str = "/proc/sys/fs/inotify/max_user_instances";
 
 pub(crate) fn trials(setting: &Setting) -> Vec<Trial> {
@@ -78,13 +78,13 @@ fn of_inotify_instances(setting: &Setting) -> Result<(), String> {
 }
 
 /// A setting of the host, and what it was.
-struct Lowered {
+pub(crate) struct Lowered {
     path: &'static str,
     before: String,
 }
 
 impl Lowered {
-    fn new((path, value): (&'static str, u64)) -> Result<Self, String> {
+    pub(crate) fn new((path, value): (&'static str, u64)) -> Result<Self, String> {
         let before = fs::read_to_string(path).map_err(|error| format!("{path}: {error}"))?;
         fs::write(path, value.to_string()).map_err(|error| format!("{path}: {error}"))?;
         Ok(Self { path, before })

@@ -1,5 +1,9 @@
 //! Who is watched: victims inside and outside each filter, and only the right ones appear.
 
+mod cgroups;
+mod ends;
+mod other_fdtraces;
+
 use std::{
     fs,
     os::unix::process::CommandExt,
@@ -19,7 +23,7 @@ pub(crate) fn trials(setting: &Setting) -> Vec<Trial> {
         let setting = setting.clone();
         trial(format!("scope::{name}"), move || test(&setting))
     };
-    vec![
+    let mut trials = vec![
         test("pid_set", pid_set),
         test("children_without_follow", children_without_follow),
         test("children_with_follow", children_with_follow),
@@ -28,8 +32,13 @@ pub(crate) fn trials(setting: &Setting) -> Vec<Trial> {
         test("cgroup_with_descendants", cgroup_with_descendants),
         test("comm_contains", comm_contains),
         test("uid", uid),
+        test("thread_names", thread_names),
         test("filters_combined", filters_combined),
-    ]
+    ];
+    trials.extend(cgroups::trials(setting));
+    trials.extend(ends::trials(setting));
+    trials.extend(other_fdtraces::trials(setting));
+    trials
 }
 
 /// Runs waiting victims to their ends under a filtered fdtrace; just those marked must appear.
@@ -117,6 +126,13 @@ impl Cgroup {
         Ok(Self(path))
     }
 
+    /// As a service's is when it is restarted.
+    fn make_anew(&self) -> Result<(), String> {
+        fs::remove_dir(&self.0)
+            .and_then(|()| fs::create_dir(&self.0))
+            .map_err(|error| format!("making {} anew: {error}", self.0.display()))
+    }
+
     fn take(&self, pid: u32) -> Result<(), String> {
         fs::write(self.0.join("cgroup.procs"), pid.to_string())
             .map_err(|error| format!("moving {pid} to {}: {error}", self.0.display()))
@@ -185,9 +201,45 @@ fn comm_contains(setting: &Setting) -> Result<(), String> {
     )
 }
 
+/// Of a thread with a name of its own, that name counts, and that of its process.
+fn thread_names(setting: &Setting) -> Result<(), String> {
+    let threaded = || waiting("openat", &["--comm", "java", "--thread", "http-exec-1"]);
+    for name in ["java", "exec-1"] {
+        let (inside, _) = threaded()?;
+        let (outside, _) = waiting("openat", &["--comm", "jav", "--thread", "http-exec-2"])?;
+        check(
+            setting,
+            &["-n", name],
+            vec![(inside, true), (outside, false)],
+        )?;
+    }
+    // A longer name that the process has had before is none of it.
+    let (outside, _) = waiting("openat", &["--comm", "x", "--thread", "y"])?;
+    check(setting, &["-n", "gym"], vec![(outside, false)])?;
+    listed_by_thread_names()
+}
+
+/// The same for a snapshot.
+fn listed_by_thread_names() -> Result<(), String> {
+    let (mut victim, pid) = waiting("openat", &["--comm", "java", "--thread", "http-exec-1"])?;
+    for name in ["java", "exec-1"] {
+        let listed = super::tracer::command()
+            .args(["ls", "--json", "--count", "-n", name])
+            .output()
+            .map_err(|error| format!("starting fdtrace: {error}"))?;
+        let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
+        let is_there = listed.contains(&format!("\"pid\":{pid},"));
+        ensure(is_there, || {
+            format!("-n {name} does not list {pid}: {listed}")
+        })?;
+    }
+    victim.release()?;
+    victim.finish().map(drop)
+}
+
 fn uid(setting: &Setting) -> Result<(), String> {
     let (outside, _) = waiting("openat", &[])?;
-    let inside = as_nobody()?;
+    let inside = as_nobody("openat")?;
     check(
         setting,
         &["-u", &NOBODY.to_string()],
@@ -209,12 +261,12 @@ fn filters_combined(setting: &Setting) -> Result<(), String> {
 }
 
 /// A victim of another user; its executable must be where that user may run it.
-fn as_nobody() -> Result<Gym, String> {
+fn as_nobody(scenario: &str) -> Result<Gym, String> {
     let gym = super::executable("FDTRACE_GYM", None);
     let copy = PathBuf::from(format!("/tmp/fdtrace-gym-{}", std::process::id()));
     fs::copy(Path::new(&gym), &copy).map_err(|error| format!("copying gym: {error}"))?;
     let mut command = Command::new(&copy);
-    command.args(["openat", "--wait"]).uid(NOBODY).gid(NOBODY);
+    command.args([scenario, "--wait"]).uid(NOBODY).gid(NOBODY);
     let started = Gym::start_waiting(command);
     let _ = fs::remove_file(&copy);
     Ok(started?.0)

@@ -26,6 +26,10 @@ pub(crate) struct Options {
     #[arg(long, value_name = "NAME")]
     pub(crate) comm: Option<OsString>,
 
+    /// Run in a thread of this name; the process keeps its own
+    #[arg(long, value_name = "NAME")]
+    pub(crate) thread: Option<OsString>,
+
     /// Print `ready PID` and wait for a line before the call that fails
     #[arg(long)]
     pub(crate) wait: bool,

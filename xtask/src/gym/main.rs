@@ -20,7 +20,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, anyhow};
 use clap::Parser as _;
 
 use crate::{
@@ -56,8 +56,13 @@ fn gym(options: Options) -> Result<ExitCode> {
     if let Some(comm) = chosen.or(own) {
         limits::set_comm(comm).context("cannot set the name")?;
     }
+    let name = options.thread.clone();
     let mut run = Run::new(options, scenario.limit)?;
-    match (scenario.run)(&mut run) {
+    let outcome = match name {
+        Some(name) => in_thread(name.as_bytes(), scenario, &mut run),
+        None => (scenario.run)(&mut run),
+    };
+    match outcome {
         Ok(facts) => {
             tell(scenario.name, facts, true, None)?;
             hold(&run, scenario)?;
@@ -75,6 +80,19 @@ fn gym(options: Options) -> Result<ExitCode> {
             }
         },
     }
+}
+
+/// The scenario in a thread of that name.
+fn in_thread(name: &[u8], scenario: &Scenario, run: &mut Run) -> Result<Facts> {
+    thread::scope(|scope| {
+        let thread = scope.spawn(|| {
+            limits::set_comm(name).context("cannot set the name of the thread")?;
+            (scenario.run)(run)
+        });
+        thread
+            .join()
+            .map_err(|_| anyhow!("the thread has panicked"))?
+    })
 }
 
 /// Stays around for as long as was asked for, with all that is open still open.

@@ -15,6 +15,8 @@ pub(in crate::commands) enum End {
     Enough,
     /// Whoever reads stdout has closed it, or stdout or the recording's file cannot be written.
     Output,
+    /// The processes given with `--pid` have ended, which has been told.
+    Gone,
     /// `leaks -- COMMAND`: the command has ended.
     Command,
 }

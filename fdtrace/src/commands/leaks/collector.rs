@@ -74,6 +74,10 @@ pub(super) struct Collector {
     is_folded: bool,
     schedule: Schedule,
     left: Option<Left>,
+    /// Processes were given by number: they may end before the next block.
+    may_end: bool,
+    /// What those were found to have open last, when one of them was there.
+    latest: Option<Found>,
     found: u64,
     clock: Clock,
     own: u32,
@@ -98,6 +102,8 @@ impl Collector {
             is_folded: args.folded,
             schedule: Schedule::new(args.interval),
             left: None,
+            may_end: !args.scope.pids.is_empty() && args.source.replay.is_none(),
+            latest: None,
             found: 0,
             clock: Clock::System,
             own: std::process::id(),
@@ -125,6 +131,11 @@ impl Collector {
             given: slots.map(|(fd, slot)| (fd, slot.file)).collect(),
             is_seen: false,
         });
+    }
+
+    /// The tables from before are known.
+    pub(super) fn begin(&mut self, model: &Model) {
+        self.outstanding.begin(model);
     }
 
     /// Fds in the last block.
@@ -186,10 +197,22 @@ impl Collector {
     }
 
     fn block(&mut self, known: &mut Known<'_>, troubles: &mut Troubles, now_ns: u64) {
-        let model = known.model;
-        let tasks = self.wanted.choose(self.tasks(model), troubles);
-        let found = self.outstanding.look(model, &tasks, now_ns);
+        let (found, _) = self.look(known.model, troubles, now_ns);
         self.show(found, known.stacks);
+    }
+
+    /// What is outstanding now, and in how many tables that was looked for.
+    fn look(&self, model: &Model, troubles: &mut Troubles, now_ns: u64) -> (Found, usize) {
+        let tasks = self.tasks(model);
+        let tasks = self.wanted.choose(tasks, &model.tables, troubles);
+        (self.outstanding.look(model, &tasks, now_ns), tasks.len())
+    }
+
+    /// The last block where all processes have ended: what they had open a second earlier at most.
+    pub(super) fn last_of_ended(&mut self, known: &mut Known<'_>) {
+        if let Some(found) = self.latest.take() {
+            self.show(found, known.stacks);
+        }
     }
 
     fn show(&mut self, found: Found, stacks: &mut Stacks) {
@@ -378,8 +401,14 @@ impl Listener for Collector {
 
     fn second(&mut self, _: &mut dyn Counts, known: &mut Known<'_>, troubles: &mut Troubles) {
         let now_ns = self.clock.now_ns();
+        self.begin(known.model);
         if self.left.is_none() && !self.is_folded && self.schedule.is_due(now_ns) {
             self.block(known, troubles, now_ns);
+        }
+        if self.may_end
+            && let (found, 1..) = self.look(known.model, troubles, now_ns)
+        {
+            self.latest = Some(found);
         }
     }
 

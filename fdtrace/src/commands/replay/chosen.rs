@@ -9,6 +9,7 @@ use crate::{
     commands::{
         follow::{Counts, Listener, Lost},
         troubles::Troubles,
+        wanted::has_name,
     },
     diagnose::cause::Host,
     enrich::{lookup::Looked, stacks::Stack},
@@ -17,10 +18,7 @@ use crate::{
         openers::{Sequence, Slot},
         tables::change::{Change, Sink},
     },
-    stream::{
-        clock::Clock,
-        decode::{Alarm, Task},
-    },
+    stream::{clock::Clock, decode::Alarm},
     tracker::{Handler, Known},
 };
 
@@ -41,16 +39,12 @@ impl<'a> Choice<'a> {
         Ok(Self { scope })
     }
 
-    fn lets_through(&self, tgid: u32, comm: &[u8], uid: Option<u32>) -> bool {
-        let name = self.scope.comm.as_deref().unwrap_or_default().as_bytes();
+    /// `names`: those of the thread and of its process.
+    fn lets_through(&self, tgid: u32, names: [&[u8]; 2], uid: u32) -> bool {
+        let part = self.scope.comm.as_deref().unwrap_or_default().as_bytes();
         (self.scope.pids.is_empty() || self.scope.pids.contains(&tgid))
-            && (name.is_empty() || comm.windows(name.len()).any(|part| part == name))
-            && self.scope.uid.is_none_or(|wanted| uid == Some(wanted))
-    }
-
-    /// Is this table one of those asked for? Its user is not known.
-    pub(in crate::commands) fn has_task(&self, task: &Task) -> bool {
-        self.lets_through(task.tgid, &task.comm, self.scope.uid)
+            && names.iter().any(|name| has_name(name, part))
+            && self.scope.uid.is_none_or(|wanted| uid == wanted)
     }
 }
 
@@ -64,9 +58,9 @@ impl<L: Listener> Sink for Chosen<'_, L> {
     const WANTS_ALL: bool = L::WANTS_ALL;
 
     fn change(&mut self, mut change: Change, names: &Names) {
-        change.in_scope &= self
-            .choice
-            .lets_through(change.tgid, &change.comm, Some(change.uid));
+        change.in_scope &=
+            self.choice
+                .lets_through(change.tgid, [&change.comm, &change.process], change.uid);
         self.inner.change(change, names);
     }
 }
@@ -74,8 +68,11 @@ impl<L: Listener> Sink for Chosen<'_, L> {
 impl<L: Listener> Handler for Chosen<'_, L> {
     fn alarm(&mut self, record: &[u8], known: &mut Known<'_>) {
         let is_wanted = Alarm::decode(record).is_ok_and(|alarm| {
+            let tgid = alarm.key.tgid;
+            let leader = known.model.tables.thread(tgid);
+            let process = leader.map_or(&[][..], |leader| &leader.comm);
             self.choice
-                .lets_through(alarm.key.tgid, &alarm.comm, Some(alarm.uid))
+                .lets_through(tgid, [&alarm.comm, process], alarm.uid)
         });
         if is_wanted {
             self.inner.alarm(record, known);
@@ -126,5 +123,25 @@ impl<L: Listener> Listener for Chosen<'_, L> {
 
     fn answered(&mut self, until_ns: u64, known: &mut Known<'_>) {
         self.inner.answered(until_ns, known);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thread_is_chosen_by_its_own_name_and_by_its_processs() {
+        let lets_through = |part: &str, names: [&[u8]; 2]| {
+            let scope = ScopeArgs {
+                comm: Some(part.to_owned()),
+                ..ScopeArgs::default()
+            };
+            Choice::new(&scope).unwrap().lets_through(7, names, 0)
+        };
+        let names: [&[u8]; 2] = [b"http-exec-1\0\0\0\0\0", b"java\0\0\0\0\0\0\0\0\0\0\0\0"];
+        assert!(lets_through("java", names) && lets_through("exec", names));
+        assert!(!lets_through("python", names));
+        assert!(!lets_through("1java", names), "they are two names");
     }
 }

@@ -184,7 +184,8 @@ impl Stream {
         let mut past = self.near_limit.look(model.limits.all());
         past.retain(|task| !self.storms.has(task.tgid));
         let now_ns = self.clock.now_ns();
-        for task in self.near_limit.tell(self.wanted.choose(past, troubles)) {
+        let wanted = self.wanted.choose(past, &model.tables, troubles);
+        for task in self.near_limit.tell(wanted) {
             let diagnosis = Diagnosis::of(Patient::of_task(&task), model, now_ns);
             let time = self.times.at(self.clock, now_ns);
             let near = fact::NearLimit::new(task, diagnosis, time);

@@ -72,29 +72,29 @@ struct Window<'a> {
 }
 
 impl Window<'_> {
-    fn from_ns(&self) -> u64 {
+    fn begin_ns(&self) -> u64 {
         self.past.marks[self.begin].at_ns
     }
 
     fn length_ns(&self) -> u64 {
-        self.past.marks[self.end].at_ns - self.from_ns()
+        self.past.marks[self.end].at_ns - self.begin_ns()
     }
 
     /// Fds opened in so many eighths of the time that are still open.
     fn kept_in(&self, eighths: u64) -> u32 {
-        let until_ns = self.from_ns() + self.length_ns() / 8 * eighths;
+        let until_ns = self.begin_ns() + self.length_ns() / 8 * eighths;
         let ages = &self.past.ages;
-        ages.until(until_ns) - ages.until(self.from_ns())
+        ages.until(until_ns) - ages.until(self.begin_ns())
     }
 
     fn kept(&self) -> u32 {
         let ages = &self.past.ages;
-        ages.until(self.past.marks[self.end].at_ns) - ages.until(self.from_ns())
+        ages.until(self.past.marks[self.end].at_ns) - ages.until(self.begin_ns())
     }
 
     /// The last mark within so many eighths of the time.
     fn mark_in(&self, eighths: u64) -> usize {
-        let until_ns = self.from_ns() + self.length_ns() / 8 * eighths;
+        let until_ns = self.begin_ns() + self.length_ns() / 8 * eighths;
         self.past.mark_before(self.begin..self.end, until_ns)
     }
 
@@ -154,7 +154,7 @@ impl Window<'_> {
     /// Fds opened until a mark that are still open.
     fn kept_at(&self, index: usize) -> u32 {
         let ages = &self.past.ages;
-        ages.until(self.past.marks[index].at_ns) - ages.until(self.from_ns())
+        ages.until(self.past.marks[index].at_ns) - ages.until(self.begin_ns())
     }
 
     /// Without the time before it began to grow.

@@ -47,6 +47,7 @@ impl Turnover {
     }
 
     /// At least a quarter of the table has been closed.
+    #[must_use]
     pub fn is_of_table(&self) -> bool {
         self.closed_of_open >= GROWN_MIN && self.closed_of_open.saturating_mul(4) >= self.open
     }

@@ -70,6 +70,8 @@ pub struct Change {
     pub in_scope: bool,
     /// The thread's name. Hostile text.
     pub comm: [u8; 16],
+    /// Its process's name, which is that of its leader. Hostile text.
+    pub process: [u8; 16],
 }
 
 /// Who is told.

@@ -1,13 +1,16 @@
-//! fdtrace runs out of fds itself and must see it.
+//! A child of fdtrace runs out of fds, and fdtrace must see it.
 
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use aya::maps::{MapData, RingBuf};
-use fdtrace_common::alarm::{HOOK_ALLOC_FD, HOOK_SYS_EXIT};
+use fdtrace_common::{
+    alarm::{HOOK_ALLOC_FD, HOOK_SYS_EXIT},
+    self_test::MARK,
+};
 use rustix::{
     io::Errno,
-    process::{Resource, Rlimit, getrlimit, setrlimit},
+    process::{Pid, Resource, Rlimit, WaitOptions, setrlimit, waitpid},
 };
 
 use crate::{
@@ -19,29 +22,64 @@ use crate::{
 /// Records are there when the failing call returns; this is for a machine that is swamped.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Fails a dup for want of a number, and looks for its record.
+/// Fails a dup for want of a free fd, and looks for its record.
 ///
-/// With a soft limit of 0 no number is free, whatever is open. It is raised again before anything
-/// else is done; no other thread is running yet.
+/// A child does it, for the child's limit of 0 is nobody else's: a process cannot put its own limits back where its hard
+/// limit lies above `fs.nr_open` (`do_prlimit` in kernel/sys.c). The call is marked, so that it is an alarm to this
+/// fdtrace and to no other one ([`fdtrace_common::self_test`]).
 pub(in crate::probe) fn run(ring: &mut RingBuf<MapData>, backend: Backend) -> Result<()> {
     drain(ring, |_| {});
-    let before = getrlimit(Resource::Nofile);
-    let none = Rlimit {
-        current: Some(0),
-        maximum: before.maximum,
-    };
-    setrlimit(Resource::Nofile, none).context("lowering the own fd limit for the self-test")?;
-    let dup = rustix::io::dup(std::io::stdin());
-    setrlimit(Resource::Nofile, before).context("restoring the own fd limit")?;
-    if dup.map(drop) != Err(Errno::MFILE) {
-        bail!(
-            "the self-test could not run out of fds: stdin is closed, or a limit of 0 is ignored"
-        );
-    }
-    expect(ring, backend)
+    let child = fail_in_child().context("running out of fds for the self-test")?;
+    expect(ring, backend, child)
 }
 
-fn expect(ring: &mut RingBuf<MapData>, backend: Backend) -> Result<()> {
+/// A child that has failed a dup with EMFILE, and has ended.
+#[expect(unsafe_code, reason = "a child that makes two calls and ends")]
+fn fail_in_child() -> Result<u32> {
+    // SAFETY: the child makes system calls only, until it ends: it takes no lock that another thread may have held.
+    let pid = unsafe { libc::fork() };
+    if pid == 0 {
+        let errno = fail();
+        // SAFETY: ends the child without running what belongs to its parent.
+        unsafe { libc::_exit(errno) };
+    }
+    if pid < 0 {
+        return Err(std::io::Error::last_os_error().into());
+    }
+    let (_, status) = loop {
+        match waitpid(Pid::from_raw(pid), WaitOptions::empty()) {
+            Err(Errno::INTR) => {}
+            outcome => break outcome?.context("no child has ended")?,
+        }
+    };
+    match status.exit_status() {
+        Some(errno) if errno == Errno::MFILE.raw_os_error() => Ok(pid.unsigned_abs()),
+        Some(0) => bail!("a limit of 0 is ignored"),
+        Some(errno) => Err(Errno::from_raw_os_error(errno).into()),
+        None => bail!("the child was killed"),
+    }
+}
+
+/// The marked dup at a limit of 0; its errno, 0 where it has not failed.
+#[expect(
+    unsafe_code,
+    reason = "dup with the mark in registers that it does not read"
+)]
+fn fail() -> i32 {
+    let none = Rlimit {
+        current: Some(0),
+        maximum: Some(0),
+    };
+    if let Err(error) = setrlimit(Resource::Nofile, none) {
+        return error.raw_os_error();
+    }
+    let [first, second] = MARK.map(|word| usize::try_from(word).unwrap_or_default());
+    // SAFETY: a copy of an fd, or an error, and the process ends behind it.
+    let dup = unsafe { syscalls::syscall!(syscalls::Sysno::dup, 0, first, second) };
+    dup.err().map_or(0, syscalls::Errno::into_raw)
+}
+
+fn expect(ring: &mut RingBuf<MapData>, backend: Backend, child: u32) -> Result<()> {
     let wanted = if backend == Backend::Census {
         HOOK_SYS_EXIT
     } else {
@@ -58,25 +96,24 @@ fn expect(ring: &mut RingBuf<MapData>, backend: Backend) -> Result<()> {
             }
         });
         if let Some(alarm) = seen {
-            return check(&alarm);
+            return check(&alarm, child);
         }
         if Instant::now() > deadline {
-            bail!("its self-test failed: an EMFILE of fdtrace's own was not seen");
+            bail!("its self-test failed: an EMFILE of its own child was not seen");
         }
         std::thread::yield_now();
     }
 }
 
 /// Is what the record says what has happened?
-fn check(alarm: &Alarm) -> Result<()> {
+fn check(alarm: &Alarm, child: u32) -> Result<()> {
     let call = call::name(alarm.key.call);
     let pid = alarm.key.tgid;
-    if call != "dup" || pid != std::process::id() || alarm.soft != 0 || alarm.used.unwrap_or(0) == 0
-    {
+    if call != "dup" || pid != child || alarm.soft != 0 || alarm.used.unwrap_or(0) == 0 {
         bail!(
             "its self-test failed: a dup of process {} at a limit of 0 was seen as {call} of \
              process {pid} at {}, {:?} used",
-            std::process::id(),
+            child,
             alarm.soft,
             alarm.used,
         );

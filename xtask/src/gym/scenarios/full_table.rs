@@ -10,6 +10,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
+use fdtrace_common::self_test::MARK;
 
 use super::Scenario;
 use crate::{
@@ -32,6 +33,11 @@ pub(super) const ALL: &[Scenario] = &[
     Scenario::new("dup", "copies standard input once too often", |run| {
         same(run, "dup", fds::dup)
     }),
+    Scenario::new(
+        "dup_marked",
+        "the same, as fdtrace's self-test does it",
+        |run| same(run, "dup", || fds::dup_with(MARK)),
+    ),
     Scenario::new(
         "f_dupfd",
         "F_DUPFD with a minimum that leaves few numbers",

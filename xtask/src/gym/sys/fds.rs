@@ -32,6 +32,13 @@ pub(crate) fn dup() -> io::Result<OwnedFd> {
     owned(unsafe { libc::dup(0) })
 }
 
+/// `dup` of standard input, with these words in the registers of a second and third argument, which it does not have.
+pub(crate) fn dup_with([second, third]: [u64; 2]) -> io::Result<OwnedFd> {
+    // SAFETY: no memory is involved.
+    let fd = unsafe { libc::syscall(libc::SYS_dup, 0, second, third) };
+    owned(libc::c_int::try_from(fd).unwrap_or(-1))
+}
+
 /// A failing `dup` of standard input, without the cost of keeping the error: what storms repeat.
 pub(crate) fn dup_fails_with(errno: i32) -> bool {
     // SAFETY: no memory is involved.
