@@ -8,5 +8,6 @@ pub mod names;
 pub mod path;
 pub mod place;
 pub mod process;
+pub mod regular;
 pub mod sockets;
 pub mod stacks;

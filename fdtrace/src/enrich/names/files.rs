@@ -1,16 +1,14 @@
 //! The files in which runtimes keep names.
 
-use std::{
-    fs::{self, File},
-    io::Read,
-    path::Path,
-};
+use std::{fs, path::Path};
 
-use rustix::fs::{Mode, OFlags, open};
 use serde::{Deserialize, de::DeserializeOwned};
 
 use super::Named;
-use crate::enrich::place::{Place, Runtime};
+use crate::enrich::{
+    place::{Place, Runtime},
+    regular::Regular,
+};
 
 /// No file of a runtime is larger: a container's is some ten KB, podman's one for all some hundred.
 const FILE_MAX: u64 = 4 << 20;
@@ -123,17 +121,8 @@ fn some(name: &str) -> Option<String> {
     (!name.is_empty()).then(|| name.to_owned())
 }
 
-/// A regular file of reasonable size; opening anything else does not wait for somebody to write to it.
+/// A regular file of reasonable size.
 fn read<T: DeserializeOwned>(path: &Path) -> Option<T> {
-    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    let file = File::from(open(path, flags, Mode::empty()).ok()?);
-    if !file.metadata().ok()?.is_file() {
-        return None;
-    }
-    let mut text = Vec::new();
-    file.take(FILE_MAX + 1).read_to_end(&mut text).ok()?;
-    if u64::try_from(text.len()).ok()? > FILE_MAX {
-        return None;
-    }
+    let text = Regular::find(path).ok()?.read(FILE_MAX).ok()?;
     serde_json::from_slice(&text).ok()
 }
