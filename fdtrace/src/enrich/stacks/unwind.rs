@@ -16,7 +16,8 @@ const DEPTH: usize = 96;
 /// What one image's stacks are unwound with.
 pub(super) struct Unwinder {
     unwinder: UnwinderNative<Arc<[u8]>, MayAllocateDuringUnwind>,
-    cache: CacheNative<MayAllocateDuringUnwind>,
+    /// 12 KiB, made when the first stack is unwound: of most processes none ever is.
+    cache: Option<CacheNative<MayAllocateDuringUnwind>>,
 }
 
 /// Where the functions of a stack are, the innermost first.
@@ -40,7 +41,7 @@ impl Unwinder {
         }
         Self {
             unwinder,
-            cache: CacheNative::new(),
+            cache: None,
         }
     }
 
@@ -58,9 +59,10 @@ impl Unwinder {
             bytes.map(|bytes| u64::from_ne_bytes(*bytes)).ok_or(())
         };
         let mut unwound = Unwound::default();
-        let mut frames =
-            self.unwinder
-                .iter_frames(ip, native(registers), &mut self.cache, &mut read);
+        let cache = self.cache.get_or_insert_with(CacheNative::new);
+        let mut frames = self
+            .unwinder
+            .iter_frames(ip, native(registers), cache, &mut read);
         loop {
             let address = match frames.next() {
                 // The instruction that it comes from is the one before.
