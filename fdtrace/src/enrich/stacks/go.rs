@@ -23,7 +23,7 @@ const MAGICS: [u32; 2] = [0xffff_fff0, 0xffff_fff1];
 const NAME_MAX: usize = 512;
 
 /// Programs whose tables are held at once: some are tens of megabytes.
-const PROGRAMS_MAX: usize = 4;
+const PROGRAMS_MAX: usize = 2;
 
 /// The tables that have been needed last; `None` of programs that have none.
 #[derive(Default)]

@@ -26,6 +26,7 @@ mod program;
 pub mod resolver;
 mod script;
 mod sigbus;
+mod sizes;
 pub mod stack;
 #[cfg_attr(not(feature = "symbols"), path = "no_symbols.rs")]
 mod symbols;

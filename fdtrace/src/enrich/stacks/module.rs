@@ -1,10 +1,9 @@
 //! An ELF file that processes have mapped, held open for as long as anything refers to it.
 
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::File,
     io::{self, Read},
     ops::Range,
-    os::unix::fs::{MetadataExt, OpenOptionsExt},
     path::Path,
     rc::Rc,
     sync::Arc,
@@ -18,26 +17,17 @@ use object::{
     read::elf::{ElfFile, FileHeader, ProgramHeader},
 };
 use rustc_hash::FxHashMap;
-use rustix::fs::OFlags;
 
-use super::go::Functions;
+use super::{
+    go::Functions,
+    sizes::{GO_MAX, Sizes, UNWIND_MAX},
+};
+use crate::enrich::regular::{Key, Regular};
 
 /// Files that are held at most, an fd each.
 const MAX: usize = 1_024;
 /// Bytes of unwind information that are held, all files together.
-const UNWIND_MAX: u64 = 128 << 20;
-
-/// Bytes of one Go program's table of functions.
-const GO_MAX: u64 = 64 << 20;
-
-/// What makes it the same file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct Key {
-    device: u64,
-    inode: u64,
-    size: u64,
-    modified: (i64, i64),
-}
+const UNWIND_ALL_MAX: u64 = 64 << 20;
 
 /// A section with its place in the file's own addresses.
 #[derive(Clone)]
@@ -52,7 +42,9 @@ pub(super) struct Module {
     pub(super) id: u32,
     /// What it is read from.
     pub(super) file: File,
-    /// As the first process called it that had it mapped. Hostile.
+    /// What its names take.
+    pub(super) sizes: Sizes,
+    /// As the first process called it that had it mapped. Untrusted.
     pub(super) path: Rc<str>,
     /// Its segments of code: place in the file, and the address that it wants to be at.
     segments: Vec<(Range<u64>, u64)>,
@@ -128,24 +120,11 @@ impl Modules {
         name: &str,
         inode: Option<u64>,
     ) -> io::Result<Option<Rc<Module>>> {
-        // Opening anything but a file can have consequences, even where it is only looked at.
-        if !fs::metadata(at)?.is_file() {
+        let found = Regular::find(at)?;
+        let key = found.key;
+        if inode.is_some_and(|inode| inode != key.inode) {
             return Ok(None);
         }
-        let file = OpenOptions::new()
-            .read(true)
-            .custom_flags(OFlags::NONBLOCK.bits().cast_signed())
-            .open(at)?;
-        let metadata = file.metadata()?;
-        if !metadata.is_file() || inode.is_some_and(|inode| inode != metadata.ino()) {
-            return Ok(None);
-        }
-        let key = Key {
-            device: metadata.dev(),
-            inode: metadata.ino(),
-            size: metadata.size(),
-            modified: (metadata.mtime(), metadata.mtime_nsec()),
-        };
         if let Some(module) = self.by_key.get(&key) {
             return Ok(Some(Rc::clone(module)));
         }
@@ -156,7 +135,7 @@ impl Modules {
             }
         }
         self.made += 1;
-        let module = read(file, name, self.made, self.room()).map(Rc::new);
+        let module = read(found.open()?, name, self.made, self.room()).map(Rc::new);
         if let Some(module) = &module {
             self.by_key.insert(key, Rc::clone(module));
         }
@@ -169,13 +148,14 @@ impl Modules {
     fn room(&self) -> u64 {
         let held = self.by_key.values().flat_map(|module| module.sections());
         let held: u64 = held.map(|section| section.bytes.len() as u64).sum();
-        UNWIND_MAX.saturating_sub(held)
+        UNWIND_ALL_MAX.saturating_sub(held)
     }
 }
 
 type Native = object::elf::FileHeader64<object::Endianness>;
 
 fn read(file: File, name: &str, id: u32, mut room: u64) -> Option<Module> {
+    let sizes = Sizes::of(&file)?;
     let cache = ReadCache::new(io::BufReader::new(file.try_clone().ok()?));
     let elf = ElfFile::<Native, _>::parse(&cache).ok()?;
     let machine = elf.elf_header().e_machine(elf.endian());
@@ -199,6 +179,10 @@ fn read(file: File, name: &str, id: u32, mut room: u64) -> Option<Module> {
     let segments = segments.collect();
     let mut section = |name: &str| {
         let section = elf.section_by_name(name)?;
+        // The section is read whole, so first comes what the file says of it.
+        if section.size() > UNWIND_MAX {
+            return None;
+        }
         let packed = section.compressed_data().ok()?;
         let size = packed.uncompressed_size;
         if size == 0 || size > room {
@@ -222,6 +206,7 @@ fn read(file: File, name: &str, id: u32, mut room: u64) -> Option<Module> {
         id,
         path: name.into(),
         segments,
+        sizes,
         eh_frame,
         eh_frame_hdr,
         debug_frame,
@@ -289,6 +274,7 @@ mod tests {
             file: own.try_clone().unwrap(),
             path: "a".into(),
             segments,
+            sizes: Sizes::default(),
             eh_frame: None,
             eh_frame_hdr: None,
             debug_frame: None,

@@ -9,7 +9,7 @@ use blazesym::symbolize::{
 use log::debug;
 use rustc_hash::FxHashSet;
 
-use super::{module::Module, stack::Frame};
+use super::{module::Module, sizes::NAMED_MAX, stack::Frame};
 
 /// Bytes of a name that are kept.
 const NAME_MAX: usize = 512;
@@ -24,15 +24,21 @@ const FILES_MAX: usize = 64;
 pub(super) struct Symbols {
     symbolizer: Symbolizer,
     read: FxHashSet<u32>,
+    /// Bytes of symbols in them.
+    bytes: u64,
 }
 
 impl Symbols {
     /// The functions at an address, the innermost first; at least one.
     pub(super) fn frames(&mut self, module: &Module, address: u64) -> Vec<Frame> {
-        if self.read.len() >= FILES_MAX && !self.read.contains(&module.id) {
+        let is_new = !self.read.contains(&module.id);
+        let bytes = self.bytes.saturating_add(module.sizes.names);
+        if is_new && (self.read.len() >= FILES_MAX || bytes > NAMED_MAX) {
             *self = Self::default();
         }
-        self.read.insert(module.id);
+        if self.read.insert(module.id) {
+            self.bytes = self.bytes.saturating_add(module.sizes.names);
+        }
         let bare = Frame {
             module: Some(module.path.to_string()),
             address,
