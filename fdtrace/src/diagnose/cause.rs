@@ -114,7 +114,7 @@ impl Host {
     }
 
     /// There are more than twice `fs.file-max` files, as root may have: so many unix sockets, which have a file each,
-    /// is more than the kernel makes (`unix_create1`, net/unix/af_unix.c), and it looks at that first.
+    /// is more than the kernel makes (`unix_create1`, `net/unix/af_unix.c`), and it looks at that first.
     fn may_be_out_of_unix_sockets(self) -> bool {
         match (self.files, self.file_max) {
             (Some(files), Some(file_max)) => files / 2 >= file_max,

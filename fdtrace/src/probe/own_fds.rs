@@ -74,6 +74,8 @@ impl Plan<'_> {
     /// Programs, each with what counts its misses, and links. A program that is attached twice has two links.
     fn of_backend(&self, backend: Backend) -> Result<u32> {
         let (mut programs, mut links) = (BTreeSet::new(), 0);
+        // Each link of a kprobe has a second fd, by which what it misses is read (`links`).
+        let mut kprobes = 0;
         if backend == Backend::Census {
             if self.options.alarms {
                 programs.insert(plan::SYS_EXIT);
@@ -81,7 +83,9 @@ impl Plan<'_> {
             }
         } else {
             for hook in self.hooks() {
-                links += self.hook(backend, hook, &mut programs)?;
+                let (all, probes) = self.hook(backend, hook, &mut programs)?;
+                links += all;
+                kprobes += probes;
             }
             if self.options.alarms {
                 programs.insert(plan::RAISE.0);
@@ -92,7 +96,7 @@ impl Plan<'_> {
             links += plan::FOLLOW_TRACEPOINTS.len();
         }
         let programs = programs.len() + plan::ITERATORS;
-        Ok(u32::try_from(2 * programs + links)?)
+        Ok(u32::try_from(2 * programs + links + kprobes)?)
     }
 
     /// The hooks that will be attached.
@@ -103,29 +107,30 @@ impl Plan<'_> {
         HOOKS.iter().filter(is_wanted).chain(of_tables)
     }
 
-    /// The links of a hook; its programs are added to the others.
+    /// The links of a hook, and how many of them may be kprobes'; its programs are added to the others.
     fn hook(
         &self,
         backend: Backend,
         hook: &Hook,
         programs: &mut BTreeSet<&'static str>,
-    ) -> Result<usize> {
+    ) -> Result<(usize, usize)> {
         let Some(place) = hook.place(self.btf)? else {
-            return Ok(0);
+            return Ok((0, 0));
         };
         let by_probes = backend == Backend::Kprobe || place.trampolines.is_empty();
         // Tried first where the kernel interrupts programs on trampolines, which take over where it fails.
         let tries_both = !by_probes && self.preempts && !place.is_locked;
-        let mut links = 0;
+        let (mut links, mut kprobes) = (0, 0);
         if by_probes || tries_both {
             programs.extend(place.probes);
-            links = place.probes.len();
+            kprobes = place.probes.len();
+            links = kprobes;
         }
         if !by_probes {
             programs.extend(place.trampolines);
             links = links.max(place.trampolines.len());
         }
-        Ok(links)
+        Ok((links, kprobes))
     }
 }
 

@@ -266,8 +266,13 @@ impl Collector {
             let limit = model.limits.of(table.tgid);
             let leader = model.tables.thread(table.tgid);
             // A leader may have exited, and its threads live on.
+            let another = || {
+                let mut threads = model.tables.all_threads().map(|(_, thread)| thread);
+                threads.find(|thread| (thread.files, thread.tgid) == (files, table.tgid))
+            };
             let comm = leader
-                .map(|leader| until_nul(&leader.comm).to_vec())
+                .or_else(another)
+                .map(|thread| until_nul(&thread.comm).to_vec())
                 .or_else(|| Some(limit?.comm.clone()))?;
             Some(Task {
                 files,
