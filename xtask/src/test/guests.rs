@@ -25,8 +25,8 @@ const AT_ONCE: usize = 2;
 
 const BACKENDS: [&str; 2] = ["fentry", "kprobe"];
 
-/// The tests take a third of it on a machine that has nothing else to do.
-const LIMIT: Duration = Duration::from_mins(25);
+/// The tests take half of it on a machine that has nothing else to do.
+const LIMIT: Duration = Duration::from_mins(40);
 
 /// The kernel whose guest has Python and Node, and the memory that they take: the interpreters are the same
 /// everywhere, and so is what the kernel tells of them.
