@@ -1,6 +1,6 @@
 //! Loading the object: its maps made, its globals told, nothing attached.
 
-use std::{path::Path, time::Instant};
+use std::{io, path::Path, time::Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
 use aya::{
@@ -9,6 +9,7 @@ use aya::{
     programs::{Program, ProgramError},
 };
 use log::debug;
+use rustix::process::{Resource, getrlimit};
 
 use super::{
     backend::Backend,
@@ -176,7 +177,19 @@ pub fn load(options: &Options<'_>, scope: &Scope) -> Result<Loaded> {
 }
 
 fn explain_load(error: aya::EbpfError) -> anyhow::Error {
-    anyhow!(error).context("the kernel refused fdtrace's maps")
+    let error = anyhow!(error);
+    let mut io = error
+        .chain()
+        .filter_map(|cause| cause.downcast_ref::<io::Error>());
+    let is_refused = io.any(|io| io.kind() == io::ErrorKind::PermissionDenied);
+    // Kernels before 5.11 charge maps to it (`bpf_charge_memlock` in kernel/bpf/syscall.c), and say EPERM.
+    match getrlimit(Resource::Memlock).current.filter(|_| is_refused) {
+        Some(bytes) => error.context(format!(
+            "the kernel refused fdtrace's maps, which may have to fit into RLIMIT_MEMLOCK ({bytes} bytes): \
+             `ulimit -l unlimited`, or cap_sys_resource for a binary with capabilities"
+        )),
+        None => error.context("the kernel refused fdtrace's maps"),
+    }
 }
 
 impl Loaded {

@@ -107,6 +107,7 @@ const MARGIN: u64 = 64;
 
 /// Capabilities by their numbers in include/uapi/linux/capability.h.
 const SYS_ADMIN: u32 = 21;
+const SYS_RESOURCE: u32 = 24;
 const PERFMON: u32 = 38;
 const BPF: u32 = 39;
 /// nobody's, everywhere.
@@ -249,7 +250,15 @@ fn paranoid(setting: &Setting) -> Result<(), String> {
             .cloned()
             .unwrap_or_default()
     };
-    let few = Capable::new(&[BPF, PERFMON])?;
+    // Before 5.11 maps are charged to RLIMIT_MEMLOCK, which CAP_SYS_RESOURCE alone may raise.
+    let (text, _) = Capable::new(&[BPF, PERFMON])?.doctor()?;
+    let is_charged = text.contains("RLIMIT_MEMLOCK");
+    let capable = |capabilities: &[u32]| {
+        let more = is_charged.then_some(SYS_RESOURCE);
+        let all: Vec<_> = capabilities.iter().copied().chain(more).collect();
+        Capable::new(&all)
+    };
+    let few = capable(&[BPF, PERFMON])?;
     let before = Paranoid::at(3)?;
     let (text, object) = few.doctor()?;
     let refused = backend(&object);
@@ -277,11 +286,11 @@ fn paranoid(setting: &Setting) -> Result<(), String> {
     ensure(is_ended, || format!("{watch:?}"))?;
     // Both ways out are ways out.
     drop(few);
-    let admin = Capable::new(&[BPF, PERFMON, SYS_ADMIN])?;
+    let admin = capable(&[BPF, PERFMON, SYS_ADMIN])?;
     works(&admin, &backend)?;
     drop(admin);
     let allowed = Paranoid::at(2)?;
-    works(&Capable::new(&[BPF, PERFMON])?, &backend)?;
+    works(&capable(&[BPF, PERFMON])?, &backend)?;
     drop(allowed);
     drop(before);
     Ok(())

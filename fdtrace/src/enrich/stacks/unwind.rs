@@ -16,7 +16,7 @@ const DEPTH: usize = 96;
 /// What one image's stacks are unwound with.
 pub(super) struct Unwinder {
     unwinder: UnwinderNative<Arc<[u8]>, MayAllocateDuringUnwind>,
-    /// 12 KiB, made when the first stack is unwound: of most processes none ever is.
+    /// Made when the first stack is unwound: of most processes none ever is.
     cache: Option<CacheNative<MayAllocateDuringUnwind>>,
 }
 
