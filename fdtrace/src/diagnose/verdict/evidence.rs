@@ -106,6 +106,10 @@ impl Evidence {
             now_ns,
         } = subject;
         let stretches = trend.map_or(&[][..], Trend::stretches);
+        // Where tables are only looked at now and then, the kernel may have used the address for another one meanwhile:
+        // what was seen before this one began was not this one.
+        let others = stretches.partition_point(|part| part.from_ns < begun_ns);
+        let stretches = &stretches[others..];
         let inherited = count(table, |_, slot| slot.is_inherited);
         let has_time = |slot: &Slot| !slot.is_inherited && slot.since_ns > 0;
         let own = |is_wanted: &dyn Fn(u32) -> bool| -> Vec<u64> {

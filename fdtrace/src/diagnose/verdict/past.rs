@@ -76,6 +76,8 @@ impl Past {
             });
         }
         marks.retain(|mark| mark.at_ns < now.at_ns);
+        // A recording may tell anything.
+        marks.sort_by_key(|mark| mark.at_ns);
         marks.push(now);
         Self { marks, ages }
     }

@@ -387,6 +387,27 @@ fn without_time_there_is_no_verdict() {
     );
 }
 
+/// The kernel gives the memory of a table that has ended to the next one, between two looks.
+#[test]
+fn the_past_of_another_table_at_the_same_address_is_none_of_its_own() {
+    let mut play = Play::with(0);
+    play.seconds(8, |play, _| play.open(3));
+    let full = play.evidence();
+    assert!(full.highest > 400 && full.growth.is_some(), "{full:?}");
+    // All of it has gone; a process that began a moment ago has this table now.
+    play.close_newest(full.open);
+    play.step();
+    play.begun_ns = play.now_ns();
+    play.seconds(6, |play, _| play.open(1));
+    let evidence = play.evidence();
+    assert_eq!(evidence.highest, 120, "{evidence:?}");
+    let growth = evidence.growth.expect("it grows");
+    assert!(
+        growth.from <= 40 && growth.since_ns >= play.begun_ns,
+        "{growth:?}"
+    );
+}
+
 /// Looks are a second apart, but not to the millisecond.
 #[test]
 fn four_seconds_are_long_enough_also_where_a_look_came_early() {
