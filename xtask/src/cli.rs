@@ -37,7 +37,10 @@ enum Task {
     Ebpf,
     /// Builds fdtrace and runs it
     Run(Run),
-    /// Runs every test: format, lints, unit tests, tests on this machine, tests in guests
+    /// Runs the tests: format, lints, unit tests, tests on this machine, tests in guests
+    ///
+    /// In guests each of four kernels is tested with one of the two backends that the machine may refuse, and each
+    /// of these on two kernels.
     Test(Test),
     /// Measures what fdtrace costs, side by side with what one would use instead
     ///
@@ -71,9 +74,25 @@ struct Test {
     setup: Setup,
     /// Runs only the tests whose name contains this, and neither format nor lints
     filter: Option<String>,
-    /// Only on this kernel; can be given more than once [default: all of them]
+    /// Only on this kernel, with both backends; can be given more than once
     #[arg(long = "kernel", value_name = "KERNEL")]
     kernels: Vec<Kernel>,
+    /// One kernel, one backend, no benchmark
+    #[arg(long, conflicts_with = "kernels")]
+    quick: bool,
+    /// Every kernel with every backend
+    #[arg(long, conflicts_with_all = ["quick", "kernels"])]
+    full: bool,
+}
+
+impl Test {
+    const fn extent(&self) -> test::Extent {
+        match (self.quick, self.full) {
+            (true, _) => test::Extent::Quick,
+            (_, true) => test::Extent::Full,
+            _ => test::Extent::Usual,
+        }
+    }
 }
 
 #[derive(Debug, Args)]
@@ -130,18 +149,10 @@ impl Cli {
                 setup::ensure(Scope::Build, offline)?;
                 run::run(&arguments)
             }
-            Task::Test(Test {
-                setup: Setup { offline },
-                filter,
-                kernels,
-            }) => {
-                setup::ensure(Scope::Everything, offline)?;
-                let kernels = if kernels.is_empty() {
-                    Kernel::ALL.to_vec()
-                } else {
-                    kernels
-                };
-                Ok(test::run(filter.as_deref(), &kernels))
+            Task::Test(test) => {
+                setup::ensure(Scope::Everything, test.setup.offline)?;
+                let filter = test.filter.as_deref();
+                Ok(test::run(filter, test.extent(), &test.kernels))
             }
             Task::Demo(Setup { offline }) => {
                 setup::ensure(Scope::Machines(&[Kernel::New]), offline)?;

@@ -2,6 +2,7 @@
 
 mod guests;
 mod interpreters;
+mod matrix;
 mod recorder;
 mod tally;
 
@@ -13,6 +14,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
+pub(crate) use self::matrix::Extent;
 use self::{recorder::Recorder, tally::Tally};
 use crate::{bench, build, command, kernel::Kernel, workspace};
 
@@ -22,9 +24,10 @@ const USER_SIDE: [&str; 3] = ["--workspace", "--exclude", "fdtrace-ebpf"];
 /// What makes a lint an error.
 const DENY: [&str; 2] = ["--", "-Dwarnings"];
 
-/// Runs the stages, or of the tests only those whose name contains the filter. Status 0 if none
-/// failed.
-pub(crate) fn run(filter: Option<&str>, kernels: &[Kernel]) -> u8 {
+/// Runs the stages, or of the tests only those whose name contains the filter; in guests of the kernels named, or else
+/// of as many as the extent says. Status 0 if none failed.
+pub(crate) fn run(filter: Option<&str>, extent: Extent, kernels: &[Kernel]) -> u8 {
+    let guests = matrix::guests(extent, kernels);
     let mut total = Tally::default();
     if filter.is_none() {
         check(&mut total, "format", &["fmt", "--all", "--check"]);
@@ -63,8 +66,10 @@ pub(crate) fn run(filter: Option<&str>, kernels: &[Kernel]) -> u8 {
     stage(&mut total, "host tests", |recorder| {
         tests(&["--test", "*"], filter, recorder)
     });
-    guests::stages(&mut total, filter, kernels);
-    if filter.is_none() && kernels.contains(&bench::KERNELS[0]) {
+    let has = |kernel| guests.iter().any(|guest| guest.kernel == kernel);
+    let is_measured = filter.is_none() && extent != Extent::Quick && has(bench::KERNELS[0]);
+    guests::stages(&mut total, filter, guests);
+    if is_measured {
         benchmark(&mut total, bench::KERNELS[0]);
     }
     print!("{total}");

@@ -37,8 +37,7 @@ pub(crate) fn trials(setting: &Setting) -> Vec<Trial> {
         test("record_at_its_own_fd_limit", record_at_its_own_fd_limit),
         test("kernel_log_lines", kernel_log_lines),
     ];
-    // Once on each kernel will do for what has nothing to do with the backend.
-    if setting.backend != "kprobe" {
+    if setting.is_first {
         trials.extend([
             test("once_ends_with_the_first", once_ends_with_the_first),
             test("once_without_any_is_status_1", once_without_any),
@@ -59,7 +58,7 @@ pub(crate) fn trials(setting: &Setting) -> Vec<Trial> {
             "nr_open_below_its_hard_limit",
             nr_open_below_its_hard_limit,
         ));
-        if setting.backend == "kprobe" {
+        if setting.is_last {
             // Cannot be undone: the last test of the last run.
             trials.push(test("locked_down", locked_down));
         }

@@ -6,6 +6,7 @@
 //!
 //! * `FDTRACE_BACKEND`: the backend to force; `census` where it is unset.
 //! * `FDTRACE_BIN`, `FDTRACE_GYM`: the executables.
+//! * `FDTRACE_FIRST`, `FDTRACE_LAST`: 0 if another backend has had its turn on this kernel, or will have it.
 //! * `FDTRACE_SOAK_SECONDS`: how long the soak goes on; there is none where it is unset. Above 300 the long run
 //!   takes as long, and runs with fdtrace's real timers.
 
@@ -44,6 +45,10 @@ struct Setting {
     backend: String,
     /// A virtual machine of fdtrace's own: the host's settings are nobody else's.
     is_guest: bool,
+    /// No other backend has been tested on this kernel: what has nothing to do with backends is tested now.
+    is_first: bool,
+    /// No other backend will be tested on this kernel: what cannot be undone may be done.
+    is_last: bool,
 }
 
 impl Setting {
@@ -59,6 +64,8 @@ fn main() -> ExitCode {
     let setting = Setting {
         backend: env::var("FDTRACE_BACKEND").unwrap_or_else(|_| "census".to_owned()),
         is_guest: env::var_os("FDTRACE_BIN").is_some(),
+        is_first: is_set("FDTRACE_FIRST"),
+        is_last: is_set("FDTRACE_LAST"),
     };
     let is_root = rustix::process::geteuid().is_root();
     let mut trials = Vec::new();
@@ -91,6 +98,11 @@ fn main() -> ExitCode {
         trials = trials.into_iter().map(skip).collect();
     }
     libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+/// Set to nothing but 0, or not at all.
+fn is_set(variable: &str) -> bool {
+    env::var_os(variable).is_none_or(|value| value != "0")
 }
 
 /// A test of that name.

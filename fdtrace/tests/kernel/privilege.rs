@@ -23,8 +23,7 @@ pub(crate) fn trials(setting: &Setting) -> Vec<Trial> {
         trial(format!("privilege::{name}"), move || test(&setting))
     };
     let mut trials = vec![test("it_says_how_many_fds_it_needs", own_limit)];
-    // Once on each kernel will do for what has nothing to do with the backend.
-    if setting.backend != "kprobe" {
+    if setting.is_first {
         trials.extend([
             test("what_is_missing_is_blamed", missing_capability),
             test("without_proc", without_proc),
@@ -149,6 +148,15 @@ impl Capable {
         Ok(copy)
     }
 
+    /// One that may also have memory for its maps. Before 5.11 they are charged to `RLIMIT_MEMLOCK`, which
+    /// `CAP_SYS_RESOURCE` alone may raise.
+    fn with_memory(capabilities: &[u32]) -> Result<Self, String> {
+        let (text, _) = Self::new(&[BPF, PERFMON])?.doctor()?;
+        let more = text.contains("RLIMIT_MEMLOCK").then_some(SYS_RESOURCE);
+        let all: Vec<_> = capabilities.iter().copied().chain(more).collect();
+        Self::new(&all)
+    }
+
     fn path(&self) -> PathBuf {
         self.folder.join("fdtrace")
     }
@@ -209,7 +217,7 @@ impl Drop for Capable {
 
 /// Without CAP_PERFMON the kernel refuses programs of all backends, and it is none of its fault.
 fn missing_capability(_: &Setting) -> Result<(), String> {
-    let (text, object) = Capable::new(&[BPF])?.doctor()?;
+    let (text, object) = Capable::with_memory(&[BPF])?.doctor()?;
     ensure(object["missing_capabilities"][0] == "CAP_PERFMON", || {
         text.clone()
     })?;
@@ -250,15 +258,7 @@ fn paranoid(setting: &Setting) -> Result<(), String> {
             .cloned()
             .unwrap_or_default()
     };
-    // Before 5.11 maps are charged to RLIMIT_MEMLOCK, which CAP_SYS_RESOURCE alone may raise.
-    let (text, _) = Capable::new(&[BPF, PERFMON])?.doctor()?;
-    let is_charged = text.contains("RLIMIT_MEMLOCK");
-    let capable = |capabilities: &[u32]| {
-        let more = is_charged.then_some(SYS_RESOURCE);
-        let all: Vec<_> = capabilities.iter().copied().chain(more).collect();
-        Capable::new(&all)
-    };
-    let few = capable(&[BPF, PERFMON])?;
+    let few = Capable::with_memory(&[BPF, PERFMON])?;
     let before = Paranoid::at(3)?;
     let (text, object) = few.doctor()?;
     let refused = backend(&object);
@@ -286,11 +286,11 @@ fn paranoid(setting: &Setting) -> Result<(), String> {
     ensure(is_ended, || format!("{watch:?}"))?;
     // Both ways out are ways out.
     drop(few);
-    let admin = capable(&[BPF, PERFMON, SYS_ADMIN])?;
+    let admin = Capable::with_memory(&[BPF, PERFMON, SYS_ADMIN])?;
     works(&admin, &backend)?;
     drop(admin);
     let allowed = Paranoid::at(2)?;
-    works(&capable(&[BPF, PERFMON])?, &backend)?;
+    works(&Capable::with_memory(&[BPF, PERFMON])?, &backend)?;
     drop(allowed);
     drop(before);
     Ok(())

@@ -1,4 +1,4 @@
-//! The kernel tests, in a guest of every kernel, on both backends that this machine may refuse.
+//! The kernel tests in guests, on the backends that this machine may refuse.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -13,7 +13,9 @@ use std::{
 use anyhow::{Result, bail};
 
 use super::{
-    interpreters, record,
+    interpreters,
+    matrix::{Backend, Guest},
+    record,
     recorder::{Recorder, SECTION},
     stage,
     tally::Tally,
@@ -22,8 +24,6 @@ use crate::{bench::peers, build, kernel::Kernel, vm};
 
 /// As many as the usual machine has processors for, given that each guest keeps one busy.
 const AT_ONCE: usize = 2;
-
-const BACKENDS: [&str; 2] = ["fentry", "kprobe"];
 
 /// The tests take half of it on a machine that has nothing else to do.
 const LIMIT: Duration = Duration::from_mins(40);
@@ -45,7 +45,8 @@ const SOAK: &str = "FDTRACE_SOAK_SECONDS";
 const SOAK_SECONDS: &str = "60";
 
 /// The stages with guests in them.
-pub(super) fn stages(total: &mut Tally, filter: Option<&str>, kernels: &[Kernel]) {
+pub(super) fn stages(total: &mut Tally, filter: Option<&str>, guests: Vec<Guest>) {
+    let has_interpreters = guests.iter().any(|guest| guest.kernel == WITH_INTERPRETERS);
     let mut executables = Files::new();
     let mut interpreters = Files::new();
     let mut is_complete = false;
@@ -63,7 +64,7 @@ pub(super) fn stages(total: &mut Tally, filter: Option<&str>, kernels: &[Kernel]
             _ => path.to_owned(),
         };
         executables.extend(prlimit.into_iter().map(|path| (place(&path), path)));
-        if kernels.contains(&WITH_INTERPRETERS) {
+        if has_interpreters {
             interpreters = interpreters::files()?;
         }
         is_complete = true;
@@ -71,7 +72,7 @@ pub(super) fn stages(total: &mut Tally, filter: Option<&str>, kernels: &[Kernel]
     });
     // A failure to build them has been counted, and there is nothing to boot.
     if is_complete {
-        all(total, &executables, &interpreters, filter, kernels);
+        all(total, &executables, &interpreters, filter, guests);
     }
 }
 
@@ -80,22 +81,21 @@ fn all(
     executables: &Files,
     interpreters: &Files,
     filter: Option<&str>,
-    kernels: &[Kernel],
+    guests: Vec<Guest>,
 ) {
-    let queue = Mutex::new(VecDeque::from(kernels.to_vec()));
-    // The newest first: it takes the longest.
+    let queue = Mutex::new(VecDeque::from(guests));
     let next = || {
         queue
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .pop_back()
+            .pop_front()
     };
     let tallies = Mutex::new(Vec::new());
     thread::scope(|scope| {
         for _ in 0..AT_ONCE {
             scope.spawn(|| {
-                while let Some(kernel) = next() {
-                    let request = request(kernel, executables, interpreters, filter);
+                while let Some(guest) = next() {
+                    let request = request(&guest, executables, interpreters, filter);
                     let tally = one(&request);
                     tallies
                         .lock()
@@ -141,12 +141,13 @@ fn boot(request: &vm::Request, recorder: &mut Recorder) -> Result<()> {
 }
 
 fn request(
-    kernel: Kernel,
+    guest: &Guest,
     executables: &Files,
     interpreters: &Files,
     filter: Option<&str>,
 ) -> vm::Request {
-    let mut command = ["sh", "-c", &script(), "kernel tests"]
+    let kernel = guest.kernel;
+    let mut command = ["sh", "-c", &script(&guest.backends), "kernel tests"]
         .map(str::to_owned)
         .to_vec();
     command.extend(filter.map(str::to_owned));
@@ -172,13 +173,19 @@ fn request(
     request
 }
 
-/// One run for each backend, the second one whatever the first one found.
-fn script() -> String {
+/// One run for each backend, the second one whatever the first one found. What has nothing to do with the backend
+/// runs with the first one, and what cannot be undone with the last one.
+fn script(backends: &[Backend]) -> String {
     let mut script = "status=0\n".to_owned();
-    for backend in BACKENDS {
+    for (index, backend) in backends.iter().enumerate() {
+        let is_first = u8::from(index == 0);
+        let is_last = u8::from(index + 1 == backends.len());
         let _ = writeln!(script, "echo '{SECTION}{backend}'");
-        let run = "/kernel --test-threads=1 \"$@\" || status=1";
-        let _ = writeln!(script, "FDTRACE_BACKEND={backend} {run}");
+        let _ = writeln!(
+            script,
+            "FDTRACE_BACKEND={backend} FDTRACE_FIRST={is_first} FDTRACE_LAST={is_last} \
+             /kernel --test-threads=1 \"$@\" || status=1"
+        );
     }
     script + "exit $status\n"
 }

@@ -4,6 +4,7 @@ use std::{
     fs::{self, File},
     io::{self, Write},
     mem,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result};
@@ -14,6 +15,9 @@ use crate::workspace;
 /// What a guest prints in front of the tests of one kind.
 pub(super) const SECTION: &str = "--- ";
 
+/// A test that takes this long is worth a look.
+const LONG: Duration = Duration::from_secs(2);
+
 /// Takes the output line by line.
 #[derive(Debug)]
 pub(super) struct Recorder {
@@ -22,6 +26,8 @@ pub(super) struct Recorder {
     section: String,
     log: File,
     line: Vec<u8>,
+    /// When the line before ended, or the test before.
+    since: Instant,
     pub(super) tally: Tally,
 }
 
@@ -38,6 +44,7 @@ impl Recorder {
             section: String::new(),
             log,
             line: Vec::new(),
+            since: Instant::now(),
             tally: Tally::default(),
         })
     }
@@ -59,7 +66,26 @@ impl Recorder {
         }
         let place = format!("{}{}", self.name, self.section);
         self.tally.line(&place, line);
-        println!("{}{line}", self.prefix);
+        let time = self.time(line);
+        println!("{}{line}{time}", self.prefix);
+    }
+}
+
+impl Recorder {
+    /// How long the test took whose outcome the line is, if it took long. One that ran beside others is counted from
+    /// the end of whichever ended before.
+    fn time(&mut self, line: &str) -> String {
+        let took = self.since.elapsed();
+        let is_outcome = line.ends_with("ok") || line.ends_with("FAILED");
+        if !is_outcome && !line.starts_with("running ") {
+            return String::new();
+        }
+        self.since = Instant::now();
+        if is_outcome && took >= LONG {
+            format!(" ({:.1} s)", took.as_secs_f32())
+        } else {
+            String::new()
+        }
     }
 }
 
