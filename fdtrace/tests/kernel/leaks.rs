@@ -1,5 +1,11 @@
 //! `fdtrace leaks --fail -- COMMAND`: what a command leaves open decides.
 
+use std::{
+    net::{TcpListener, TcpStream},
+    thread,
+    time::Duration,
+};
+
 use libtest_mimic::Trial;
 use rustix::process::{Resource, getpriority_process, getrlimit};
 use serde_json::Value;
@@ -7,7 +13,8 @@ use serde_json::Value;
 use super::{
     Setting, ensure,
     gym::{self, Gym},
-    tracer, trial,
+    tracer::{self, Tracer},
+    trial,
 };
 
 pub(crate) fn trials(setting: &Setting) -> Vec<Trial> {
@@ -15,7 +22,10 @@ pub(crate) fn trials(setting: &Setting) -> Vec<Trial> {
         let setting = setting.clone();
         trial(format!("leaks::{name}"), move || test(&setting))
     };
-    let mut trials = vec![test("of_a_process_that_is_full", already_full)];
+    let mut trials = vec![
+        test("of_a_process_that_is_full", already_full),
+        test("where_sockets_lead_to_within_a_second", ends_in_time),
+    ];
     // What a child is given depends on no kernel and no backend, and the script wants the usual tools.
     if !setting.is_guest {
         trials.push(test("of_a_command_that_ends_with_fdtrace", ends_too));
@@ -57,6 +67,38 @@ fn already_full(setting: &Setting) -> Result<(), String> {
     let sum: u64 = counts.filter_map(|holder| holder["count"].as_u64()).sum();
     ensure(sum == 64, || before.to_string())?;
     holder.end()
+}
+
+/// Connections of this very process, a new one each twentieth of a second: none that is older than a second is without
+/// its end, in any block.
+fn ends_in_time(setting: &Setting) -> Result<(), String> {
+    const CONNECTIONS: usize = 100;
+    let said = |error: std::io::Error| error.to_string();
+    let listener = TcpListener::bind("127.0.0.1:0").map_err(said)?;
+    let end = listener.local_addr().map_err(said)?;
+    let mut command = tracer::command();
+    command.args(["leaks", "--json", "--backend", &setting.backend]);
+    command.args(["-p", &std::process::id().to_string()]);
+    command.args(["--older", "1s", "--interval", "1s"]);
+    let tracer = Tracer::start_command(command)?;
+    let mut connections = Vec::new();
+    for _ in 0..CONNECTIONS {
+        connections.push(TcpStream::connect(end).map_err(said)?);
+        thread::sleep(Duration::from_millis(50));
+    }
+    let target = end.to_string();
+    let leads_there = |row: &Value| row["kind"] == "tcp" && row["target"] == *target;
+    let is_all = |objects: &[Value]| {
+        let last = objects.iter().filter(|row| leads_there(row)).next_back();
+        last.is_some_and(|row| row["count"] == CONNECTIONS)
+    };
+    tracer.wait_until(is_all)?;
+    let ended = tracer.stop()?;
+    let without = ended.objects.iter().filter(|row| row["kind"] == "tcp");
+    let without: Vec<_> = without
+        .filter(|row| row["unknown_ends"] != 0 || row["target"].is_null())
+        .collect();
+    ensure(without.is_empty(), || format!("{without:#?}"))
 }
 
 /// The exit status, fds in each row, and what stderr said.
