@@ -1,6 +1,7 @@
 //! Finding cgroups of the v2 hierarchy by the paths that people type.
 
 use std::{
+    cell::RefCell,
     collections::HashSet,
     ffi::OsString,
     fs::File,
@@ -181,30 +182,48 @@ pub fn open(path: &Path) -> Result<File> {
     )
 }
 
+/// The inode of the directory of the hierarchy's root (`cgroup_setup_root` in `kernel/cgroup/cgroup.c`, 5.10 to 7.2:
+/// it is the first one of its file system).
+const ROOT_INODE: u64 = 1;
+
+thread_local! {
+    /// The hierarchy's root as this thread's cgroup namespace calls it: `/`, or in a private one `/..` and so on.
+    static ROOT: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
 /// The v2 cgroup of a process; `None` where it cannot be read, as when the process has gone.
 #[must_use]
 pub fn of_process(pid: u32) -> Option<Vec<u8>> {
-    v2_path(&std::fs::read(format!("/proc/{pid}/cgroup")).ok()?)
+    let hierarchies = std::fs::read(format!("/proc/{pid}/cgroup")).ok()?;
+    ROOT.with_borrow(|root| v2_path(&hierarchies, root))
 }
 
 /// The same, from the bytes of the file (`cgroups(7)`); hierarchy 0 is the v2 one. A path that leads out of the
-/// reader's cgroup namespace does not say where it is, and is none.
-fn v2_path(hierarchies: &[u8]) -> Option<Vec<u8>> {
+/// reader's cgroup namespace begins as the hierarchy's root does there; otherwise it does not say where it is, and is
+/// none.
+fn v2_path(hierarchies: &[u8], root: &[u8]) -> Option<Vec<u8>> {
     let mut lines = hierarchies.split(|byte| *byte == b'\n');
     let path = lines.find_map(|line| line.strip_prefix(b"0::"))?;
-    let is_outside = path == b"/.." || path.starts_with(b"/../");
-    (!is_outside).then(|| path.to_vec())
+    let is_outside = |path: &[u8]| path == b"/.." || path.starts_with(b"/../");
+    let root = root.strip_suffix(b"/").unwrap_or(root);
+    let path = match path.strip_prefix(root) {
+        Some(b"") => b"/",
+        Some(below) if below.starts_with(b"/") => below,
+        _ => path,
+    };
+    (!is_outside(path)).then(|| path.to_vec())
 }
 
 /// Has this thread read the paths of cgroups from the root of the hierarchy on, as the kernel programs do: /proc shows
 /// them from the reader's cgroup namespace, which in a container is most often a private one (`cgroup_namespaces(7)`).
 ///
-/// Commands that this thread starts would see them so too: not for one that does. Where it is not allowed, paths within
-/// the namespace stay what they are.
+/// Commands that this thread starts would see them so too: not for one that does. Where it is not allowed, paths that
+/// lead out of the namespace are those of the hierarchy if its root is mounted here, and paths within the namespace stay
+/// what they are.
 pub fn read_from_root() {
     let own = std::fs::read_link("/proc/thread-self/ns/cgroup");
     let first = std::fs::read_link("/proc/1/ns/cgroup");
-    if let (Ok(own), Ok(first)) = (own, first)
+    if let (Ok(own), Ok(first)) = (&own, &first)
         && own != first
         && let Ok(namespace) = File::open("/proc/1/ns/cgroup")
     {
@@ -213,6 +232,15 @@ pub fn read_from_root() {
             debug!("cgroups are read from fdtrace's own cgroup namespace: {error}");
         }
     }
+    let root = std::fs::read("/proc/thread-self/mountinfo")
+        .ok()
+        .and_then(|mountinfo| {
+            let is_root = |mount: &Mount| {
+                std::fs::metadata(&mount.point).is_ok_and(|point| point.ino() == ROOT_INODE)
+            };
+            Some(mounts(&mountinfo).into_iter().find(is_root)?.root)
+        });
+    ROOT.set(root.unwrap_or_default());
 }
 
 /// The processes in a cgroup and below it, as they are now.
@@ -285,13 +313,31 @@ mod tests {
     #[test]
     fn a_process_is_in_one_v2_cgroup() {
         let mixed = b"9:name=systemd:/a\n1:cpu:/b\n0::/system.slice/x.service\n";
-        assert_eq!(v2_path(mixed), Some(b"/system.slice/x.service".to_vec()));
-        assert_eq!(v2_path(b"1:cpu:/b\n"), None, "v1 only");
+        let path = |text: &[u8], root: &[u8]| {
+            let path = v2_path(text, root)?;
+            Some(String::from_utf8(path).unwrap())
+        };
+        let found = path(mixed, b"/");
+        assert_eq!(found.as_deref(), Some("/system.slice/x.service"));
+        assert_eq!(path(b"1:cpu:/b\n", b"/"), None, "v1 only");
         assert_eq!(
-            v2_path(b"0::/../../x\n"),
+            path(b"0::/../../x\n", b""),
             None,
             "from a namespace that it is not in"
         );
-        assert_eq!(v2_path(b"0::/..x\n"), Some(b"/..x".to_vec()));
+        assert_eq!(path(b"0::/..x\n", b"").as_deref(), Some("/..x"));
+    }
+
+    #[test]
+    fn a_path_that_leads_out_of_a_namespace_begins_at_the_root_that_is_mounted() {
+        let path = |text: &[u8]| {
+            let path = v2_path(text, b"/../..")?;
+            Some(String::from_utf8(path).unwrap())
+        };
+        assert_eq!(path(b"0::/../../x/y\n").as_deref(), Some("/x/y"));
+        assert_eq!(path(b"0::/../..\n").as_deref(), Some("/"));
+        assert_eq!(path(b"0::/../../..x\n").as_deref(), Some("/..x"));
+        assert_eq!(path(b"0::/../x\n"), None, "beside the namespace's root");
+        assert_eq!(path(b"0::/x\n").as_deref(), Some("/x"));
     }
 }

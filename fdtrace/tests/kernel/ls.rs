@@ -3,13 +3,14 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs::{self, File, OpenOptions},
+    io::{BufRead as _, BufReader},
     net::{TcpListener, TcpStream, UdpSocket},
     os::{
         fd::{AsFd, AsRawFd},
         unix::net::{UnixListener, UnixStream},
     },
     path::PathBuf,
-    process::{Output, Stdio},
+    process::{Command, Output, Stdio},
 };
 
 use libtest_mimic::Trial;
@@ -34,6 +35,7 @@ pub(crate) fn trials(setting: &Setting) -> Vec<Trial> {
         trial("ls::other_ends", other_ends),
         trial("ls::all_other_ends", all_other_ends),
         trial("ls::by_path", by_path),
+        trial("ls::by_path_in_other_mounts", by_path_in_other_mounts),
         trial("ls::count", count),
         trial("ls::count_by_kind", count_by_kind),
         trial("ls::count_with_holders", count_with_holders),
@@ -238,6 +240,65 @@ fn by_path() -> Result<(), String> {
     }
     fs::remove_file(&linked).map_err(said)?;
     fs::remove_dir_all(&directory).map_err(said)
+}
+
+/// A process with mounts of its own that holds a file open, until its standard input ends.
+struct Elsewhere(std::process::Child);
+
+impl Elsewhere {
+    /// `mounts`: what is mounted there, `open`: what is opened then.
+    fn start(mounts: &str, open: &str) -> Result<Self, String> {
+        let script = format!("{mounts} && exec 9<{open} && echo ready && read line");
+        let mut command = Command::new("unshare");
+        command.args(["-m", "sh", "-c", &script]);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.spawn().map_err(said)?;
+        let stdout = child.stdout.take().ok_or("no stdout")?;
+        let mut ready = String::new();
+        BufReader::new(stdout).read_line(&mut ready).map_err(said)?;
+        let elsewhere = Self(child);
+        ensure(ready == "ready\n", || format!("{script}: {ready:?}"))?;
+        Ok(elsewhere)
+    }
+}
+
+impl Drop for Elsewhere {
+    fn drop(&mut self) {
+        drop(self.0.stdin.take());
+        let _ = self.0.wait();
+    }
+}
+
+/// A file is what it is under each of its names, in each mount namespace; one of the same name is another.
+fn by_path_in_other_mounts() -> Result<(), String> {
+    let directory = temporary("mounts");
+    fs::create_dir(&directory).map_err(said)?;
+    let [path, point] = ["held", "point"].map(|name| directory.join(name));
+    for path in [&path, &point] {
+        File::create(path).map_err(said)?;
+    }
+    let (shown, at) = (path.display().to_string(), point.display().to_string());
+    let bound = Elsewhere::start(&format!("mount --bind {shown} {at}"), &at)?;
+    let folder = directory.display();
+    let hidden = format!("mount -t tmpfs none {folder} && echo > {shown}");
+    let other = Elsewhere::start(&hidden, &shown)?;
+    let seen = objects(&[&shown]);
+    let of_point = ls(&[&at]);
+    let (bound, other) = ([bound.0.id()], [other.0.id()]);
+    let _ = fs::remove_dir_all(&directory);
+    let seen = seen?;
+    let pids: Vec<_> = seen
+        .iter()
+        .filter_map(|object| object["pid"].as_u64())
+        .collect();
+    ensure(pids == bound.map(u64::from), || {
+        format!("{pids:?} instead of {bound:?}, {other:?} has another one: {seen:#?}")
+    })?;
+    // Nobody has what the file is mounted on.
+    let of_point = of_point?;
+    ensure(of_point.status.code() == Some(1), || {
+        format!("{of_point:?}")
+    })
 }
 
 fn count() -> Result<(), String> {

@@ -20,10 +20,49 @@ pub(super) fn trials(setting: &Setting) -> Vec<Trial> {
         let setting = setting.clone();
         trial(format!("scope::{name}"), move || test(&setting))
     };
-    vec![
+    let mut trials = vec![
         test("cgroup_made_anew", made_anew),
         test("cgroup_of_several_gone", of_several_gone),
-    ]
+    ];
+    if !setting.is_guest {
+        // busybox's unshare makes no cgroup namespaces, and paths are read in user space.
+        trials.push(test("cgroup_namespace_of_its_own", namespace_of_its_own));
+    }
+    trials
+}
+
+/// From a cgroup namespace of its own (`docker run` without `--cgroupns=host`), fdtrace calls cgroups as everybody else
+/// does: in reports, in warnings and in what it is asked for.
+fn namespace_of_its_own(setting: &Setting) -> Result<(), String> {
+    let name = format!("fdtrace-namespace-{}", std::process::id());
+    let own = Cgroup::new(mount()?.join(format!("{name}-own")))?;
+    let other = Cgroup::new(mount()?.join(&name))?;
+    let mut command = Command::new("sh");
+    let script = "echo $$ > \"$1/cgroup.procs\" && shift && exec unshare -C \"$0\" \"$@\"";
+    command.args(["-c", script, &fdtrace()]).arg(&own.0);
+    command.args(["--json", "--backend", &setting.backend, "--warn-at", "90"]);
+    let tracer = Tracer::start_command(command)?;
+    let mut holder = gym::command("hold");
+    holder.args(["--wait", "--count", "61", "--limit", "64"]);
+    let (mut holder, pid) = Gym::start_waiting(holder)?;
+    other.take(pid)?;
+    holder.release()?;
+    holder.held()?;
+    let warning =
+        tracer.wait_for(|object| object["type"] == "near_limit" && object["pid"] == pid)?;
+    holder.end()?;
+    let facts = born_in(&other.0)?.finish()?;
+    let report =
+        tracer.wait_for(|object| object["type"] == "exhausted" && object["pid"] == facts.pid)?;
+    tracer.stop()?;
+    for told in [warning, report] {
+        ensure(told["cgroup"] == format!("/{name}"), || told.to_string())?;
+    }
+    Ok(())
+}
+
+fn fdtrace() -> String {
+    crate::executable("FDTRACE_BIN", option_env!("CARGO_BIN_EXE_fdtrace"))
 }
 
 /// A victim that is in a cgroup from its first call.
