@@ -394,17 +394,18 @@ impl Follow {
         // What has come up to that look belongs to it.
         let tracker = &mut self.tracker;
         self.ring.drain(|record| tracker.take(record, handler));
+        let is_census = self.session.backend == Backend::Census;
+        // There is nothing but what the iterators show; how full a table is and what it holds are told together.
+        if is_census && self.last_pass.elapsed() >= self.pass_time * LOOKING {
+            self.try_pass(Purpose::Look, handler);
+        }
         self.choose_openers();
         self.tracker.model.second(clock::since_boot_ns());
         self.look_at_sockets(handler);
         let known = &mut self.tracker.known();
         handler.second(&mut self.session, known, &mut self.troubles);
-        if self.session.backend == Backend::Census {
-            // There is nothing but what the iterators show.
+        if is_census {
             self.count_losses(handler);
-            if self.last_pass.elapsed() >= self.pass_time * LOOKING {
-                self.try_pass(Purpose::Look, handler);
-            }
             return;
         }
         let tables = &self.tracker.model.tables;

@@ -89,7 +89,7 @@ fn ends_in_time(setting: &Setting) -> Result<(), String> {
     let target = end.to_string();
     let leads_there = |row: &Value| row["kind"] == "tcp" && row["target"] == *target;
     let is_all = |objects: &[Value]| {
-        let last = objects.iter().filter(|row| leads_there(row)).next_back();
+        let last = objects.iter().rfind(|row| leads_there(row));
         last.is_some_and(|row| row["count"] == CONNECTIONS)
     };
     tracer.wait_until(is_all)?;

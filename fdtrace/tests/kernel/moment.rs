@@ -20,6 +20,7 @@ pub(crate) fn trials(setting: &Setting) -> Vec<Trial> {
         test("bursts", bursts),
         test("bursts_far_apart", bursts_far_apart),
         test("process_has_ended", process_has_ended),
+        test("warning_is_of_one_look", warning_is_of_one_look),
     ]
 }
 
@@ -124,4 +125,23 @@ fn process_has_ended(setting: &Setting) -> Result<(), String> {
                 .all(|command| !command.contains("--pid")),
         || format!("not said to have ended: {last:#}"),
     )
+}
+
+/// How full a growing table is and what it holds are of the same moment: a second apart they differ by twenty.
+fn warning_is_of_one_look(setting: &Setting) -> Result<(), String> {
+    let watch = Tracer::start(&setting.backend, &["--warn-at", "50"])?;
+    let none: &[&str] = &[];
+    let (mut victim, pid) = Gym::waiting("leak_file", none)?;
+    victim.release()?;
+    let warning =
+        watch.wait_for(|object| object["type"] == "near_limit" && object["pid"] == pid)?;
+    victim.held()?;
+    victim.end()?;
+    watch.stop()?;
+    let holders = warning["holders"].as_array().into_iter().flatten();
+    let held: u64 = holders.filter_map(|holder| holder["count"].as_u64()).sum();
+    let used = warning["used"].as_u64().unwrap_or_default();
+    ensure(held > 0 && used.abs_diff(held) <= 5, || {
+        format!("{used} used and {held} held: {warning:#}")
+    })
 }
