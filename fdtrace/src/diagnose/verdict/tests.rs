@@ -101,10 +101,12 @@ impl Play {
                 self.is_exhausted = true;
                 return;
             }
-            let mut fds: Vec<u32> = self.open.iter().map(|(fd, _)| *fd).collect();
-            fds.sort_unstable();
-            let free = (0..).zip(&fds).find(|(fd, taken)| fd != *taken);
-            let fd = free.map_or(u32::try_from(fds.len()).unwrap(), |(fd, _)| fd);
+            let mut is_taken = [false; LIMIT as usize];
+            for (fd, _) in &self.open {
+                is_taken[*fd as usize] = true;
+            }
+            let free = is_taken.iter().position(|is_taken| !is_taken);
+            let fd = u32::try_from(free.expect("below the limit")).unwrap();
             let mut record = OpenRecord {
                 kind: RECORD_OPENED,
                 fd,
