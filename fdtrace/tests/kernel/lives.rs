@@ -165,21 +165,27 @@ fn long_run(setting: &Setting) -> Result<(), String> {
         facts.operations,
         ran.as_secs_f64()
     );
-    for patient in patients {
+    // Each is judged, whatever has become of the others.
+    let judge = |patient: Patient| {
         let name = patient.name;
         let ended = patient.stop(ran)?;
         match name {
-            "watch" => all_told(&facts, &comm, &ended.objects, "watch")?,
-            "record" => all_told(&facts, &comm, &replay(&recording)?, "the recording")?,
-            "flight" => ensure(!replay(&flight)?.is_empty(), || "an empty file".to_owned())?,
-            "leaks" => ensure(ended.objects.len() > 1, || "no block".to_owned())?,
+            "watch" => all_told(&facts, &comm, &ended.objects, "watch"),
+            "record" => all_told(&facts, &comm, &replay(&recording)?, "the recording"),
+            "flight" => ensure(!replay(&flight)?.is_empty(), || "an empty file".to_owned()),
+            "leaks" => ensure(ended.objects.len() > 1, || "no block".to_owned()),
             _ => ensure(
                 ended.objects.iter().any(|event| event["comm"] == *comm),
                 || format!("no failure in {} objects", ended.objects.len()),
-            )?,
+            ),
         }
-    }
-    Ok(())
+    };
+    let wrong: Vec<_> = patients
+        .into_iter()
+        .map(judge)
+        .filter_map(Result::err)
+        .collect();
+    ensure(wrong.is_empty(), || wrong.join("\n"))
 }
 
 fn replay(path: &str) -> Result<Vec<Value>, String> {

@@ -25,10 +25,21 @@ pub(crate) fn command() -> Command {
 
 /// A running `fdtrace --json`.
 pub(crate) struct Tracer {
-    child: Child,
+    child: Running,
     seen: Arc<Seen>,
     stdout: JoinHandle<()>,
     stderr: JoinHandle<()>,
+}
+
+/// A process that does not outlive the value: a test that fails leaves none to the next ones.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It has been waited for already, unless the test has failed.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 #[derive(Default)]
@@ -92,7 +103,7 @@ impl Tracer {
             move || listen(stderr, &armed, &seen)
         });
         let tracer = Self {
-            child,
+            child: Running(child),
             seen,
             stdout,
             stderr,
@@ -109,7 +120,7 @@ impl Tracer {
     }
 
     pub(crate) fn pid(&self) -> u32 {
-        self.child.id()
+        self.child.0.id()
     }
 
     /// Bytes of memory of its own that it has now.
@@ -125,7 +136,9 @@ impl Tracer {
 
     /// Sends it a signal.
     pub(crate) fn signal(&self, signal: Signal) -> Result<(), String> {
-        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
+        let pid = i32::try_from(self.child.0.id())
+            .ok()
+            .and_then(Pid::from_raw);
         kill_process(pid.ok_or("no pid")?, signal).map_err(|error| format!("signalling: {error}"))
     }
 
@@ -192,11 +205,14 @@ impl Tracer {
 
     /// Ctrl-C, then all that it said.
     pub(crate) fn stop(mut self) -> Result<Ended, String> {
-        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
+        let pid = i32::try_from(self.child.0.id())
+            .ok()
+            .and_then(Pid::from_raw);
         // It may have ended by itself.
         let _ = kill_process(pid.ok_or("no pid")?, Signal::INT);
         let status = self
             .child
+            .0
             .wait()
             .map_err(|error| format!("waiting for fdtrace: {error}"))?;
         self.ended(status)
@@ -206,6 +222,7 @@ impl Tracer {
     pub(crate) fn wait(mut self) -> Result<Ended, String> {
         let status = self
             .child
+            .0
             .wait()
             .map_err(|error| format!("waiting for fdtrace: {error}"))?;
         self.ended(status)
@@ -214,10 +231,12 @@ impl Tracer {
     /// kill -9.
     pub(crate) fn kill(mut self) -> Result<Ended, String> {
         self.child
+            .0
             .kill()
             .map_err(|error| format!("killing fdtrace: {error}"))?;
         let status = self
             .child
+            .0
             .wait()
             .map_err(|error| format!("waiting for fdtrace: {error}"))?;
         self.ended(status)

@@ -35,6 +35,8 @@ const SLOTS: usize = 50_000;
 const WAITING: usize = 4_096;
 /// Answers that are remembered, of files and of processes.
 const KEPT: usize = 1 << 16;
+/// Fewer are kept whether their process is there or not.
+const FEW: usize = 1 << 10;
 /// Answers are asked for again after so long: files are deleted, processes change their user.
 const FRESH: Timer = Timer::seconds(30);
 /// Paths in one note.
@@ -58,6 +60,8 @@ pub(super) struct Lookups {
     waiting: usize,
     files: FxHashMap<File, Known<Arc<[u8]>>>,
     processes: FxHashMap<u32, Known<LookedProcess>>,
+    /// With so many files and processes remembered, those of processes that are gone are forgotten.
+    many: (usize, usize),
     round: Round,
     /// An answer to [`Question::Until`] is still to come.
     is_marked: bool,
@@ -72,6 +76,7 @@ impl Lookups {
             waiting: 0,
             files: FxHashMap::default(),
             processes: FxHashMap::default(),
+            many: (FEW, FEW),
             round: Round::default(),
             is_marked: false,
         })
@@ -140,11 +145,14 @@ impl Lookups {
         is_asked
     }
 
-    /// Processes that are gone are remembered no longer, where room is short.
+    /// Processes that are gone are remembered no longer: looked for whenever there are twice as many as after the last
+    /// time, so that it costs a moment and half of what is kept is of use.
     fn forget(&mut self, tables: &Tables) {
         let is_there = |pid: u32| tables.thread(pid).is_some();
-        if self.files.len() > KEPT / 2 {
+        let limit = |left: usize| (2 * left).clamp(FEW, KEPT / 2);
+        if self.files.len() > self.many.0 {
             self.files.retain(|(pid, _), _| is_there(*pid));
+            self.many.0 = limit(self.files.len());
         }
         if self.files.len() > KEPT / 2 {
             let mut files: Vec<_> = self.files.values().map(|known| known.asked_ns).collect();
@@ -152,8 +160,9 @@ impl Lookups {
             let middle = *middle;
             self.files.retain(|_, known| known.asked_ns > middle);
         }
-        if self.processes.len() > KEPT / 2 {
+        if self.processes.len() > self.many.1 {
             self.processes.retain(|pid, _| is_there(*pid));
+            self.many.1 = limit(self.processes.len());
         }
     }
 

@@ -1,5 +1,7 @@
 //! Verdicts on tables that are played through the model, a step at a time.
 
+use std::collections::HashSet;
+
 use fdtrace_common::{
     change::{CloseRecord, CopyRecord, IN_SCOPE, OpenRecord, SlotsRecord, ThreadRecord},
     record::{
@@ -101,12 +103,8 @@ impl Play {
                 self.is_exhausted = true;
                 return;
             }
-            let mut is_taken = [false; LIMIT as usize];
-            for (fd, _) in &self.open {
-                is_taken[*fd as usize] = true;
-            }
-            let free = is_taken.iter().position(|is_taken| !is_taken);
-            let fd = u32::try_from(free.expect("below the limit")).unwrap();
+            let taken: HashSet<_> = self.open.iter().map(|(fd, _)| *fd).collect();
+            let fd = (0..=u32::MAX).find(|fd| !taken.contains(fd)).unwrap();
             let mut record = OpenRecord {
                 kind: RECORD_OPENED,
                 fd,

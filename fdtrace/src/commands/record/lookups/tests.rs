@@ -157,6 +157,27 @@ fn memory_is_bounded() {
     assert_eq!(lookups.files.len(), 1);
 }
 
+/// Thousands of short processes an hour are none of those that are there.
+#[test]
+fn processes_that_are_gone_are_forgotten() {
+    let (file, _) = own_executable();
+    let model = model(&file, 1);
+    let mut lookups = Lookups::start().unwrap();
+    lookups.look(&model, SECOND);
+    answered(&mut lookups, SECOND);
+    // Numbers beyond the largest pid_max.
+    for pid in (1 << 23..).take(10 * FEW) {
+        lookups.ask_file(pid, 0, 1, SECOND);
+        lookups.ask_process(pid, None, SECOND);
+        lookups.waiting = 0;
+        lookups.forget(&model.tables);
+        assert!(lookups.files.len() <= FEW + 1 && lookups.processes.len() <= FEW + 1);
+    }
+    let own = std::process::id();
+    assert!(lookups.processes.contains_key(&own));
+    assert!(lookups.files.keys().any(|(pid, _)| *pid == own));
+}
+
 #[test]
 fn no_more_is_asked_than_can_wait() {
     let mut lookups = Lookups::start().unwrap();
