@@ -9,7 +9,8 @@ use clap::{
 use strum::VariantNames;
 
 use crate::{
-    model::{kind::Kind, tables::change::Op},
+    ground::kind::Kind,
+    model::tables::change::Op,
     probe::{backend::Backend, load, scope::Request},
 };
 

@@ -15,6 +15,7 @@ use crate::{
         lookup::Text,
         stacks::{Raw, Stack, Stacks},
     },
+    ground::tcp_state::TcpState,
     model::{
         Model,
         openers::{Sequence, Slot},
@@ -23,7 +24,6 @@ use crate::{
             change::Sink,
             reconcile::{Outcome, Pass, Purpose},
         },
-        tcp_state::TcpState,
     },
     probe::{attach::Session, tables as iterators},
     stream::{

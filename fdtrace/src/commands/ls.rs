@@ -17,7 +17,7 @@ use crate::{
     cli::Ls,
     diagnose::holders::files::{ByTable, by_table},
     enrich::process::{is_kernel_thread, user_of},
-    model::{
+    ground::{
         file::OpenFile,
         kind::Kind,
         listing::{self, Kinds, Peers, Usage},

@@ -25,8 +25,8 @@ use crate::{
     cli::{StacksChoice, Trace},
     diagnose::cause::Host,
     enrich::stacks::{AwaitedStack, Stack, Stacks},
+    ground::kind::Kind,
     model::{
-        kind::Kind,
         names::Names,
         openers::{Sequence, Slot},
         tables::change::{Change, Op, Sink},

@@ -1,6 +1,9 @@
 //! Connections of a table: clients of a server, and connections that the other end has closed. Pure.
 
-use crate::model::{held::States, kind::Kind, tables::table::Table, tcp_state::TcpState};
+use crate::{
+    ground::{kind::Kind, tcp_state::TcpState},
+    model::{held::States, tables::table::Table},
+};
 
 /// What is known of the stream sockets of a table.
 #[derive(Clone, Debug, Default)]

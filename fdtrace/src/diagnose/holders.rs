@@ -6,13 +6,14 @@ use std::borrow::Borrow;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use crate::model::{
-    held::Ends,
-    kind::Kind,
-    names::{NameId, Names},
-    openers::Sequence,
-    tables::{slot::Slot, table::Table},
-    tcp_state::TcpState,
+use crate::{
+    ground::{kind::Kind, tcp_state::TcpState},
+    model::{
+        held::Ends,
+        names::{NameId, Names},
+        openers::Sequence,
+        tables::{slot::Slot, table::Table},
+    },
 };
 
 /// Groups that are told one by one; the others are told together, by kind.

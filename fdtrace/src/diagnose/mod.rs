@@ -4,6 +4,7 @@ pub mod call;
 pub mod cause;
 pub mod connections;
 pub mod diagnosis;
+pub mod fullest;
 pub mod holders;
 pub mod near_limit;
 pub mod outstanding;

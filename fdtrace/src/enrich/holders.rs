@@ -44,7 +44,7 @@ mod tests {
     use crate::{
         diagnose::cause::Host,
         enrich::{lookup::ThisHost, names::Named, place::Place},
-        model::kind::Kind,
+        ground::kind::Kind,
     };
 
     /// One that finds a path once.

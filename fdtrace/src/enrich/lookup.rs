@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     diagnose::cause::Host,
-    model::newest::Newest,
+    ground::newest::Newest,
     probe::{cgroup, host},
 };
 

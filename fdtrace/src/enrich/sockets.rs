@@ -9,7 +9,10 @@ use std::{
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use crate::model::{held::internet_end, kind::Kind, tcp_state::TcpState};
+use crate::{
+    ground::{kind::Kind, tcp_state::TcpState},
+    model::held::internet_end,
+};
 
 /// Bytes of a unix socket's path that are kept.
 const PATH_MAX: usize = 108;

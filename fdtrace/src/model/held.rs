@@ -7,9 +7,11 @@ use fdtrace_common::held::{HELD_MAX, HeldRecord, SHUTDOWN_MASK, WHOLE};
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::{
-    kind::{AF_INET, AF_INET6, AF_UNIX, Kind},
     names::Names,
     tables::{slot::Slot, table::Table},
+};
+use crate::ground::{
+    kind::{AF_INET, AF_INET6, AF_UNIX, Kind},
     tcp_state::TcpState,
 };
 

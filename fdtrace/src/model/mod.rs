@@ -1,19 +1,12 @@
 //! What fdtrace knows, built from records alone. Pure: no aya, no files, no clock of its own.
 
-pub mod file;
-pub mod fullest;
 pub mod held;
 pub mod history;
-pub mod kind;
 pub mod limits;
-pub mod listing;
 pub mod names;
-pub mod newest;
 pub mod openers;
 pub mod sockets;
-pub mod storms;
 pub mod tables;
-pub mod tcp_state;
 pub mod trend;
 
 use fdtrace_common::{alarm::AlarmRecord, held::HeldRecord};

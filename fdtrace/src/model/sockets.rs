@@ -2,11 +2,9 @@
 
 use super::{
     held::{Connection, Ends, States, is_client},
-    kind::Kind,
-    newest::Newest,
     tables::slot::Slot,
-    tcp_state::TcpState,
 };
+use crate::ground::{kind::Kind, newest::Newest, tcp_state::TcpState};
 
 /// The ends that are known.
 #[derive(Debug, Default)]

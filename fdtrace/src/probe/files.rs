@@ -16,7 +16,7 @@ use rustix::io::Errno;
 
 use super::{census, targets::Targets};
 use crate::{
-    model::{file::OpenFile, listing::Kinds},
+    ground::{file::OpenFile, listing::Kinds},
     stream::files,
 };
 

@@ -20,7 +20,7 @@ use crate::{
         verdict::{self, Verdict},
     },
     enrich::stacks::{Frequent, Stack},
-    model::{kind::Kind, tcp_state::TcpState},
+    ground::{kind::Kind, tcp_state::TcpState},
 };
 
 /// Groups that people are shown; scripts get all there are.

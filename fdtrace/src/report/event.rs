@@ -20,8 +20,8 @@ use crate::{
         lookup::Lookup,
         stacks::{AwaitedStack, Stack},
     },
+    ground::kind::Kind,
     model::{
-        kind::Kind,
         names::Names,
         tables::change::{Change, Op},
     },

@@ -13,13 +13,13 @@ use crate::{
         remedy::{self, Remedy, Situation},
         verdict::Kind,
     },
+    engine::storms::Report,
     enrich::{
         self,
         lookup::{Looked, Lookup},
         names::Named,
         place::{self, Place as Belonging},
     },
-    model::storms::Report,
     probe::{backend::Backend, runs::ProgramRuns},
     stream::{clock::Clock, decode::Task, timeline::Timeline},
 };

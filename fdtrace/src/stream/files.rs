@@ -6,7 +6,7 @@ use fdtrace_common::file::{FileRecord, KindsRecord, PATH_SIZE, PLAIN_SIZE, SOCKE
 use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
 use super::decode::WrongSize;
-use crate::model::{
+use crate::ground::{
     file::{Comm, OpenFile},
     kind::Kind,
     listing::Kinds,

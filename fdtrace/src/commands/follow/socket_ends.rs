@@ -12,7 +12,8 @@ use rustc_hash::FxHashSet;
 use crate::{
     commands::{own, round::Round},
     enrich::sockets::{self, Found, Question},
-    model::{Model, kind::Kind, newest::Newest},
+    ground::{kind::Kind, newest::Newest},
+    model::Model,
     timers::Timer,
 };
 
@@ -158,7 +159,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        model::{kind::Kind, tcp_state::TcpState},
+        ground::{kind::Kind, tcp_state::TcpState},
         stream::record::Changed,
     };
 

@@ -16,7 +16,7 @@ use rustix::fs::{FileType, Mode, OFlags, fstat, major, minor, open, stat};
 
 use crate::{
     enrich::mounts::{Device, Mounts},
-    model::{file::OpenFile, kind::Kind},
+    ground::{file::OpenFile, kind::Kind},
 };
 
 /// A file or a directory that somebody asks about.

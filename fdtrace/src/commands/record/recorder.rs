@@ -16,11 +16,11 @@ use crate::{
         troubles::Troubles,
     },
     diagnose::diagnosis::{Diagnosis, Patient},
+    engine::storms::Storms,
     enrich::{lookup::Text, stacks::Stacks},
     model::{
         Model,
         names::Names,
-        storms::Storms,
         tables::{
             Tables,
             change::{Change, Sink},

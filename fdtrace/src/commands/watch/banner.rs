@@ -5,7 +5,7 @@ use std::io::{IsTerminal, stderr};
 use crate::{
     cli::{ScopeArgs, Watch},
     commands::{follow::say_what_runs, say},
-    model::fullest::{self, Fullness},
+    diagnose::fullest::{self, Fullness},
     probe::{attach::Session, census},
     report::{sanitize::printable, text},
 };

@@ -16,10 +16,10 @@ use crate::{
         diagnosis::{Diagnosis, Patient},
         near_limit::NearLimit,
     },
+    engine::storms::{Report, Storms},
     enrich::{lookup::Looked, stacks::Stacks},
     model::{
         names::Names,
-        storms::{Report, Storms},
         tables::change::{Change, Sink},
     },
     probe::host,

@@ -6,7 +6,7 @@ use fdtrace_common::{
 use zerocopy::FromZeros;
 
 use super::*;
-use crate::{model::kind::Kind, stream::record::Changed};
+use crate::{ground::kind::Kind, stream::record::Changed};
 
 fn patient(cause: Option<Cause>, used: Option<u32>) -> Patient {
     Patient {

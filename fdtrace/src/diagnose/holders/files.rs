@@ -6,12 +6,13 @@ use std::net::SocketAddr;
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::{Holder, NO_OPENERS, holders_of};
-use crate::model::{
-    file::OpenFile,
-    held::{Ends, internet_end},
-    kind::Kind,
-    names::Names,
-    tables::slot::Slot,
+use crate::{
+    ground::{file::OpenFile, kind::Kind},
+    model::{
+        held::{Ends, internet_end},
+        names::Names,
+        tables::slot::Slot,
+    },
 };
 
 /// What a socket without a name is called by the kernel.

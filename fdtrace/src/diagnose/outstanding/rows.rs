@@ -11,7 +11,8 @@ use crate::{
         verdict::Verdict,
     },
     enrich::stacks::{CodePath, Detail, Stack},
-    model::{kind::Kind, openers::Sequence},
+    ground::kind::Kind,
+    model::openers::Sequence,
 };
 
 /// Fds of one process that lead to the same, and that one code path has opened.

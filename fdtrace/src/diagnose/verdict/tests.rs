@@ -17,11 +17,10 @@ use crate::{
         connections::Connections,
         holders::{NO_OPENERS, holders},
     },
+    ground::{kind::Kind as FdKind, tcp_state::TcpState},
     model::{
         held::{Connection, Ends, States},
-        kind::Kind as FdKind,
         tables::{Tables, reconcile::Purpose, table::Table},
-        tcp_state::TcpState,
         trend::Trends,
     },
     stream::record::Changed,

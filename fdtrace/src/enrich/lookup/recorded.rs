@@ -4,7 +4,7 @@ use super::{Looked, LookedProcess, Lookup};
 use crate::{
     diagnose::cause::Host,
     enrich::{names::Named, place::Place},
-    model::newest::Newest,
+    ground::newest::Newest,
 };
 
 /// Live, a line is written at most so long after its moment, as a rule: that a process has ended later is

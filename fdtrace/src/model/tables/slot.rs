@@ -5,9 +5,9 @@ use std::rc::Rc;
 
 use fdtrace_common::change::{CHUNK, INHERITED, NAME_SIZE, OpenRecord};
 
-use crate::model::{
-    kind::{Inode, Kind, Prefix},
-    names::{NameId, Names},
+use crate::{
+    ground::kind::{Inode, Kind, Prefix},
+    model::names::{NameId, Names},
 };
 
 /// Slots in a page: as many as bits in a word of the kernel's bitmap.

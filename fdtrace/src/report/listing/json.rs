@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use crate::{
     diagnose::holders::Holder,
-    model::{
+    ground::{
         file::OpenFile,
         kind::Kind,
         listing::{Peer, Peers, Usage},

@@ -7,7 +7,7 @@ use std::{
 
 use crate::{
     diagnose::holders::files::ByTable,
-    model::{
+    ground::{
         file::OpenFile,
         listing::{Peers, Usage},
     },

@@ -2,10 +2,12 @@ use std::sync::Arc;
 
 use super::*;
 use crate::{
-    diagnose::outstanding::{FromBefore, Row},
-    diagnose::verdict::{Kind as VerdictKind, Verdict},
+    diagnose::{
+        outstanding::{FromBefore, Row},
+        verdict::{Kind as VerdictKind, Verdict},
+    },
     enrich::stacks::{Frame, Stack},
-    model::kind::Kind,
+    ground::kind::Kind,
     report::fact::samples::HOSTILE,
 };
 

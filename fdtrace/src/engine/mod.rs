@@ -1,0 +1,3 @@
+//! What is known of all tables, behind one trait.
+
+pub mod storms;
