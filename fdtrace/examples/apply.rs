@@ -12,9 +12,9 @@
 use std::{env, fs, hint::black_box, process::ExitCode};
 
 use fdtrace::{
-    diagnose::call,
     model::tables::Tables,
     stream::record::{NoRecord, Record},
+    tracker,
 };
 use fdtrace_common::{
     change::{
@@ -75,7 +75,7 @@ fn main() -> ExitCode {
 }
 
 fn run(tables: u32, fds: u32, records: usize, rounds: u32) -> Result<String, String> {
-    let mut model = Tables::new(call::of_tables());
+    let mut model = Tables::new(tracker::calls());
     let before = resident()?;
     let mut population = Stream::default();
     for process in [SHELL].into_iter().chain((0..tables).map(server)) {

@@ -9,8 +9,8 @@ use clap::{
 use strum::VariantNames;
 
 use crate::{
+    engine::change::Op,
     ground::kind::Kind,
-    model::tables::change::Op,
     probe::{backend::Backend, load, scope::Request},
 };
 

@@ -7,10 +7,16 @@ use std::{
 };
 
 use anyhow::Result;
-use fdtrace_common::stack::StackRecord;
+use fdtrace_common::{change::OpenRecord, stack::StackRecord};
 
 use crate::{
-    diagnose::call,
+    diagnose::call::numbers,
+    engine::{
+        Engine,
+        change::Sink,
+        difference::Difference,
+        opener::{Sequence, Slot},
+    },
     enrich::{
         lookup::Text,
         stacks::{Raw, Stack, Stacks},
@@ -18,10 +24,8 @@ use crate::{
     ground::tcp_state::TcpState,
     model::{
         Model,
-        openers::{Sequence, Slot},
         tables::{
-            Tables,
-            change::Sink,
+            Calls, Tables,
             reconcile::{Outcome, Pass, Purpose},
         },
     },
@@ -49,7 +53,7 @@ const ANSWERS: usize = 4;
 /// The live model.
 pub struct Tracker {
     /// Everything that is known.
-    pub model: Model,
+    pub(crate) model: Model,
     /// Records taken.
     pub records: u64,
     /// Differences put right since the start was over.
@@ -66,8 +70,8 @@ pub struct Tracker {
 
 /// What whoever hears of something may ask.
 pub struct Known<'a> {
-    /// Everything that is known.
-    pub model: &'a Model,
+    /// What is known of all tables.
+    pub engine: &'a dyn Engine,
     /// The stacks of those who have opened something.
     pub stacks: &'a mut Stacks,
 }
@@ -102,11 +106,21 @@ pub struct Opener {
     pub sequence: Sequence,
 }
 
+/// The calls that the model of tables tells apart.
+#[must_use]
+pub fn calls() -> Calls {
+    Calls {
+        unshare: numbers(&["unshare", "execve", "execveat", "close_range"]),
+        dup: numbers(&["dup", "dup2", "dup3", "fcntl", "fcntl64"]),
+        receive: numbers(&["recvmsg", "recvmmsg", "recvmmsg_time64", "pidfd_getfd"]),
+    }
+}
+
 impl Default for Tracker {
     fn default() -> Self {
         Self {
             model: Model {
-                tables: Tables::new(call::of_tables()),
+                tables: Tables::new(calls()),
                 ..Model::default()
             },
             records: 0,
@@ -134,9 +148,31 @@ impl Tracker {
     /// What is known now.
     pub fn known(&mut self) -> Known<'_> {
         Known {
-            model: &self.model,
+            engine: &self.model,
             stacks: &mut self.stacks,
         }
+    }
+
+    /// What is known of all tables now.
+    #[must_use]
+    pub fn engine(&self) -> &dyn Engine {
+        &self.model
+    }
+
+    /// A second has gone by.
+    pub fn second(&mut self, now_ns: u64) {
+        self.model.second(now_ns);
+    }
+
+    /// An iterator has shown this slot.
+    pub fn show_slot(&mut self, pass: &mut Pass, record: &OpenRecord) {
+        pass.slot(&mut self.model.tables, record);
+    }
+
+    /// What passes have found, as readers see it.
+    #[must_use]
+    pub fn describe(&self, outcome: &Outcome) -> Vec<Difference> {
+        outcome.described(self.model.tables.names())
     }
 
     /// Takes all records that there are. Never blocks.
@@ -290,7 +326,7 @@ impl Tracker {
     /// Takes in where sockets lead to, by inode.
     pub fn take_ends(&mut self, mut ends: Vec<(u64, Vec<u8>)>, handler: &mut impl Handler) {
         let sockets = &self.model.sockets;
-        ends.retain(|(inode, end)| sockets.end(*inode) != Some(end));
+        ends.retain(|(inode, end)| sockets.get(*inode).end != Some(end));
         if ends.is_empty() {
             return;
         }
@@ -298,9 +334,14 @@ impl Tracker {
         let note = Note::Ends(ends.collect());
         handler.tap(Event::Note(&note));
         if let Note::Ends(ends) = note {
-            let ends = ends.into_iter().map(|(inode, Text(end))| (inode, end));
-            self.model.sockets.take(ends);
+            self.take_recorded_ends(ends);
         }
+    }
+
+    /// The same of a recording.
+    pub fn take_recorded_ends(&mut self, ends: Vec<(u64, Text)>) {
+        let ends = ends.into_iter().map(|(inode, Text(end))| (inode, end));
+        self.model.sockets.take(ends);
     }
 
     /// Takes in the states of TCP sockets, by inode.
@@ -308,7 +349,7 @@ impl Tracker {
         let sockets = &mut self.model.sockets;
         let news = states
             .iter()
-            .filter(|(inode, state)| sockets.state(*inode) != Some(*state));
+            .filter(|(inode, state)| sockets.get(*inode).state != Some(*state));
         let news: Vec<_> = news
             .map(|(inode, state)| (*inode, state.number()))
             .collect();
@@ -316,6 +357,11 @@ impl Tracker {
             sockets.take_numbers(&news);
             handler.tap(Event::Note(&Note::States(news)));
         }
+    }
+
+    /// The same of a recording, by the numbers of states.
+    pub fn take_recorded_states(&mut self, states: &[(u64, u8)]) {
+        self.model.sockets.take_numbers(states);
     }
 
     /// Takes in how full the tables are, as the kernel counts them.
@@ -360,11 +406,8 @@ mod tests {
 
     use super::*;
     use crate::{
+        engine::change::{Change, Sink},
         enrich::stacks::Frame,
-        model::{
-            names::Names,
-            tables::change::{Change, Sink},
-        },
     };
 
     struct Nobody;
@@ -372,7 +415,7 @@ mod tests {
     impl Sink for Nobody {
         const WANTS_ALL: bool = false;
 
-        fn change(&mut self, _: Change, _: &Names) {}
+        fn change(&mut self, _: Change, _: &[u8]) {}
     }
 
     impl Handler for Nobody {

@@ -2,7 +2,8 @@
 #![no_main]
 
 use fdtrace::{
-    model::tables::{Calls, Tables, change::Change},
+    engine::change::Change,
+    model::tables::{Calls, Tables},
     stream::{
         decode::{Alarm, Task},
         files,

@@ -2,14 +2,9 @@
 #![no_main]
 
 use fdtrace::{
+    engine::change::{Change, Sink},
     enrich::lookup::{Lookup, Recorded},
-    model::{
-        names::Names,
-        tables::{
-            change::{Change, Sink},
-            reconcile::Pass,
-        },
-    },
+    model::tables::reconcile::Pass,
     stream::recording::{Item, Note, Reader, first_line, seal},
     tracker::{Handler, Known, Tracker},
 };
@@ -19,8 +14,8 @@ use libfuzzer_sys::fuzz_target;
 struct Listener;
 
 impl Sink for Listener {
-    fn change(&mut self, change: Change, names: &Names) {
-        std::hint::black_box(names.get(change.slot.name));
+    fn change(&mut self, _: Change, name: &[u8]) {
+        std::hint::black_box(name);
     }
 }
 
@@ -41,7 +36,7 @@ fn read(bytes: &[u8]) {
         match (item, &mut pass) {
             (Item::Record(record), _) => tracker.take(record, &mut Listener),
             (Item::Thread(thread), Some(pass)) => pass.thread(*thread),
-            (Item::Slot(slot), Some(pass)) => pass.slot(&mut tracker.model.tables, slot),
+            (Item::Slot(slot), Some(pass)) => tracker.show_slot(pass, slot),
             (Item::Note(Note::PassBegun), _) => pass = Some(tracker.begin_pass(&mut Listener)),
             (Item::Note(Note::PassEnded { purpose, .. }), _) => {
                 if let Some(pass) = pass.take() {

@@ -22,14 +22,11 @@ use super::{
 use crate::{
     cli::{Audit, StacksChoice},
     diagnose::cause::Host,
-    model::{
+    engine::{
+        Engine,
+        change::{Change, Sink},
+        difference::Difference,
         history::History,
-        names::Names,
-        tables::{
-            Tables,
-            change::{Change, Sink},
-            reconcile::{Difference, Outcome},
-        },
     },
     probe::{
         attach::{self, Session},
@@ -106,18 +103,17 @@ async fn audit(args: &Audit, mut follow: Follow, wanted: &Wanted) -> Result<Verd
     let duration_s = start.elapsed().as_secs_f64();
     follow.settle(&mut auditor).await;
     follow.end_troubles(&mut auditor);
-    let outcome = follow.compare(&mut auditor).await?;
+    let differences = follow.compare(&mut auditor).await?;
     let tasks = census::read(&mut follow.session.ebpf, &follow.session.targets)?;
-    let tables = &follow.tracker.model.tables;
-    let tasks = wanted.choose(tasks, tables, &mut follow.troubles);
+    let tasks = wanted.choose(tasks, follow.tracker.engine(), &mut follow.troubles);
     follow.end_troubles(&mut auditor);
     let duration = Duration::from_secs_f64(duration_s);
     Ok(verdict(
         follow.followed(duration),
-        &follow.tracker.model.tables,
+        follow.engine(),
         &auditor,
         &tasks,
-        &outcome,
+        &differences,
     ))
 }
 
@@ -135,7 +131,7 @@ fn replay(args: &Audit, path: &Path) -> Result<Verdict> {
     }
     let mut auditor = Auditor::default();
     replay.run(args.duration, &mut auditor)?;
-    let outcome = replay.compared().with_context(|| {
+    let differences = replay.compared().with_context(|| {
         format!(
             "--replay {}: nothing in it was compared with the kernel, which `fdtrace record` does when it \
              ends",
@@ -143,36 +139,36 @@ fn replay(args: &Audit, path: &Path) -> Result<Verdict> {
         )
     })?;
     let tasks = std::mem::take(&mut replay.tasks);
-    let tables = &replay.tracker.model.tables;
     // Of a recording nothing is looked up that could fail.
-    let tasks = Wanted::recorded(&args.scope).choose(tasks, tables, &mut Troubles::default());
+    let wanted = Wanted::recorded(&args.scope);
+    let tasks = wanted.choose(tasks, replay.engine(), &mut Troubles::default());
     Ok(verdict(
         replay.followed(),
-        &replay.tracker.model.tables,
+        replay.engine(),
         &auditor,
         &tasks,
-        &outcome,
+        &differences,
     ))
 }
 
 fn verdict(
     followed: Followed,
-    tables: &Tables,
+    engine: &dyn Engine,
     auditor: &Auditor,
     tasks: &[Task],
-    outcome: &Outcome,
+    differences: &[Difference],
 ) -> Verdict {
     let owners: HashMap<u64, &Task> = tasks.iter().map(|task| (task.files, task)).collect();
-    let differences = outcome.differences.iter().filter_map(|difference| {
-        describe(difference, tasks, &owners, &auditor.history, tables.names())
-    });
+    let differences = differences
+        .iter()
+        .filter_map(|difference| describe(difference, tasks, &owners, &auditor.history));
     let compared = tasks.iter().map(|task| Compared {
         files: task.files,
         pid: task.tgid,
         tid: task.tid,
         comm: task.comm.clone(),
         used: task.used,
-        open: tables.table(task.files).map_or(0, |table| table.open),
+        open: engine.head(task.files).map_or(0, |table| table.open),
         soft: task.soft,
     });
     Verdict {
@@ -195,20 +191,19 @@ fn describe(
     tasks: &[Task],
     owners: &HashMap<u64, &Task>,
     history: &History,
-    names: &Names,
 ) -> Option<Disagreement> {
     let file = |file: u64| format!("file {file:#x}");
     match *difference {
         Difference::Slot {
             files,
             fd,
-            model,
+            ref followed,
             kernel,
         } => {
             let owner = owners.get(&files)?;
-            let model = model.map(|slot| {
-                let name = String::from_utf8_lossy(names.get(slot.name)).into_owned();
-                format!("{} {name} {}", slot.kind, file(slot.file))
+            let model = followed.as_ref().map(|followed| {
+                let name = String::from_utf8_lossy(&followed.name);
+                format!("{} {name} {}", followed.kind, file(followed.file))
             });
             Some(Disagreement {
                 pid: owner.tgid,
@@ -220,9 +215,13 @@ fn describe(
                 history: history.of(files, fd, HISTORY),
             })
         }
-        Difference::Thread { tid, model, kernel } => {
+        Difference::Thread {
+            tid,
+            followed,
+            kernel,
+        } => {
             let is_it = |task: &&Task| {
-                task.tid == tid || Some(task.files) == kernel || Some(task.files) == model
+                task.tid == tid || Some(task.files) == kernel || Some(task.files) == followed
             };
             let task = tasks.iter().find(is_it)?;
             let table = |files: u64| format!("table {files:#x}");
@@ -231,7 +230,7 @@ fn describe(
                 tid,
                 comm: task.comm.clone(),
                 fd: None,
-                model: model.map(table),
+                model: followed.map(table),
                 kernel: kernel.map(table),
                 history: Vec::new(),
             })
@@ -240,11 +239,9 @@ fn describe(
 }
 
 fn banner(session: &Session, follow: &Follow) {
-    let tables = &follow.tracker.model.tables;
+    let (fds, tables) = follow.engine().size();
     say(&format!(
-        "following {} fds in {} tables, {} backend. Hit Ctrl-C to compare.",
-        tables.open(),
-        tables.all().count(),
+        "following {fds} fds in {tables} tables, {} backend. Hit Ctrl-C to compare.",
         session.backend
     ));
     say_what_runs(session);
@@ -266,8 +263,8 @@ impl Default for Auditor {
 }
 
 impl Sink for Auditor {
-    fn change(&mut self, change: Change, names: &Names) {
-        self.history.change(change, names);
+    fn change(&mut self, change: Change, name: &[u8]) {
+        self.history.change(change, name);
     }
 }
 

@@ -35,11 +35,14 @@ use super::{say, troubles::Troubles};
 use crate::{
     cli::RunArgs,
     diagnose::cause::Host,
-    enrich::{lookup::Looked, stacks::Stack},
-    model::{
-        openers::{Sequence, Slot},
-        tables::reconcile::{Outcome, Purpose},
+    engine::{
+        Engine,
+        difference::Difference,
+        opener::{Sequence, Slot},
+        table::OpenFd,
     },
+    enrich::{lookup::Looked, stacks::Stack},
+    model::tables::reconcile::{Outcome, Purpose},
     probe::{
         attach::{self, Session},
         backend::{self, Backend},
@@ -196,7 +199,26 @@ pub(super) fn say_what_runs(session: &Session) {
     }
 }
 
+/// Tables in which at least `count` fds are open that were not there before `since_ns`.
+fn growing(engine: &dyn Engine, since_ns: u64, count: usize) -> impl Iterator<Item = u64> {
+    let is_new = move |open: &OpenFd| open.since_ns >= since_ns && !open.is_inherited;
+    let tables = engine
+        .tables()
+        .into_iter()
+        .map(|table| (table.files, table.open));
+    let tables = tables.filter(move |(files, open)| {
+        let new = || engine.fds(*files, 0).filter(is_new);
+        *open as usize >= count && new().take(count).count() == count
+    });
+    tables.map(|(files, _)| files)
+}
+
 impl Follow {
+    /// What is known of all tables now.
+    pub(super) fn engine(&self) -> &dyn Engine {
+        self.tracker.engine()
+    }
+
     /// Where sockets lead to is to be known as well.
     pub(super) fn find_socket_ends(&mut self) -> Result<()> {
         self.socket_ends = Some(SocketEnds::start()?);
@@ -400,7 +422,7 @@ impl Follow {
             self.try_pass(Purpose::Look, handler);
         }
         self.choose_openers();
-        self.tracker.model.second(clock::since_boot_ns());
+        self.tracker.second(clock::since_boot_ns());
         self.look_at_sockets(handler);
         let known = &mut self.tracker.known();
         handler.second(&mut self.session, known, &mut self.troubles);
@@ -434,7 +456,7 @@ impl Follow {
     /// Takes what has been found out of sockets, and asks about others.
     fn look_at_sockets(&mut self, handler: &mut impl Listener) {
         if let Some(ends) = &mut self.socket_ends {
-            let found = ends.look(&self.tracker.model, clock::since_boot_ns());
+            let found = ends.look(self.tracker.engine(), clock::since_boot_ns());
             self.tracker.take_states(&found.states, handler);
             self.tracker.take_ends(found.ends, handler);
         }
@@ -464,14 +486,14 @@ impl Follow {
     /// Has stacks taken where somebody may soon want to know who opens so much. Whose they are is looked up
     /// now: a process may be gone when its table has run out.
     fn choose_openers(&mut self) {
-        let model = &self.tracker.model;
+        let engine = &self.tracker.model;
         let now_ns = clock::since_boot_ns();
-        let chosen = self.arming.choose(model, now_ns);
+        let chosen = self.arming.choose(engine, now_ns);
         let Some(new) = chosen else {
             return;
         };
         for files in new {
-            if let Some(table) = model.tables.table(files) {
+            if let Some(table) = engine.head(files) {
                 self.tracker.stacks.know(table.tgid);
             }
         }
@@ -554,7 +576,7 @@ impl Follow {
         // Where they cannot be read now, what was read last has to do.
         let tasks = self
             .read_limits()
-            .unwrap_or_else(|| self.tracker.model.limits.all().cloned().collect());
+            .unwrap_or_else(|| self.tracker.engine().limits().cloned().collect());
         let mut full: Vec<(u64, u64)> = tasks
             .iter()
             .filter_map(|task| {
@@ -564,7 +586,7 @@ impl Follow {
             .collect();
         full.sort_unstable_by(|one, other| other.cmp(one));
         let since = clock::since_boot_ns().saturating_sub(CENSUS.ns());
-        let growing = self.tracker.model.tables.growing(since, GROWN);
+        let growing = growing(self.tracker.engine(), since, GROWN);
         let chosen = full.into_iter().map(|(_, files)| files).chain(growing);
         let watched: BTreeSet<u64> = chosen.take(WATCHED_MAX as usize).collect();
         let set = maps::watch_only(&mut self.session.ebpf, &watched);
@@ -622,12 +644,14 @@ impl Follow {
         }
     }
 
-    /// Two looks at the differences between the model and the kernel.
-    pub(super) async fn compare(&mut self, handler: &mut impl Listener) -> Result<Outcome> {
-        if self.session.backend == Backend::Census {
-            return self.compare_looks(handler).await;
-        }
-        self.look_twice(CONFIRM, handler).await
+    /// What differs between the model and the kernel, in two looks.
+    pub(super) async fn compare(&mut self, handler: &mut impl Listener) -> Result<Vec<Difference>> {
+        let outcome = if self.session.backend == Backend::Census {
+            self.compare_looks(handler).await?
+        } else {
+            self.look_twice(CONFIRM, handler).await?
+        };
+        Ok(self.tracker.describe(&outcome))
     }
 
     async fn look_twice(

@@ -131,13 +131,13 @@ async fn leaks(args: &Leaks, mut follow: Follow) -> Result<Ended> {
     if !args.run.quiet {
         banner(args, &follow);
     }
-    collector.begin(&follow.tracker.model);
+    collector.begin(follow.engine());
     collector.armed();
     let start = Instant::now();
     let command = Started::start(&args.command)?;
     if let Some(command) = &command {
         collector.looked(command.looked());
-        collector.judge_at_end_of(command.pid(), command.name(), &follow.tracker.model);
+        collector.judge_at_end_of(command.pid(), command.name(), follow.engine());
     }
     let reason = tokio::select! {
         end = follow.run(args.duration, &ended, &mut collector) => end,

@@ -67,16 +67,15 @@ async fn record(
     ended: &Notify,
 ) -> Result<Ended> {
     follow.learn(&mut recorder).await?;
-    recorder.arm(&follow.tracker.model);
+    recorder.arm(follow.engine());
     if !args.run.quiet {
         let what = match args.flight {
             Some(minutes) => format!("keeping the last {}", counted(u64::from(minutes), "minute")),
             None => "recording".to_owned(),
         };
+        let (fds, tables) = follow.engine().size();
         say(&format!(
-            "{what}, {} fds open in {} tables now, {} backend. Hit Ctrl-C to end.",
-            follow.tracker.model.tables.open(),
-            follow.tracker.model.tables.all().count(),
+            "{what}, {fds} fds open in {tables} tables now, {} backend. Hit Ctrl-C to end.",
             follow.session.backend
         ));
         say_what_runs(&follow.session);

@@ -28,7 +28,7 @@ use super::{
 use crate::{
     cli::StacksChoice,
     diagnose::cause::Host,
-    enrich::lookup::Text,
+    engine::{Engine, difference::Difference},
     model::tables::reconcile::{Outcome, Pass, Purpose},
     report::{fact::Place, text::counted, zone},
     stream::{
@@ -195,7 +195,7 @@ impl Replay {
                 }
                 Item::Slot(slot) => {
                     if let Some(pass) = &mut pass {
-                        pass.slot(&mut self.tracker.model.tables, slot);
+                        self.tracker.show_slot(pass, slot);
                     }
                 }
                 Item::Hole(chunks) => handler.notice(format!(
@@ -273,7 +273,7 @@ impl Replay {
             Note::Second { now_ns, boot, host } => {
                 (self.time.boot, self.time.host) = (boot, host);
                 self.move_to(now_ns, handler);
-                self.tracker.model.second(now_ns);
+                self.tracker.second(now_ns);
                 let known = &mut self.tracker.known();
                 handler.second(&mut self.counts, known, &mut self.troubles);
                 self.counts.ended.clear();
@@ -325,11 +325,8 @@ impl Replay {
                 }
             }
             Note::Looked(looked) => handler.looked(looked),
-            Note::Ends(ends) => {
-                let ends = ends.into_iter().map(|(inode, Text(end))| (inode, end));
-                self.tracker.model.sockets.take(ends);
-            }
-            Note::States(states) => self.tracker.model.sockets.take_numbers(&states),
+            Note::Ends(ends) => self.tracker.take_recorded_ends(ends),
+            Note::States(states) => self.tracker.take_recorded_states(&states),
             Note::Answered { until_ns } => {
                 handler.answered(until_ns, &mut self.tracker.known());
                 self.tracker.forget_gone();
@@ -345,6 +342,11 @@ impl Replay {
             // The others have been taken already; a second start is nothing new.
             Note::Start(_) | Note::PassBegun | Note::PassEnded { .. } | Note::PassAbandoned => {}
         }
+    }
+
+    /// What is known of all tables at this point of it.
+    pub(super) fn engine(&self) -> &dyn Engine {
+        self.tracker.engine()
     }
 
     /// The sum of it.
@@ -363,8 +365,9 @@ impl Replay {
     ///
     /// Each comparison is two looks. Where there are several (census, where the host goes on changing
     /// between them), what is wrong differs after each.
-    pub(super) fn compared(&self) -> Option<Outcome> {
+    pub(super) fn compared(&self) -> Option<Vec<Difference>> {
         let outcomes = self.audits.chunks_exact(2).map(|looks| looks[1].clone());
-        outcomes.reduce(|before, outcome| outcome.common_with(&before))
+        let outcome = outcomes.reduce(|before, outcome| outcome.common_with(&before))?;
+        Some(self.tracker.describe(&outcome))
     }
 }

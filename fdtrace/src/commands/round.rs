@@ -1,40 +1,40 @@
-//! Looking at the slots of all tables, a part of them at a time.
+//! Looking at what is open in all tables, a part of it at a time.
 
-use crate::model::tables::{Tables, slot::Slot, table::Table};
+use crate::engine::{Engine, table::OpenFd};
 
 /// Where the last look has ended.
 #[derive(Debug, Default)]
 pub(super) struct Round {
     /// Tables still to be looked at, the next one last.
     tables: Vec<u64>,
-    /// The first slot of that one to be looked at.
+    /// The first fd of that one to be looked at.
     from: u32,
 }
 
 impl Round {
-    /// Goes on with so many slots, but at most to the end of this round; `visit` says whether it has room
-    /// for the next one.
+    /// Goes on with so many fds, but at most to the end of this round; `visit` is given a process that has one, and says
+    /// whether it has room for the next one.
     pub(super) fn go_on(
         &mut self,
-        tables: &Tables,
-        slots: usize,
-        mut visit: impl FnMut(&Table, u32, Slot) -> bool,
+        engine: &dyn Engine,
+        fds: usize,
+        mut visit: impl FnMut(u32, OpenFd) -> bool,
     ) {
         if self.tables.is_empty() {
-            self.tables = tables.all().map(|(files, _)| files).collect();
+            self.tables = engine.tables().iter().map(|table| table.files).collect();
             self.from = 0;
         }
-        let mut left = slots;
+        let mut left = fds;
         while let Some(files) = self.tables.last() {
-            let table = tables.table(*files).filter(|table| table.threads > 0);
+            let table = engine.head(*files).filter(|table| table.is_used);
             let from = self.from;
-            let slots = table.into_iter().flat_map(|table| {
-                let slots = table.slots_from(from);
-                slots.map(move |(fd, slot)| (table, fd, slot))
+            let fds = table.into_iter().flat_map(|table| {
+                let fds = engine.fds(table.files, from);
+                fds.map(move |open| (table.tgid, open))
             });
-            for (table, fd, slot) in slots {
-                self.from = fd;
-                if left == 0 || !visit(table, fd, slot) {
+            for (pid, open) in fds {
+                self.from = open.fd;
+                if left == 0 || !visit(pid, open) {
                     return;
                 }
                 left -= 1;
@@ -54,11 +54,12 @@ mod tests {
     use zerocopy::FromZeros;
 
     use super::*;
-    use crate::stream::record::Changed;
+    use crate::{model::Model, stream::record::Changed};
 
     /// Two tables with as many files each.
-    fn tables(fds: u32) -> Tables {
-        let mut tables = Tables::default();
+    fn tables(fds: u32) -> Model {
+        let mut model = Model::default();
+        let tables = &mut model.tables;
         for files in 1..=2_u64 {
             let bound = ThreadRecord {
                 kind: RECORD_BOUND,
@@ -79,7 +80,7 @@ mod tests {
                 tables.apply(Changed::Opened(&opened), &mut ());
             }
         }
-        tables
+        model
     }
 
     #[test]
@@ -88,8 +89,8 @@ mod tests {
         for part in [1, 7, 100, 1_000] {
             let (mut round, mut seen) = (Round::default(), Vec::new());
             for _ in 0..200_usize.div_ceil(part) {
-                round.go_on(&tables, part, |_, _, slot| {
-                    seen.push(slot.file);
+                round.go_on(&tables, part, |_, open| {
+                    seen.push(open.file);
                     true
                 });
             }
@@ -105,9 +106,9 @@ mod tests {
         let mut seen = Vec::new();
         for _ in 0..3 {
             let mut room = 2;
-            round.go_on(&tables, 100, |_, fd, _| {
+            round.go_on(&tables, 100, |_, open| {
                 if room > 0 {
-                    seen.push(fd);
+                    seen.push(open.fd);
                 }
                 room -= 1;
                 room >= 0

@@ -24,13 +24,12 @@ use super::{
 use crate::{
     cli::{StacksChoice, Trace},
     diagnose::cause::Host,
+    engine::{
+        change::{Change, Op, Sink},
+        opener::{Sequence, Slot},
+    },
     enrich::stacks::{AwaitedStack, Stack, Stacks},
     ground::kind::Kind,
-    model::{
-        names::Names,
-        openers::{Sequence, Slot},
-        tables::change::{Change, Op, Sink},
-    },
     probe::{
         attach,
         backend::Backend,
@@ -98,10 +97,9 @@ async fn trace(args: &Trace, mut follow: Follow, scope: &Scope) -> Result<Ended>
     tracer.comm.clone_from(&scope.comm);
     follow.learn(&mut tracer).await?;
     if !args.run.quiet {
+        let (fds, tables) = follow.engine().size();
         say(&format!(
-            "showing changes of fds, {} fds open in {} tables now, {} backend. Hit Ctrl-C to end.",
-            follow.tracker.model.tables.open(),
-            follow.tracker.model.tables.all().count(),
+            "showing changes of fds, {fds} fds open in {tables} tables now, {} backend. Hit Ctrl-C to end.",
             follow.session.backend
         ));
         say_what_runs(&follow.session);
@@ -272,12 +270,12 @@ impl Tracer {
 }
 
 impl Sink for Tracer {
-    fn change(&mut self, change: Change, names: &Names) {
+    fn change(&mut self, change: Change, name: &[u8]) {
         let is_wanted = self.is_armed
             && change.in_scope
             && (Some(change.tgid) != self.own || self.only.is_some())
             && (self.ops.is_empty() || self.ops.contains(&change.op))
-            && (self.kinds.is_empty() || self.kinds.contains(&change.slot.kind))
+            && (self.kinds.is_empty() || self.kinds.contains(&change.open.kind))
             && self
                 .only
                 .as_ref()
@@ -285,14 +283,14 @@ impl Sink for Tracer {
             && (!self.is_census
                 || has_name(&change.comm, &self.comm)
                 || has_name(&change.process, &self.comm));
-        let slot = (change.files, change.fd, change.slot.file);
+        let slot = (change.files, change.open.fd, change.open.file);
         let (awaited, number) = match self.openers.remove(&slot) {
             Some(Stacked::Awaited(awaited)) => (Some(awaited), None),
             Some(Stacked::Numbered(number)) => (None, Some(number)),
             None => (None, None),
         };
         if is_wanted {
-            let event = FdEvent::changed(&change, names, !self.is_census, self.clock);
+            let event = FdEvent::changed(&change, name, !self.is_census, self.clock);
             self.tell(FdEvent { awaited, ..event }, number);
         }
     }

@@ -5,8 +5,8 @@ use std::collections::HashSet;
 use super::troubles::Troubles;
 use crate::{
     cli::ScopeArgs,
+    engine::Engine,
     enrich::process::user_of,
-    model::tables::Tables,
     probe::{cgroup, scope},
     stream::decode::Task,
 };
@@ -41,11 +41,11 @@ impl Wanted {
     }
 
     /// Those of the tasks that were asked for, as far as that can be found out. A process has its own name and those
-    /// of its threads, which `tables` knows.
+    /// of its threads, which `engine` knows.
     pub(super) fn choose(
         &self,
         mut tasks: Vec<Task>,
-        tables: &Tables,
+        engine: &dyn Engine,
         troubles: &mut Troubles,
     ) -> Vec<Task> {
         if tasks.is_empty() {
@@ -53,8 +53,9 @@ impl Wanted {
         }
         let scope = &self.scope;
         if let Some(name) = &scope.comm {
-            let threads = tables.all_threads().map(|(_, thread)| thread);
-            let named = threads.filter(|thread| has_name(&thread.comm, name.as_bytes()));
+            let named = engine
+                .threads()
+                .filter(|thread| has_name(&thread.comm, name.as_bytes()));
             let named: HashSet<u32> = named.map(|thread| thread.tgid).collect();
             tasks
                 .retain(|task| named.contains(&task.tgid) || has_name(&task.comm, name.as_bytes()));
@@ -94,7 +95,7 @@ mod tests {
     use fdtrace_common::{change::ThreadRecord, record::RECORD_BOUND};
     use zerocopy::FromZeros;
 
-    use crate::stream::record::Changed;
+    use crate::{model::Model, stream::record::Changed};
 
     const NOBODY: [u32; 0] = [];
 
@@ -111,8 +112,8 @@ mod tests {
     }
 
     fn chosen(wanted: &Wanted, tasks: Vec<Task>) -> Vec<u32> {
-        let tables = Tables::default();
-        let chosen = wanted.choose(tasks, &tables, &mut Troubles::default());
+        let model = Model::default();
+        let chosen = wanted.choose(tasks, &model, &mut Troubles::default());
         let chosen = chosen.into_iter();
         chosen.map(|task| task.tgid).collect()
     }
@@ -134,7 +135,7 @@ mod tests {
         assert_eq!(chosen(&Wanted::live(&scope), tasks()), NOBODY);
     }
 
-    fn bind(tables: &mut Tables, process: u32, thread: u32, name: &[u8]) {
+    fn bind(model: &mut Model, process: u32, thread: u32, name: &[u8]) {
         let mut comm = [0; 16];
         comm[..name.len()].copy_from_slice(name);
         let record = ThreadRecord {
@@ -145,15 +146,15 @@ mod tests {
             comm,
             ..ThreadRecord::new_zeroed()
         };
-        tables.apply(Changed::Bound(&record), &mut ());
+        model.tables.apply(Changed::Bound(&record), &mut ());
     }
 
     #[test]
     fn a_process_has_the_names_of_its_threads() {
-        let mut tables = Tables::default();
-        bind(&mut tables, 7, 7, b"java");
-        bind(&mut tables, 7, 8, b"http-exec-1");
-        bind(&mut tables, 9, 9, b"other");
+        let mut model = Model::default();
+        bind(&mut model, 7, 7, b"java");
+        bind(&mut model, 7, 8, b"http-exec-1");
+        bind(&mut model, 9, 9, b"other");
         // A table of the thread's own bears the thread's name.
         let own_table = Task {
             tid: 8,
@@ -166,7 +167,7 @@ mod tests {
                 ..ScopeArgs::default()
             };
             let wanted = Wanted::recorded(&scope);
-            let chosen = wanted.choose(tasks(), &tables, &mut Troubles::default());
+            let chosen = wanted.choose(tasks(), &model, &mut Troubles::default());
             let chosen: Vec<_> = chosen.iter().map(|task| task.tgid).collect();
             assert_eq!(chosen, expected, "{name}");
         }

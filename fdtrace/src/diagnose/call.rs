@@ -4,8 +4,6 @@ use std::borrow::Cow;
 
 use fdtrace_common::alarm::{CALL_COMPAT, CALL_IO_URING, CALL_NUMBER};
 
-use crate::model::tables::Calls;
-
 #[cfg(target_arch = "aarch64")]
 use syscalls::{aarch64::Sysno as Native, arm::Sysno as Compat};
 #[cfg(target_arch = "x86_64")]
@@ -44,20 +42,11 @@ pub fn compat_number(name: &str) -> Option<u32> {
     Some(number | CALL_COMPAT)
 }
 
-/// The numbers of these calls in both tables, for the model of tables.
-fn numbers(names: &[&str]) -> Vec<u32> {
+/// The numbers of these calls in both tables.
+#[must_use]
+pub fn numbers(names: &[&str]) -> Vec<u32> {
     let both = |name: &&str| [number(name), compat_number(name)];
     names.iter().flat_map(both).flatten().collect()
-}
-
-/// The calls that the model of tables tells apart.
-#[must_use]
-pub fn of_tables() -> Calls {
-    Calls {
-        unshare: numbers(&["unshare", "execve", "execveat", "close_range"]),
-        dup: numbers(&["dup", "dup2", "dup3", "fcntl", "fcntl64"]),
-        receive: numbers(&["recvmsg", "recvmmsg", "recvmmsg_time64", "pidfd_getfd"]),
-    }
 }
 
 #[cfg(test)]

@@ -1,14 +1,13 @@
 //! Connections of a table: clients of a server, and connections that the other end has closed. Pure.
 
 use crate::{
+    engine::table::{Entry, Table},
     ground::{kind::Kind, tcp_state::TcpState},
-    model::{held::States, tables::table::Table},
 };
 
 /// What is known of the stream sockets of a table.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Connections {
-    states: States,
     /// Stream sockets in the table, TCP and unix.
     sockets: u32,
     /// Those of them whose state is known.
@@ -18,26 +17,18 @@ pub struct Connections {
 }
 
 impl Connections {
-    /// The table's, of states by fd.
+    /// The table's.
     #[must_use]
-    pub fn of(table: &Table, states: States) -> Self {
-        let is_stream = |kind| matches!(kind, Kind::Tcp | Kind::Unix);
-        let slots = table.slots().filter(|(_, slot)| is_stream(slot.kind));
+    pub fn of(table: &Table) -> Self {
+        let is_stream = |entry: &&Entry| matches!(entry.open.kind, Kind::Tcp | Kind::Unix);
         let mut connections = Self::default();
-        for (fd, _) in slots {
+        for entry in table.entries.iter().filter(is_stream) {
             connections.sockets += 1;
-            let Some(connection) = states.get(&fd) else {
-                continue;
-            };
-            connections.known += 1;
-            let is = |state| connection.state == state;
-            connections.clients += u32::from(connection.is_client && is(TcpState::ESTABLISHED));
-            connections.close_wait += u32::from(is(TcpState::CLOSE_WAIT));
+            connections.known += u32::from(entry.connection.is_some());
+            connections.clients += u32::from(entry.is_client());
+            connections.close_wait += u32::from(entry.is_close_wait());
         }
-        Self {
-            states,
-            ..connections
-        }
+        connections
     }
 
     /// Connected clients of a server that the process runs. Where states are known of some sockets only, the
@@ -53,34 +44,18 @@ impl Connections {
         self.of_all(self.close_wait)
     }
 
-    /// Is it a connected client?
-    #[must_use]
-    pub fn is_client(&self, fd: u32) -> bool {
-        let connection = self.states.get(&fd);
-        connection.is_some_and(|connection| {
-            connection.is_client && connection.state == TcpState::ESTABLISHED
-        })
-    }
-
-    /// Has the other end closed it?
-    #[must_use]
-    pub fn is_close_wait(&self, fd: u32) -> bool {
-        let connection = self.states.get(&fd);
-        connection.is_some_and(|connection| connection.state == TcpState::CLOSE_WAIT)
-    }
-
-    /// The state that all of these have, as far as it is known.
-    #[must_use]
-    pub fn common_state(&self, fds: impl Iterator<Item = u32>) -> Option<TcpState> {
-        let mut known = fds.filter_map(|fd| self.states.get(&fd));
-        let first = known.next()?.state;
-        known
-            .all(|connection| connection.state == first)
-            .then_some(first)
-    }
-
     fn of_all(&self, count: u32) -> u32 {
         let all = u64::from(count) * u64::from(self.sockets) / u64::from(self.known.max(1));
         u32::try_from(all).unwrap_or(u32::MAX)
     }
+}
+
+/// The state that all of these are in, as far as it is known.
+#[must_use]
+pub fn common_state<'a>(entries: impl Iterator<Item = &'a Entry>) -> Option<TcpState> {
+    let mut known = entries.filter_map(|entry| entry.connection);
+    let first = known.next()?.state;
+    known
+        .all(|connection| connection.state == first)
+        .then_some(first)
 }

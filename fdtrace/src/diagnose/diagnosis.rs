@@ -4,14 +4,14 @@ use std::cmp::Ordering;
 
 use super::{
     cause::Cause,
-    connections::Connections,
+    connections::common_state,
     holders::{Holder, holders},
     verdict::{self, Evidence, Subject, Verdict},
 };
 use crate::{
-    model::{
-        Model,
-        tables::{slot::Slot, table::Table},
+    engine::{
+        Engine,
+        table::{Entry, Sighting, Table},
     },
     stream::decode::{Alarm, Task},
 };
@@ -36,22 +36,14 @@ pub struct Diagnosis {
 /// Whose table, and what has happened to it.
 #[derive(Clone, Copy, Debug)]
 pub struct Patient {
-    /// The table.
-    pub files: u64,
-    /// A thread that uses it.
-    pub tid: u32,
-    /// Its process.
-    pub tgid: u32,
+    /// The table, and who uses it; files open in it at that very moment, where the kernel has counted them.
+    pub seen: Sighting,
     /// Its process's soft `RLIMIT_NOFILE`.
     pub soft: u64,
     /// Which limit was hit, if one was.
     pub cause: Option<Cause>,
     /// Numbers taken, as the kernel counts them.
     pub used: Option<u32>,
-    /// When the process was started, nanoseconds since boot; 0: not known.
-    pub started_ns: u64,
-    /// Files open in the table at that very moment, where the kernel has counted them.
-    pub open: Option<u32>,
 }
 
 impl Patient {
@@ -59,14 +51,16 @@ impl Patient {
     #[must_use]
     pub fn of(alarm: &Alarm, cause: Option<Cause>) -> Self {
         Self {
-            files: alarm.key.files,
-            tid: alarm.tid,
-            tgid: alarm.key.tgid,
+            seen: Sighting {
+                files: alarm.key.files,
+                tid: alarm.tid,
+                tgid: alarm.key.tgid,
+                started_ns: alarm.key.started_ns,
+                open: alarm.open.or(alarm.used),
+            },
             soft: alarm.soft,
             cause,
             used: alarm.used,
-            started_ns: alarm.key.started_ns,
-            open: alarm.open.or(alarm.used),
         }
     }
 
@@ -74,35 +68,33 @@ impl Patient {
     #[must_use]
     pub fn of_task(task: &Task) -> Self {
         Self {
-            files: task.files,
-            tid: task.tid,
-            tgid: task.tgid,
+            seen: Sighting {
+                files: task.files,
+                tid: task.tid,
+                tgid: task.tgid,
+                started_ns: 0,
+                open: None,
+            },
             soft: task.soft,
             cause: None,
             used: task.used,
-            started_ns: 0,
-            open: None,
         }
-    }
-
-    /// How far a table of so many files is from the one that the kernel has counted.
-    fn distance(&self, table: &Table) -> u32 {
-        self.open.map_or(0, |open| open.abs_diff(table.open))
     }
 
     /// Is this the table that the kernel has counted? Other threads open and close meanwhile, and between two
     /// snapshots a table that fills up is a little behind.
     fn is_of(&self, table: &Table) -> bool {
-        let slack = self.open.map_or(0, |open| (open / 10).max(2));
-        self.distance(table) <= slack
+        let slack = self.seen.open.map_or(0, |open| (open / 10).max(2));
+        self.seen.distance(table.open()) <= slack
     }
 
     /// When its process started, nanoseconds since boot, if that was after the first look; else 0.
-    fn started_of(self, model: &Model) -> u64 {
-        let first_looked_ns = model.tables.first_looked_ns();
-        let user = model.tables.thread(self.tid);
-        let user = user.filter(|user| user.tgid == self.tgid);
-        let started_ns = user.map_or(0, |user| user.started_ns).max(self.started_ns);
+    fn started_of(self, engine: &dyn Engine) -> u64 {
+        let first_looked_ns = engine.first_looked_ns();
+        let user = engine.thread(self.seen.tid);
+        let user = user.filter(|user| user.tgid == self.seen.tgid);
+        let started_ns = user.map_or(0, |user| user.started_ns);
+        let started_ns = started_ns.max(self.seen.started_ns);
         if first_looked_ns > 0 && started_ns > first_looked_ns {
             started_ns
         } else {
@@ -130,59 +122,37 @@ fn begun_ns(table: &Table, started_ns: u64) -> u64 {
     if table.made_ns > 0 {
         return table.made_ns;
     }
-    let is_older = table.slots().any(|(_, slot)| slot.since_ns == 0);
+    let is_older = table.entries.iter().any(|entry| entry.open.since_ns == 0);
     if is_older { 0 } else { started_ns }
 }
 
 impl Diagnosis {
-    /// The diagnosis; `None` where the table is not known, or is another process's by now. What the kernel
-    /// has told of it on the spot goes before what was followed.
+    /// The diagnosis; `None` where the table is not known, or is another process's by now.
     #[must_use]
-    pub fn of(patient: Patient, model: &Model, now_ns: u64) -> Option<Self> {
-        let user = model.tables.thread(patient.tid);
-        let is_user =
-            user.is_some_and(|user| (user.files, user.tgid) == (patient.files, patient.tgid));
-        let known = model.tables.table(patient.files).filter(|_| is_user);
-        let held = model.held.of(patient.files, patient.tid);
-        let started_ns = patient.started_of(model);
-        let looked_ns = model.tables.looked_ns();
-        let told = held.and_then(|held| held.applied_to(known, looked_ns, patient.started_ns));
-        // What the kernel tells on the spot is cut off where the ring is full.
-        let tables = told.as_ref().into_iter().chain(known);
-        let table = tables.min_by_key(|table| patient.distance(table))?;
-        let mut states = model.sockets.states(table.slots());
-        states.extend(held.into_iter().flat_map(|held| held.states(table)));
-        let mut ends = model.sockets.ends(table.slots());
-        ends.extend(held.into_iter().flat_map(|held| held.ends(table)));
-        let connections = Connections::of(table, states);
-        let trend = model.trends.of(patient.files, table.generation);
-        let first = trend.and_then(|trend| trend.stretches().first());
-        let begun_ns = begun_ns(table, started_ns);
-        let since_ns = match begun_ns {
+    pub fn of(patient: Patient, engine: &dyn Engine, now_ns: u64) -> Option<Self> {
+        let table = &engine.table_at(&patient.seen)?;
+        let begun_ns = begun_ns(table, patient.started_of(engine));
+        let since_ns = match (begun_ns, table.followed_ns) {
+            (0, 0) => table.past.first().map_or(now_ns, |first| first.from_ns),
             // What was there before has been there since the first look at least.
-            0 if known.is_some() && model.tables.first_looked_ns() > 0 => {
-                model.tables.first_looked_ns()
-            }
-            0 => first.map_or(now_ns, |first| first.from_ns),
-            begun_ns => begun_ns,
+            (0, followed_ns) => followed_ns,
+            (begun_ns, _) => begun_ns,
         };
-        let opener_of = |fd: u32, slot: &Slot| model.openers.get(patient.files, fd, slot.file);
-        let mut holders = holders(table, model.tables.names(), &ends, &opener_of);
+        let mut holders = holders(table);
         for holder in holders.iter_mut().filter(|holder| holder.kind.has_end()) {
-            let target = holder.target.as_ref();
-            let leads_there = |fd: &u32| target.is_some() && ends.get(fd) == target;
-            let of_kind = table.slots().filter(|(_, slot)| slot.kind == holder.kind);
-            let fds = of_kind.map(|(fd, _)| fd).filter(leads_there);
-            holder.state = connections.common_state(fds);
+            let leads_there = |entry: &&Entry| {
+                let target = table.target(entry.target);
+                entry.open.kind == holder.kind
+                    && target.is_some_and(|target| holder.leads_to(target))
+            };
+            holder.state = common_state(table.entries.iter().filter(leads_there));
         }
         let evidence = Evidence {
             is_exhausted: patient.cause.is_some(),
             ..Evidence::of(Subject {
                 table,
-                trend,
                 limit: Some(patient.soft),
                 largest: holders.first(),
-                connections: &connections,
                 begun_ns,
                 now_ns,
             })
@@ -192,7 +162,7 @@ impl Diagnosis {
             if is_whole {
                 Verdict::of(&evidence)
             } else {
-                of_another_moment(table.open, patient.open.unwrap_or_default())
+                of_another_moment(table.open(), patient.seen.open.unwrap_or_default())
             }
         });
         Some(Self {

@@ -2,18 +2,14 @@
 
 pub mod files;
 
-use std::borrow::Borrow;
-
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::{
-    ground::{kind::Kind, tcp_state::TcpState},
-    model::{
-        held::Ends,
-        names::{NameId, Names},
-        openers::Sequence,
-        tables::{slot::Slot, table::Table},
+    engine::{
+        opener::Sequence,
+        table::{Entry, OpenFd, Table, Target},
     },
+    ground::{kind::Kind, tcp_state::TcpState},
 };
 
 /// Groups that are told one by one; the others are told together, by kind.
@@ -52,6 +48,12 @@ pub struct Holder {
 }
 
 impl Holder {
+    /// Does it stand for what leads there?
+    #[must_use]
+    pub fn leads_to(&self, target: &[u8]) -> bool {
+        self.target.as_deref() == Some(target)
+    }
+
     /// Takes in another group of the same kind and target.
     pub fn join(&mut self, other: &Self) {
         let is_one = |holder: &Self| holder.inodes == 1;
@@ -79,32 +81,10 @@ impl Holder {
 pub struct Opened {
     /// Which stack.
     pub sequence: Sequence,
-    /// The number.
-    pub fd: u32,
-    /// The file's inode number.
-    pub inode: u64,
-    /// When it was opened, nanoseconds since boot; 0: before anybody looked.
-    pub since_ns: u64,
-    /// It came with the table.
-    pub is_inherited: bool,
+    /// What is open.
+    pub open: OpenFd,
     /// Which of the things that the group leads to, in no order.
     pub target: u32,
-}
-
-/// What groups are made by.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-struct Key<'a> {
-    kind: Kind,
-    name: NameId,
-    end: Option<&'a [u8]>,
-}
-
-impl Key<'_> {
-    /// What is shown.
-    fn target<'b>(&'b self, names: &'b Names) -> Option<&'b [u8]> {
-        let name = names.get(self.name);
-        self.end.or((!name.is_empty()).then_some(name))
-    }
 }
 
 #[derive(Default)]
@@ -121,7 +101,14 @@ struct Group {
 }
 
 impl Group {
-    fn add(&mut self, fd: u32, inode: u64, since_ns: u64, is_inherited: bool) {
+    fn add(&mut self, open: &OpenFd) {
+        let OpenFd {
+            fd,
+            inode,
+            since_ns,
+            is_inherited,
+            ..
+        } = *open;
         self.count += 1;
         self.inherited += u32::from(is_inherited);
         if since_ns == 0 {
@@ -179,38 +166,21 @@ impl Group {
 /// A group with those of its fds of which it is known which stack has opened them.
 pub type Crowd = (Holder, Vec<Opened>);
 
-/// Which stack has opened a slot, where that is known.
-pub type OpenerOf<'a> = &'a dyn Fn(u32, &Slot) -> Option<Sequence>;
-
-/// Nobody knows.
-pub const NO_OPENERS: OpenerOf<'static> = &|_, _| None;
-
 /// Groups a table's fds: the ten largest groups, and what is left of each kind.
 #[must_use]
-pub fn holders(table: &Table, names: &Names, ends: &Ends, opener_of: OpenerOf<'_>) -> Vec<Holder> {
-    holders_of(table.slots(), names, ends, opener_of)
+pub fn holders(table: &Table) -> Vec<Holder> {
+    groups(table, table.entries.iter(), GROUPS_MAX)
 }
 
-fn holders_of(
-    slots: impl Iterator<Item = (u32, Slot)>,
-    names: &Names,
-    ends: &Ends,
-    opener_of: OpenerOf<'_>,
-) -> Vec<Holder> {
-    groups(slots, names, ends, opener_of, GROUPS_MAX)
-}
-
-/// Groups fds: the largest groups, so many at most, and what is left of each kind. Takes time in
+/// Groups fds of a table: the largest groups, so many at most, and what is left of each kind. Takes time in
 /// proportion to the fds, and in the end no more memory than these need.
 #[must_use]
-pub fn groups(
-    slots: impl Iterator<Item = (u32, impl Borrow<Slot>)>,
-    names: &Names,
-    ends: &Ends,
-    opener_of: OpenerOf<'_>,
+pub fn groups<'a>(
+    table: &Table,
+    entries: impl Iterator<Item = &'a Entry>,
     at_most: usize,
 ) -> Vec<Holder> {
-    let crowds = grouped(slots, names, ends, opener_of, at_most, OPENERS_MAX);
+    let crowds = grouped(table, entries, at_most, OPENERS_MAX);
     let holders = crowds.into_iter().map(|(holder, opened)| Holder {
         openers: opened.iter().map(|opened| opened.sequence).collect(),
         ..holder
@@ -220,14 +190,12 @@ pub fn groups(
 
 /// The same, each group with all its fds of which it is known which stack has opened them.
 #[must_use]
-pub fn crowds(
-    slots: impl Iterator<Item = (u32, impl Borrow<Slot>)>,
-    names: &Names,
-    ends: &Ends,
-    opener_of: OpenerOf<'_>,
+pub fn crowds<'a>(
+    table: &Table,
+    entries: impl Iterator<Item = &'a Entry>,
     at_most: usize,
 ) -> Vec<Crowd> {
-    grouped(slots, names, ends, opener_of, at_most, usize::MAX)
+    grouped(table, entries, at_most, usize::MAX)
 }
 
 /// Part of a group: what those of its fds make up that one code path has opened.
@@ -235,69 +203,55 @@ pub fn crowds(
 pub fn part_of(whole: &Holder, opened: &[Opened]) -> Holder {
     let mut group = Group::default();
     let mut targets = FxHashSet::default();
-    for fd in opened {
-        group.add(fd.fd, fd.inode, fd.since_ns, fd.is_inherited);
-        targets.insert(fd.target);
+    for opened in opened {
+        group.add(&opened.open);
+        targets.insert(opened.target);
     }
     let targets = u32::try_from(targets.len()).unwrap_or(u32::MAX);
     let (holder, _) = group.into_crowd(whole.kind, whole.target.clone(), targets);
     holder
 }
 
-fn grouped(
-    slots: impl Iterator<Item = (u32, impl Borrow<Slot>)>,
-    names: &Names,
-    ends: &Ends,
-    opener_of: OpenerOf<'_>,
+fn grouped<'a>(
+    table: &Table,
+    entries: impl Iterator<Item = &'a Entry>,
     at_most: usize,
     opened_max: usize,
 ) -> Vec<Crowd> {
-    let mut groups: FxHashMap<Key<'_>, Group> = FxHashMap::default();
-    for (fd, slot) in slots {
-        let slot = slot.borrow();
-        let key = Key {
-            kind: slot.kind,
-            name: if has_name(slot.kind) {
-                slot.name
-            } else {
-                NameId::default()
-            },
-            end: ends.get(&fd).map(Vec::as_slice),
-        };
-        let group = groups.entry(key).or_default();
-        group.add(fd, slot.inode, slot.since_ns, slot.is_inherited);
+    let mut groups: FxHashMap<(Kind, Target), Group> = FxHashMap::default();
+    for entry in entries {
+        let group = groups.entry((entry.open.kind, entry.target)).or_default();
+        group.add(&entry.open);
         if group.opened.len() < opened_max {
-            let opener = opener_of(fd, slot);
-            group.opened.extend(opener.map(|sequence| Opened {
+            group.opened.extend(entry.opener.map(|sequence| Opened {
                 sequence,
-                fd,
-                inode: slot.inode,
-                since_ns: slot.since_ns,
-                is_inherited: slot.is_inherited,
+                open: entry.open,
                 target: 0,
             }));
         }
     }
     let mut groups: Vec<_> = groups.into_iter().collect();
-    // The same order each time: with names where counts are the same.
-    groups.sort_by(|(key, group), (other_key, other)| {
-        let by_count = other.count.cmp(&group.count);
-        let by_kind = || key.kind.cmp(&other_key.kind);
-        let by_name = || key.target(names).cmp(&other_key.target(names));
-        by_count.then_with(by_kind).then_with(by_name)
-    });
+    // The same order each time: with targets where counts are the same.
+    groups.sort_by(
+        |((kind, target), group), ((other_kind, other_target), other)| {
+            let by_count = other.count.cmp(&group.count);
+            let by_kind = || kind.cmp(other_kind);
+            let by_target = || table.target(*target).cmp(&table.target(*other_target));
+            by_count.then_with(by_kind).then_with(by_target)
+        },
+    );
     let others = groups.split_off(groups.len().min(at_most));
     let mut rest: FxHashMap<Kind, (Group, u32)> = FxHashMap::default();
-    for (key, group) in others {
-        let (joined, targets) = rest.entry(key.kind).or_default();
+    for ((kind, _), group) in others {
+        let (joined, targets) = rest.entry(kind).or_default();
         joined.join(group, *targets, opened_max);
         *targets += 1;
     }
     let mut crowds: Vec<Crowd> = groups
         .into_iter()
-        .map(|(key, group)| {
-            let target = key.target(names).map(<[u8]>::to_vec);
-            group.into_crowd(key.kind, target, 1)
+        .map(|((kind, target), group)| {
+            let target = table.target(target).map(<[u8]>::to_vec);
+            group.into_crowd(kind, target, 1)
         })
         .collect();
     let rest = rest.into_iter();
@@ -309,23 +263,6 @@ fn grouped(
             .then_with(|| one.target.cmp(&other.target))
     });
     crowds
-}
-
-/// Does the kernel give things of this kind a name that says what they are?
-fn has_name(kind: Kind) -> bool {
-    matches!(
-        kind,
-        Kind::File
-            | Kind::Dir
-            | Kind::Fifo
-            | Kind::Char
-            | Kind::Block
-            | Kind::Memfd
-            | Kind::Mqueue
-            | Kind::Anon
-            | Kind::Bpf
-            | Kind::Unknown
-    )
 }
 
 #[cfg(test)]

@@ -12,11 +12,16 @@ pub use self::{
 };
 use super::{
     diagnosis::{Diagnosis, Patient},
-    holders::{Holder, Opened, OpenerOf, crowds},
+    holders::{Holder, Opened, crowds},
     verdict::{self, Verdict},
 };
-use crate::model::{Model, held::Ends, names::Names, sockets::Sockets, tables::slot::Slot};
-use crate::stream::decode::Task;
+use crate::{
+    engine::{
+        Engine,
+        table::{Entry, OpenFd, Table},
+    },
+    stream::decode::Task,
+};
 
 /// Groups that are kept at least until they are taken apart: a large one may fall into many small ones.
 const KEPT_MIN: usize = 256;
@@ -78,82 +83,64 @@ impl Outstanding {
     }
 
     /// The tables from before are known: what leaves them from here on is closed. Once.
-    pub fn begin(&mut self, model: &Model) {
-        self.at_start.take_down(model);
+    pub fn begin(&mut self, engine: &dyn Engine) {
+        self.at_start.take_down(engine);
     }
 
     /// Is it old enough, and opened by the process itself while somebody looked?
     #[must_use]
-    pub fn counts(&self, slot: &Slot, now_ns: u64) -> bool {
-        slot.since_ns > 0
-            && !slot.is_inherited
-            && slot.since_ns.saturating_add(self.older_ns) <= now_ns
+    pub fn counts(&self, open: &OpenFd, now_ns: u64) -> bool {
+        open.since_ns > 0
+            && !open.is_inherited
+            && open.since_ns.saturating_add(self.older_ns) <= now_ns
     }
 
     /// What is outstanding in the tables of these tasks.
     #[must_use]
-    pub fn look(&self, model: &Model, tasks: &[Task], now_ns: u64) -> Found {
+    pub fn look(&self, engine: &dyn Engine, tasks: &[Task], now_ns: u64) -> Found {
         let mut found = Found {
             now_ns,
             ..Found::default()
         };
+        let counts = |open: &OpenFd| self.counts(open, now_ns);
         for task in tasks {
-            let Some(table) = model.tables.table(task.files) else {
-                continue;
-            };
-            let opener_of = |fd: u32, slot: &Slot| model.openers.get(task.files, fd, slot.file);
-            let old = || table.slots().filter(|(_, slot)| self.counts(slot, now_ns));
-            let ends = model.sockets.ends(old());
-            found.add(task, old, model.tables.names(), &ends, &opener_of, self.top);
+            // In most tables there is nothing.
+            if engine.fds(task.files, 0).any(|open| counts(&open))
+                && let Some(table) = engine.table(task.files)
+            {
+                found.add(task, &table, |entry| counts(&entry.open), self.top);
+            }
         }
         found.shorten(self.top);
         for task in tasks {
             if found.groups.iter().any(|group| group.pid == task.tgid) {
-                found.judge(task, model);
+                found.judge(task, engine);
             }
         }
-        found.before = self.at_start.full(model, tasks, self.top);
+        found.before = self.at_start.full(engine, tasks, self.top);
         found
     }
 
-    /// The same of slots that are gone already: those of a process that has ended.
+    /// The same of a table that is gone already: all that a process has left open when it ended.
     #[must_use]
-    pub fn of_ended(
-        &self,
-        task: &Task,
-        slots: &[(u32, Slot)],
-        names: &Names,
-        sockets: &Sockets,
-        opener_of: OpenerOf<'_>,
-        now_ns: u64,
-    ) -> Found {
+    pub fn of_ended(&self, task: &Task, table: &Table, now_ns: u64) -> Found {
         let mut found = Found {
             now_ns,
             ..Found::default()
         };
-        let slots = || slots.iter().copied();
-        let ends = sockets.ends(slots());
-        found.add(task, slots, names, &ends, opener_of, self.top);
+        found.add(task, table, |_| true, self.top);
         found.shorten(self.top);
         found
     }
 }
 
 impl Found {
-    fn add<I: Iterator<Item = (u32, Slot)>>(
-        &mut self,
-        task: &Task,
-        slots: impl Fn() -> I,
-        names: &Names,
-        ends: &Ends,
-        opener_of: OpenerOf<'_>,
-        top: usize,
-    ) {
+    fn add(&mut self, task: &Task, table: &Table, is_wanted: impl Fn(&Entry) -> bool, top: usize) {
         let mut fds = 0;
         for has_opener in [false, true] {
-            let slots = slots().filter(|(fd, slot)| opener_of(*fd, slot).is_some() == has_opener);
-            let crowds = crowds(slots, names, ends, opener_of, top);
-            for (holder, opened) in crowds {
+            let is_in = |entry: &&Entry| is_wanted(entry) && entry.opener.is_some() == has_opener;
+            let entries = table.entries.iter().filter(is_in);
+            for (holder, opened) in crowds(table, entries, top) {
                 fds += u64::from(holder.count);
                 self.groups.push(Group {
                     pid: task.tgid,
@@ -179,8 +166,8 @@ impl Found {
         self.groups.truncate(kept(top));
     }
 
-    fn judge(&mut self, task: &Task, model: &Model) {
-        let diagnosis = Diagnosis::of(Patient::of_task(task), model, self.now_ns);
+    fn judge(&mut self, task: &Task, engine: &dyn Engine) {
+        let diagnosis = Diagnosis::of(Patient::of_task(task), engine, self.now_ns);
         let verdict = diagnosis.and_then(|diagnosis| diagnosis.verdict);
         let verdict = verdict.filter(|verdict| verdict.kind != verdict::Kind::Unknown);
         self.verdicts

@@ -10,8 +10,8 @@ use std::{
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::{
+    ground::socket_end::internet_end,
     ground::{kind::Kind, tcp_state::TcpState},
-    model::held::internet_end,
 };
 
 /// Bytes of a unix socket's path that are kept.

@@ -5,4 +5,5 @@ pub mod file;
 pub mod kind;
 pub mod listing;
 pub mod newest;
+pub mod socket_end;
 pub mod tcp_state;

@@ -10,9 +10,13 @@ use super::{
     names::Names,
     tables::{slot::Slot, table::Table},
 };
-use crate::ground::{
-    kind::{AF_INET, AF_INET6, AF_UNIX, Kind},
-    tcp_state::TcpState,
+use crate::{
+    engine::table::Connection,
+    ground::{
+        kind::{AF_INET, AF_INET6, AF_UNIX, Kind},
+        socket_end::internet_end,
+        tcp_state::TcpState,
+    },
 };
 
 /// Tables kept at once: the newest.
@@ -25,20 +29,8 @@ const KEPT_NS: u64 = 2_000_000_000;
 /// Where sockets of a table lead to, by fd: as far as the kernel has told. Hostile text.
 pub type Ends = FxHashMap<u32, Vec<u8>>;
 
-/// What an internet socket that has come in by a port leads to begins with this.
-const CLIENTS: &[u8] = b"clients of ";
-
 /// What is known of the connections of a table, by fd.
 pub type States = FxHashMap<u32, Connection>;
-
-/// A stream socket.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Connection {
-    /// Its state. Of a unix socket whose other end has been closed, [`TcpState::CLOSE_WAIT`].
-    pub state: TcpState,
-    /// It was accepted from a socket that the table, or its network namespace, listens on.
-    pub is_client: bool,
-}
 
 /// The tables told last.
 #[derive(Debug, Default)]
@@ -244,12 +236,6 @@ fn state(record: &HeldRecord) -> Option<TcpState> {
     Some(state)
 }
 
-/// Does an internet socket come in by a port that somebody listens on? By what [`internet_end`] has made of it.
-#[must_use]
-pub(crate) fn is_client(end: &[u8]) -> bool {
-    end.starts_with(CLIENTS)
-}
-
 /// The other end's address, where there is one.
 fn remote(record: &HeldRecord) -> Option<SocketAddr> {
     let bytes = record.remote;
@@ -259,23 +245,6 @@ fn remote(record: &HeldRecord) -> Option<SocketAddr> {
         IpAddr::from(Ipv4Addr::new(bytes[0], bytes[1], bytes[2], bytes[3]))
     };
     (record.remote_port != 0).then_some(SocketAddr::new(address, record.remote_port))
-}
-
-/// Where an internet socket leads to, by its port on this side, the other end and the ports that its table
-/// listens on.
-#[must_use]
-pub(crate) fn internet_end(
-    port: u16,
-    remote: Option<SocketAddr>,
-    listening: &FxHashSet<u16>,
-) -> Option<Vec<u8>> {
-    let Some(remote) = remote else {
-        return (port != 0).then(|| format!("*:{port}").into_bytes());
-    };
-    if listening.contains(&port) {
-        return Some([CLIENTS, format!("*:{port}").as_bytes()].concat());
-    }
-    Some(remote.to_string().into_bytes())
 }
 
 fn unix_end(record: &HeldRecord) -> Option<Vec<u8>> {

@@ -1,7 +1,8 @@
-//! What fdtrace knows, built from records alone. Pure: no aya, no files, no clock of its own.
+//! The engine that replays records: every change of every slot is applied, in order. Pure: no aya, no files, no clock of
+//! its own. Whoever reads tables knows [`crate::engine::Engine`] instead, which this implements in `known`.
 
 pub mod held;
-pub mod history;
+mod known;
 pub mod limits;
 pub mod names;
 pub mod openers;
@@ -13,13 +14,9 @@ use fdtrace_common::{alarm::AlarmRecord, held::HeldRecord};
 use zerocopy::FromBytes;
 
 use self::{
-    held::Held,
-    limits::Limits,
-    openers::{Openers, Sequence},
-    sockets::Sockets,
-    tables::Tables,
-    trend::Trends,
+    held::Held, limits::Limits, openers::Openers, sockets::Sockets, tables::Tables, trend::Trends,
 };
+use crate::engine::opener::{Sequence, Slot};
 
 /// Everything that is known.
 #[derive(Debug, Default)]
@@ -60,12 +57,7 @@ impl Model {
     }
 
     /// As [`Openers::put`].
-    pub fn put_opener(
-        &mut self,
-        slot: openers::Slot,
-        sequence: Sequence,
-        gone: &mut Vec<Sequence>,
-    ) {
+    pub fn put_opener(&mut self, slot: Slot, sequence: Sequence, gone: &mut Vec<Sequence>) {
         self.openers.put(slot, sequence, &self.tables, gone);
     }
 }

@@ -5,17 +5,12 @@
 use rustc_hash::FxHashMap;
 
 use super::tables::Tables;
+use crate::engine::opener::{Sequence, Slot};
 
 /// Openers that are remembered at most: as many as the largest tables that are known to have run out.
 const MAX: usize = 1 << 18;
 /// Below this many, nobody looks for those whose fd is closed.
 const FEW: usize = 4_096;
-
-/// Which of the stacks that were taken, in the order in which they came.
-pub type Sequence = u64;
-
-/// A file in a slot: table, number, file.
-pub type Slot = (u64, u32, u64);
 
 /// Who has put a file into a slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

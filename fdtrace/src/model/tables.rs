@@ -9,7 +9,6 @@
 //! another one takes the place of is kept until its own closing is told.
 
 mod brief;
-pub mod change;
 pub mod reconcile;
 pub mod slot;
 mod snapshot;
@@ -28,13 +27,15 @@ use rustc_hash::FxHashMap;
 
 use self::{
     brief::Waiting,
-    change::{Change, Op, Sink},
     reconcile::Suspects,
     slot::{FD_END, PAGE, Recent, Slot, bits},
     table::Table,
 };
 use super::names::Names;
-use crate::stream::record::Changed;
+use crate::{
+    engine::change::{Change, Op, Sink},
+    stream::record::Changed,
+};
 
 /// Calls that records tell by number, as this machine's tables have them.
 #[derive(Clone, Debug, Default)]
@@ -189,18 +190,6 @@ impl Tables {
             .values()
             .map(|table| u64::from(table.open))
             .sum()
-    }
-
-    /// Tables in which at least `count` fds are open that were not there before `since_ns`.
-    pub fn growing(&self, since_ns: u64, count: usize) -> impl Iterator<Item = u64> {
-        let is_growing = move |table: &Table| {
-            let slots = table.slots().map(|(_, slot)| slot);
-            let new = slots.filter(|slot| slot.since_ns >= since_ns && !slot.is_inherited);
-            new.take(count).count() == count
-        };
-        self.all()
-            .filter(move |(_, table)| table.open as usize >= count && is_growing(table))
-            .map(|(files, _)| files)
     }
 
     /// Records that did not fit what was known: something before them has been lost.
@@ -673,8 +662,7 @@ impl Tables {
             op,
             time_ns: actor.time_ns,
             files,
-            fd,
-            slot,
+            open: slot.open(fd),
             tgid: actor.tgid,
             tid: actor.tid,
             uid: actor.uid,
@@ -686,7 +674,7 @@ impl Tables {
                 .or(comm)
                 .unwrap_or_default(),
         };
-        sink.change(change, &self.names);
+        sink.change(change, self.names.get(slot.name));
     }
 }
 

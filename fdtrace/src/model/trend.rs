@@ -7,6 +7,7 @@
 use rustc_hash::FxHashMap;
 
 use super::tables::Tables;
+use crate::engine::table::Stretch;
 
 /// Stretches kept of a table.
 const STRETCHES_MAX: usize = 64;
@@ -16,25 +17,6 @@ const LATEST: usize = 8;
 const TABLES_MAX: usize = 8_192;
 /// A table with fewer fds open is not looked at.
 const WORTHWHILE: u32 = 16;
-
-/// What a table held in a stretch of time.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Stretch {
-    /// Its beginning, nanoseconds since boot.
-    pub from_ns: u64,
-    /// Its end.
-    pub until_ns: u64,
-    /// The least number of fds open in it.
-    pub low: u32,
-    /// The greatest.
-    pub high: u32,
-    /// Fds open at its end.
-    pub open: u32,
-    /// Fds that had been opened up to its end since the table was made or first seen.
-    pub opened: u64,
-    /// Fds that had been closed up to its end.
-    pub closed: u64,
-}
 
 impl Stretch {
     fn join(&mut self, later: &Self) {

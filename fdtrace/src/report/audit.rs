@@ -13,7 +13,7 @@ use super::{
     text::{count, counted, limit},
 };
 use crate::{
-    model::tables::change::Change,
+    engine::change::{Change, Op},
     probe::{backend::Backend, runs::ProgramRuns},
     stream::clock::Clock,
 };
@@ -141,7 +141,7 @@ fn write_text(output: &mut impl Write, all: bool, verdict: &Verdict) -> io::Resu
                 change.op,
                 change.tgid,
                 change.tid,
-                change.slot.file,
+                change.open.file,
             )?;
         }
     }
@@ -193,7 +193,7 @@ struct DifferenceFields<'a> {
 #[derive(Serialize)]
 struct HistoryFields {
     time: String,
-    op: crate::model::tables::change::Op,
+    op: Op,
     pid: u32,
     tid: u32,
     file: String,
@@ -232,7 +232,7 @@ fn write_json(output: &mut impl Write, all: bool, verdict: &Verdict) -> io::Resu
             op: change.op,
             pid: change.tgid,
             tid: change.tid,
-            file: format!("{:#x}", change.slot.file),
+            file: format!("{:#x}", change.open.file),
         });
         let fields = DifferenceFields {
             pid: difference.pid,
@@ -278,15 +278,17 @@ fn processes_of(compared: &[Compared]) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::tables::{change::Op, slot::Slot};
+    use crate::engine::table::OpenFd;
 
     fn verdict() -> Verdict {
         let change = Change {
             op: Op::Close,
             time_ns: 1,
             files: 0x1000,
-            fd: 3,
-            slot: Slot::default(),
+            open: OpenFd {
+                fd: 3,
+                ..OpenFd::default()
+            },
             tgid: 7,
             tid: 8,
             uid: 0,

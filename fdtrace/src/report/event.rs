@@ -16,15 +16,12 @@ use super::{
 };
 use crate::{
     diagnose::call,
+    engine::change::{Change, Op},
     enrich::{
         lookup::Lookup,
         stacks::{AwaitedStack, Stack},
     },
     ground::kind::Kind,
-    model::{
-        names::Names,
-        tables::change::{Change, Op},
-    },
     stream::{clock::Clock, decode::Alarm},
 };
 
@@ -66,10 +63,9 @@ pub struct FdEvent {
 impl FdEvent {
     /// A change of the model; `has_details` where its record told the user and the call.
     #[must_use]
-    pub fn changed(change: &Change, names: &Names, has_details: bool, clock: Clock) -> Self {
+    pub fn changed(change: &Change, name: &[u8], has_details: bool, clock: Clock) -> Self {
         let comm = change.comm.split(|byte| *byte == 0).next();
-        let name = names.get(change.slot.name);
-        let kind = change.slot.kind;
+        let kind = change.open.kind;
         let is_by_call = matches!(
             change.op,
             Op::Open | Op::Dup | Op::Replace | Op::Receive | Op::Close
@@ -86,10 +82,10 @@ impl FdEvent {
             comm: comm.unwrap_or_default().to_vec(),
             uid: has_details.then_some(change.uid),
             cgroup: None,
-            fd: Some(change.fd),
+            fd: Some(change.open.fd),
             kind: Some(kind),
-            target: target(kind, name, change.slot.inode),
-            inode: change.slot.inode,
+            target: target(kind, name, change.open.inode),
+            inode: change.open.inode,
             call: (has_details && is_by_call).then(|| call::name(change.call).into_owned()),
             errno: None,
             awaited: None,
@@ -238,7 +234,7 @@ pub fn write_json(output: &mut impl Write, event: &FdEvent) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::stream::decode::samples::alarm;
+    use crate::{engine::table::OpenFd, stream::decode::samples::alarm};
 
     fn written(event: &FdEvent) -> (String, String) {
         let (mut text, mut json) = (Vec::new(), Vec::new());
@@ -252,13 +248,15 @@ mod tests {
 
     #[test]
     fn hostile_names_stay_in_their_line() {
-        let mut names = Names::default();
-        let mut change = Change {
+        let change = Change {
             op: Op::Open,
             time_ns: 1,
             files: 1,
-            fd: 7,
-            slot: crate::model::tables::slot::Slot::default(),
+            open: OpenFd {
+                fd: 7,
+                kind: Kind::File,
+                ..OpenFd::default()
+            },
             tgid: 5,
             tid: 6,
             uid: 0,
@@ -267,9 +265,8 @@ mod tests {
             comm: *b"a\x1b[2Jb\0\0\0\0\0\0\0\0\0\0",
             process: [0; 16],
         };
-        change.slot.name = names.take(b"x\ny\x1b]0;z");
-        change.slot.kind = Kind::File;
-        let (text, json) = written(&FdEvent::changed(&change, &names, true, Clock::System));
+        let name = b"x\ny\x1b]0;z";
+        let (text, json) = written(&FdEvent::changed(&change, name, true, Clock::System));
         assert_eq!(text.lines().count(), 1);
         assert!(
             !text.contains('\x1b') && !json.contains('\x1b'),

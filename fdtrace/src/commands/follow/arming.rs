@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use fdtrace_common::stack::STACK_TABLES_MAX;
 
-use super::{CENSUS, FULL, GROWN};
+use super::{CENSUS, FULL, GROWN, growing};
 use crate::{
-    model::Model,
+    engine::Engine,
     probe::{load::Stacks, shared::Openers},
     timers::Timer,
 };
@@ -46,13 +46,12 @@ impl Arming {
     }
 
     /// Chooses anew: the tables that were not chosen before; `None` where nothing changes.
-    pub(super) fn choose(&mut self, model: &Model, now_ns: u64) -> Option<Vec<u64>> {
+    pub(super) fn choose(&mut self, engine: &dyn Engine, now_ns: u64) -> Option<Vec<u64>> {
         if self.stacks != Stacks::Named {
             return None;
         }
-        let mut full: Vec<(u64, u64)> = model
-            .limits
-            .all()
+        let mut full: Vec<(u64, u64)> = engine
+            .limits()
             .filter_map(|task| {
                 let part = u64::from(task.used?) * 100 / task.soft.max(1);
                 (part >= FULL).then_some((part, task.files))
@@ -60,9 +59,9 @@ impl Arming {
             .collect();
         full.sort_unstable_by(|one, other| other.cmp(one));
         let since = now_ns.saturating_sub(CENSUS.ns());
-        let growing = model.tables.growing(since, GROWN);
+        let growing = growing(engine, since, GROWN);
         let worthy = full.into_iter().map(|(_, files)| files).chain(growing);
-        let generation = |files: u64| model.tables.table(files).map(|table| table.generation);
+        let generation = |files: u64| engine.head(files).map(|table| table.generation);
         let worthy = worthy.filter_map(|files| Some((files, generation(files)?)));
         for (files, generation) in worthy.take(STACK_TABLES_MAX as usize) {
             self.chosen.insert(files, (generation, now_ns));

@@ -11,9 +11,9 @@ use rustc_hash::FxHashSet;
 
 use crate::{
     commands::{own, round::Round},
+    engine::{Engine, table::Socket},
     enrich::sockets::{self, Found, Question},
     ground::{kind::Kind, newest::Newest},
-    model::Model,
     timers::Timer,
 };
 
@@ -80,7 +80,7 @@ impl SocketEnds {
     }
 
     /// What has been found since, and asks for more.
-    pub(super) fn look(&mut self, model: &Model, now_ns: u64) -> Found {
+    pub(super) fn look(&mut self, engine: &dyn Engine, now_ns: u64) -> Found {
         let mut found = Found::default();
         if let Ok((ends, took)) = self.answers.try_recv() {
             self.is_waiting = false;
@@ -88,7 +88,7 @@ impl SocketEnds {
             found = ends;
         }
         if !self.is_waiting && self.due <= Instant::now() {
-            let questions = self.choose(model, now_ns);
+            let questions = self.choose(engine, now_ns);
             self.is_waiting = !questions.is_empty() && self.questions.send(questions).is_ok();
             if !self.is_waiting {
                 self.due = Instant::now() + PERIOD;
@@ -98,30 +98,34 @@ impl SocketEnds {
     }
 
     /// Sockets of which nothing is known, or whose state may have changed, each with a process that has it.
-    fn choose(&mut self, model: &Model, now_ns: u64) -> Vec<Question> {
+    fn choose(&mut self, engine: &dyn Engine, now_ns: u64) -> Vec<Question> {
         let mut questions = Vec::new();
         let asked = &mut self.asked;
         // Half full or fuller.
-        let near: FxHashSet<u32> = model.limits.all().map(|task| task.tgid).collect();
-        self.round.go_on(&model.tables, SLOTS, |table, _, slot| {
-            let is_known = model.sockets.end(slot.inode).is_some();
-            if slot.kind.has_end() && (!is_known || slot.kind == Kind::Tcp) {
-                let before = asked.get(&slot.inode).copied();
+        let near: FxHashSet<u32> = engine.limits().map(|task| task.tgid).collect();
+        self.round.go_on(engine, SLOTS, |pid, open| {
+            if !open.kind.has_end() {
+                return true;
+            }
+            let Socket { end, state } = engine.socket(open.inode);
+            let is_known = end.is_some();
+            if !is_known || open.kind == Kind::Tcp {
+                let before = asked.get(&open.inode).copied();
                 let is_due = before.map_or_else(
-                    || !is_known || model.sockets.state(slot.inode).is_none(),
+                    || !is_known || state.is_none(),
                     |before| before.again_ns <= now_ns,
                 );
                 if is_due {
                     let mut again = ask_again(before, now_ns);
                     if is_known {
-                        let is_near = near.contains(&table.tgid);
+                        let is_near = near.contains(&pid);
                         again.again_ns = now_ns + if is_near { NEAR_STATE_NS } else { STATE_NS };
                     }
-                    asked.insert(slot.inode, again);
+                    asked.insert(open.inode, again);
                     questions.push(Question {
-                        pid: table.tgid,
-                        inode: slot.inode,
-                        kind: slot.kind,
+                        pid,
+                        inode: open.inode,
+                        kind: open.kind,
                     });
                 }
             }
@@ -160,6 +164,7 @@ mod tests {
     use super::*;
     use crate::{
         ground::{kind::Kind, tcp_state::TcpState},
+        model::Model,
         stream::record::Changed,
     };
 

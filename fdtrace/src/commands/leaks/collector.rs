@@ -22,19 +22,15 @@ use crate::{
         cause::Host,
         outstanding::{Block, Found, Outstanding, Rows},
     },
+    engine::{
+        Engine,
+        change::{Change, Op, Sink},
+        opener::{Sequence, Slot},
+        table::{Entry, OpenFd, Table, TableBuilder, telling_name},
+    },
     enrich::{
         lookup::Looked,
         stacks::{Detail, Stacks},
-    },
-    model::{
-        Model,
-        names::Names,
-        openers::Sequence,
-        tables::{
-            change::{Change, Op, Sink},
-            slot::Slot,
-            table::Table,
-        },
     },
     report::{
         fact::{Fact, Loss, Summary},
@@ -52,15 +48,27 @@ const LEFT_MAX: usize = 1 << 16;
 struct Left {
     pid: u32,
     comm: Vec<u8>,
-    slots: Vec<(u32, Slot)>,
-    names: Names,
-    /// The stacks of all that has been opened, and of what is left, by its number.
-    opened: FxHashMap<(u64, u32, u64), Sequence>,
-    openers: FxHashMap<u32, Sequence>,
+    /// Each with its name.
+    fds: Vec<(Entry, Vec<u8>)>,
+    /// The stacks of all that has been opened.
+    opened: FxHashMap<Slot, Sequence>,
     /// What it was given when it was started: fdtrace's own files.
     given: FxHashSet<(u32, u64)>,
     /// Something of it has been seen.
     is_seen: bool,
+}
+
+impl Left {
+    /// All of it as a table; `engine` knows where sockets lead to.
+    fn table(&self, engine: &dyn Engine) -> Table {
+        let mut table = TableBuilder::with_capacity(self.fds.len());
+        for (entry, name) in &self.fds {
+            let OpenFd { kind, inode, .. } = entry.open;
+            let end = kind.has_end().then(|| engine.socket(inode).end).flatten();
+            table.push(*entry, end.or_else(|| telling_name(kind, name)));
+        }
+        table.build()
+    }
 }
 
 /// The listener that looks for what is outstanding.
@@ -117,25 +125,22 @@ impl Collector {
     }
 
     /// From here on only this process counts, and when it ends.
-    pub(super) fn judge_at_end_of(&mut self, pid: u32, name: &[u8], model: &Model) {
-        let own = model.tables.thread(self.own);
-        let own = own.and_then(|own| model.tables.table(own.files));
-        let slots = own.into_iter().flat_map(Table::slots);
+    pub(super) fn judge_at_end_of(&mut self, pid: u32, name: &[u8], engine: &dyn Engine) {
+        let own = engine.thread(self.own).into_iter();
+        let own = own.flat_map(|own| engine.fds(own.files, 0));
         self.left = Some(Left {
             pid,
             comm: name.to_vec(),
-            slots: Vec::new(),
-            names: Names::default(),
+            fds: Vec::new(),
             opened: FxHashMap::default(),
-            openers: FxHashMap::default(),
-            given: slots.map(|(fd, slot)| (fd, slot.file)).collect(),
+            given: own.map(|open| (open.fd, open.file)).collect(),
             is_seen: false,
         });
     }
 
     /// The tables from before are known.
-    pub(super) fn begin(&mut self, model: &Model) {
-        self.outstanding.begin(model);
+    pub(super) fn begin(&mut self, engine: &dyn Engine) {
+        self.outstanding.begin(engine);
     }
 
     /// Fds in the last block.
@@ -163,13 +168,12 @@ impl Collector {
             );
         }
         if !has_ended {
-            let model = known.model;
-            let tasks = self.tasks(model);
+            let tasks = self.tasks(known.engine);
             let tasks: Vec<_> = tasks
                 .into_iter()
                 .filter(|task| task.tgid == left.pid)
                 .collect();
-            let found = self.outstanding.look(model, &tasks, now_ns);
+            let found = self.outstanding.look(known.engine, &tasks, now_ns);
             self.show(found, known.stacks);
             return Ok(());
         }
@@ -180,32 +184,24 @@ impl Collector {
             soft: u64::MAX,
             hard: u64::MAX,
             used: None,
-            comm: left.comm,
+            comm: left.comm.clone(),
         };
-        let opener_of = |fd: u32, _: &Slot| left.openers.get(&fd).copied();
-        let (slots, names) = (&left.slots, &left.names);
-        let found = self.outstanding.of_ended(
-            &task,
-            slots,
-            names,
-            &known.model.sockets,
-            &opener_of,
-            now_ns,
-        );
+        let table = left.table(known.engine);
+        let found = self.outstanding.of_ended(&task, &table, now_ns);
         self.show(found, known.stacks);
         Ok(())
     }
 
     fn block(&mut self, known: &mut Known<'_>, troubles: &mut Troubles, now_ns: u64) {
-        let (found, _) = self.look(known.model, troubles, now_ns);
+        let (found, _) = self.look(known.engine, troubles, now_ns);
         self.show(found, known.stacks);
     }
 
     /// What is outstanding now, and in how many tables that was looked for.
-    fn look(&self, model: &Model, troubles: &mut Troubles, now_ns: u64) -> (Found, usize) {
-        let tasks = self.tasks(model);
-        let tasks = self.wanted.choose(tasks, &model.tables, troubles);
-        (self.outstanding.look(model, &tasks, now_ns), tasks.len())
+    fn look(&self, engine: &dyn Engine, troubles: &mut Troubles, now_ns: u64) -> (Found, usize) {
+        let tasks = self.tasks(engine);
+        let tasks = self.wanted.choose(tasks, engine, troubles);
+        (self.outstanding.look(engine, &tasks, now_ns), tasks.len())
     }
 
     /// The last block where all processes have ended: what they had open a second earlier at most.
@@ -260,24 +256,25 @@ impl Collector {
     }
 
     /// The tables, each with a process that uses it.
-    fn tasks(&self, model: &Model) -> Vec<Task> {
-        let used = model.tables.all().filter(|(_, table)| table.threads > 0);
-        let tasks = used.filter_map(|(files, table)| {
-            let limit = model.limits.of(table.tgid);
-            let leader = model.tables.thread(table.tgid);
+    fn tasks(&self, engine: &dyn Engine) -> Vec<Task> {
+        let used = engine.tables().into_iter().filter(|table| table.is_used);
+        let tasks = used.filter_map(|table| {
+            let (files, tgid) = (table.files, table.tgid);
+            let limit = engine.limit_of(tgid);
             // A leader may have exited, and its threads live on.
             let another = || {
-                let mut threads = model.tables.all_threads().map(|(_, thread)| thread);
-                threads.find(|thread| (thread.files, thread.tgid) == (files, table.tgid))
+                let mut threads = engine.threads();
+                threads.find(|thread| (thread.files, thread.tgid) == (files, tgid))
             };
-            let comm = leader
+            let comm = engine
+                .thread(tgid)
                 .or_else(another)
                 .map(|thread| until_nul(&thread.comm).to_vec())
                 .or_else(|| Some(limit?.comm.clone()))?;
             Some(Task {
                 files,
-                tgid: table.tgid,
-                tid: table.tgid,
+                tgid,
+                tid: tgid,
                 soft: limit.map_or(u64::MAX, |task| task.soft),
                 hard: limit.map_or(u64::MAX, |task| task.hard),
                 used: limit.and_then(|task| task.used),
@@ -325,7 +322,7 @@ fn nanoseconds(duration: Duration) -> u64 {
 
 impl Sink for Collector {
     /// Of what a command leaves open when it ends, only its changes tell.
-    fn change(&mut self, change: Change, names: &Names) {
+    fn change(&mut self, change: Change, name: &[u8]) {
         let Some(left) = &mut self.left else {
             return;
         };
@@ -333,23 +330,19 @@ impl Sink for Collector {
             return;
         }
         left.is_seen = true;
-        if change.op != Op::CloseExit || left.given.contains(&(change.fd, change.slot.file)) {
+        let open = change.open;
+        if change.op != Op::CloseExit || left.given.contains(&(open.fd, open.file)) {
             return;
         }
         let now_ns = self.clock.now_ns();
-        if self.outstanding.counts(&change.slot, now_ns) && left.slots.len() < LEFT_MAX {
-            let name = left.names.take(names.get(change.slot.name));
-            left.slots.push((
-                change.fd,
-                Slot {
-                    name,
-                    ..change.slot
-                },
-            ));
-            let place = (change.files, change.fd, change.slot.file);
-            if let Some(sequence) = left.opened.get(&place) {
-                left.openers.insert(change.fd, *sequence);
-            }
+        if self.outstanding.counts(&open, now_ns) && left.fds.len() < LEFT_MAX {
+            let place = (change.files, open.fd, open.file);
+            let entry = Entry {
+                open,
+                opener: left.opened.get(&place).copied(),
+                ..Entry::default()
+            };
+            left.fds.push((entry, name.to_vec()));
         }
     }
 }
@@ -406,12 +399,12 @@ impl Listener for Collector {
 
     fn second(&mut self, _: &mut dyn Counts, known: &mut Known<'_>, troubles: &mut Troubles) {
         let now_ns = self.clock.now_ns();
-        self.begin(known.model);
+        self.begin(known.engine);
         if self.left.is_none() && !self.is_folded && self.schedule.is_due(now_ns) {
             self.block(known, troubles, now_ns);
         }
         if self.may_end
-            && let (found, 1..) = self.look(known.model, troubles, now_ns)
+            && let (found, 1..) = self.look(known.engine, troubles, now_ns)
         {
             self.latest = Some(found);
         }

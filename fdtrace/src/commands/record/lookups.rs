@@ -19,12 +19,12 @@ use self::thread::{Answer, Question};
 use crate::{
     commands::round::Round,
     diagnose::holders::Holder,
+    engine::Engine,
     enrich::{
         holders::one_file,
         lookup::{Looked, LookedPath, LookedProcess, Text},
         stacks::Stacks,
     },
-    model::{Model, tables::Tables},
     stream::{decode::Alarm, recording::Note},
     timers::Timer,
 };
@@ -92,17 +92,16 @@ impl Lookups {
     }
 
     /// Looks at the next part of the tables, for files of which nothing is known, or nothing new.
-    pub(super) fn look(&mut self, model: &Model, now_ns: u64) {
-        self.forget(&model.tables);
+    pub(super) fn look(&mut self, engine: &dyn Engine, now_ns: u64) {
+        self.forget(engine);
         let mut round = std::mem::take(&mut self.round);
         let mut process = None;
-        round.go_on(&model.tables, SLOTS, |table, fd, slot| {
-            let pid = table.tgid;
+        round.go_on(engine, SLOTS, |pid, open| {
             if process.replace(pid) != Some(pid) && self.is_old_process(pid, now_ns) {
                 self.ask_process(pid, None, now_ns);
             }
-            if slot.kind.has_path() && self.is_old_file(pid, slot.inode, now_ns) {
-                self.ask_file(pid, fd, slot.inode, now_ns);
+            if open.kind.has_path() && self.is_old_file(pid, open.inode, now_ns) {
+                self.ask_file(pid, open.fd, open.inode, now_ns);
             }
             self.waiting < WAITING
         });
@@ -147,8 +146,8 @@ impl Lookups {
 
     /// Processes that are gone are remembered no longer: looked for whenever there are twice as many as after the last
     /// time, so that it costs a moment and half of what is kept is of use.
-    fn forget(&mut self, tables: &Tables) {
-        let is_there = |pid: u32| tables.thread(pid).is_some();
+    fn forget(&mut self, engine: &dyn Engine) {
+        let is_there = |pid: u32| engine.thread(pid).is_some();
         let limit = |left: usize| (2 * left).clamp(FEW, KEPT / 2);
         if self.files.len() > self.many.0 {
             self.files.retain(|(pid, _), _| is_there(*pid));
@@ -247,8 +246,8 @@ impl Lookups {
     }
 
     /// All that is known of processes that are there, for a recording that begins anew.
-    pub(super) fn all(&self, tables: &Tables) -> Vec<Note> {
-        let is_there = |pid: u32| tables.thread(pid).is_some();
+    pub(super) fn all(&self, engine: &dyn Engine) -> Vec<Note> {
+        let is_there = |pid: u32| engine.thread(pid).is_some();
         let processes = self.processes.values();
         let processes = processes.filter_map(|known| known.answer.clone());
         let processes = processes.filter(|process| is_there(process.pid));

@@ -9,11 +9,11 @@ use std::{
 };
 
 use crate::{
-    enrich::stacks::{Stack, Stacks},
-    model::{
-        openers::{Sequence, Slot},
-        tables::Tables,
+    engine::{
+        Engine,
+        opener::{Sequence, Slot},
     },
+    enrich::stacks::{Stack, Stacks},
     stream::recording::Note,
     tracker::Opener,
 };
@@ -75,14 +75,11 @@ impl Openers {
     }
 
     /// Notes of those whose fd is open, as far as they are kept.
-    pub(super) fn all(&mut self, tables: &Tables) -> Vec<Note> {
+    pub(super) fn all(&mut self, engine: &dyn Engine) -> Vec<Note> {
         let Some(kept) = &mut self.kept else {
             return Vec::new();
         };
-        kept.retain(|(files, fd, file), _| {
-            let slot = tables.table(*files).and_then(|table| table.get(*fd));
-            slot.is_some_and(|slot| slot.file == *file)
-        });
+        kept.retain(|slot, _| engine.has(*slot));
         notes(kept.iter().map(|(slot, stack)| (*slot, None, stack)))
     }
 }
@@ -109,7 +106,7 @@ fn notes<'a>(openers: impl Iterator<Item = (Slot, Option<Sequence>, &'a Arc<Stac
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::enrich::stacks::Frame;
+    use crate::{enrich::stacks::Frame, model::Model};
 
     fn stack(function: &str) -> Arc<Stack> {
         let frame = Frame {
@@ -150,7 +147,7 @@ mod tests {
         let _ = openers.sender.send(((1, 3, 7), 1, stack("one")));
         assert_eq!(openers.notes().len(), 1);
         assert!(openers.notes().is_empty());
-        assert!(openers.all(&Tables::default()).is_empty());
+        assert!(openers.all(&Model::default()).is_empty());
         assert!(openers.kept.unwrap().is_empty());
     }
 }

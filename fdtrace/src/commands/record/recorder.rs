@@ -16,17 +16,12 @@ use crate::{
         troubles::Troubles,
     },
     diagnose::diagnosis::{Diagnosis, Patient},
-    engine::storms::Storms,
-    enrich::{lookup::Text, stacks::Stacks},
-    model::{
-        Model,
-        names::Names,
-        tables::{
-            Tables,
-            change::{Change, Sink},
-            reconcile::Purpose,
-        },
+    engine::{
+        Engine,
+        change::{Change, Sink},
+        storms::Storms,
     },
+    enrich::{lookup::Text, stacks::Stacks},
     probe::{attach::Session, backend::Backend, host},
     report::{
         fact::{Loss, Place},
@@ -158,44 +153,30 @@ impl Recorder {
     }
 
     /// The tables from before are known: what comes from here on is news.
-    pub(super) fn arm(&mut self, model: &Model) {
+    pub(super) fn arm(&mut self, engine: &dyn Engine) {
         let now_ns = clock::since_boot_ns();
         self.armed_ns = Some(now_ns);
         if let Output::Flight(_) = self.output {
-            self.begin_part(now_ns, model);
+            self.begin_part(now_ns, engine);
         } else {
             self.add(Event::Note(&Note::Armed { now_ns }));
             self.hand_over();
         }
     }
 
-    fn begin_part(&mut self, now_ns: u64, model: &Model) {
-        let tables = &model.tables;
+    fn begin_part(&mut self, now_ns: u64, engine: &dyn Engine) {
         self.hand_over();
         if let Output::Flight(flight) = &mut self.output {
             flight.begin_part(now_ns);
         }
-        self.snapshot(now_ns, tables);
+        engine.snapshot(now_ns, &mut |event| self.add(event));
         let known = [
-            self.openers.all(tables),
-            self.lookups.all(tables),
-            ends(model),
+            self.openers.all(engine),
+            self.lookups.all(engine),
+            ends(engine),
         ];
         self.add_notes(known.into_iter().flatten());
         self.add(Event::Note(&Note::Armed { now_ns }));
-    }
-
-    /// All tables as they are now, in the form of a pass that has shown them.
-    fn snapshot(&mut self, now_ns: u64, tables: &Tables) {
-        self.add(Event::Note(&Note::PassBegun));
-        for thread in tables.snapshot_threads() {
-            self.add(Event::Thread(&thread));
-        }
-        for slot in tables.snapshot_slots() {
-            self.add(Event::Slot(&slot));
-        }
-        let purpose = Purpose::Baseline;
-        self.add(Event::Note(&Note::PassEnded { purpose, now_ns }));
     }
 
     fn note_counts(&mut self, counts: &dyn Counts, keys: &[StormKey], troubles: &mut Troubles) {
@@ -224,9 +205,9 @@ impl Recorder {
     }
 
     /// Someone will want to know who holds these files, and the process may be gone in a moment.
-    fn look_up(lookups: &mut Lookups, alarm: &Alarm, model: &Model) {
+    fn look_up(lookups: &mut Lookups, alarm: &Alarm, engine: &dyn Engine) {
         let patient = Patient::of(alarm, None);
-        let diagnosis = Diagnosis::of(patient, model, alarm.time_ns);
+        let diagnosis = Diagnosis::of(patient, engine, alarm.time_ns);
         let holders = diagnosis.map(|diagnosis| diagnosis.holders);
         lookups.ask_at_once(alarm, &holders.unwrap_or_default(), alarm.time_ns);
     }
@@ -251,7 +232,7 @@ impl Recorder {
             self.notice(trouble);
         }
         let now_ns = clock::since_boot_ns();
-        self.lookups.look(known.model, now_ns);
+        self.lookups.look(known.engine, now_ns);
         self.lookups.mark(known.stacks, now_ns);
         let answers = self.lookups.last_notes();
         self.note_answers(answers);
@@ -307,19 +288,20 @@ impl Recorder {
 }
 
 /// Where all open sockets lead to, and the states of connections, as far as that is known.
-fn ends(model: &Model) -> Vec<Note> {
-    let slots = model.tables.all().flat_map(|(_, table)| table.slots());
-    let sockets = slots.filter(|(_, slot)| slot.kind.has_end());
-    let mut inodes: Vec<_> = sockets.map(|(_, slot)| slot.inode).collect();
+fn ends(engine: &dyn Engine) -> Vec<Note> {
+    let tables = engine.tables().into_iter();
+    let fds = tables.flat_map(|table| engine.fds(table.files, 0));
+    let sockets = fds.filter(|open| open.kind.has_end());
+    let mut inodes: Vec<_> = sockets.map(|open| open.inode).collect();
     inodes.sort_unstable();
     inodes.dedup();
     let ends = inodes.iter().filter_map(|inode| {
-        let end = model.sockets.end(*inode)?;
+        let end = engine.socket(*inode).end?;
         Some((*inode, Text(end.to_vec())))
     });
     let ends: Vec<_> = ends.collect();
     let states = inodes.iter().filter_map(|inode| {
-        let state = model.sockets.state(*inode)?;
+        let state = engine.socket(*inode).state?;
         Some((*inode, state.number()))
     });
     let states: Vec<_> = states.collect();
@@ -356,7 +338,7 @@ fn start(backend: Backend, boot: Timestamp, now_ns: u64) -> Start {
 impl Sink for Recorder {
     const WANTS_ALL: bool = false;
 
-    fn change(&mut self, _: Change, _: &Names) {}
+    fn change(&mut self, _: Change, _: &[u8]) {}
 }
 
 impl Handler for Recorder {
@@ -369,7 +351,7 @@ impl Handler for Recorder {
         }
         let lookups = &mut self.lookups;
         let _ = self.storms.apply(alarm, |alarm| {
-            Self::look_up(lookups, alarm, known.model);
+            Self::look_up(lookups, alarm, known.engine);
         });
     }
 
@@ -426,7 +408,7 @@ impl Listener for Recorder {
             boot: self.boot,
             host: host::all(),
         }));
-        self.lookups.look(known.model, now_ns);
+        self.lookups.look(known.engine, now_ns);
         self.lookups.mark(known.stacks, now_ns);
         self.hand_over();
         if std::mem::take(&mut self.has_hole) {
@@ -435,7 +417,7 @@ impl Listener for Recorder {
                 count: 1,
                 repaired: 0,
             });
-            self.snapshot(now_ns, &known.model.tables);
+            known.engine.snapshot(now_ns, &mut |event| self.add(event));
         }
         if self.armed_ns.is_none() {
             return;
@@ -447,7 +429,7 @@ impl Listener for Recorder {
         if let Output::Flight(flight) = &self.output
             && flight.is_part_over(now_ns)
         {
-            self.begin_part(now_ns, known.model);
+            self.begin_part(now_ns, known.engine);
         }
     }
 }

@@ -12,12 +12,11 @@ use crate::{
         wanted::has_name,
     },
     diagnose::cause::Host,
-    enrich::{lookup::Looked, stacks::Stack},
-    model::{
-        names::Names,
-        openers::{Sequence, Slot},
-        tables::change::{Change, Sink},
+    engine::{
+        change::{Change, Sink},
+        opener::{Sequence, Slot},
     },
+    enrich::{lookup::Looked, stacks::Stack},
     stream::{clock::Clock, decode::Alarm},
     tracker::{Handler, Known},
 };
@@ -57,11 +56,11 @@ pub(in crate::commands) struct Chosen<'a, L> {
 impl<L: Listener> Sink for Chosen<'_, L> {
     const WANTS_ALL: bool = L::WANTS_ALL;
 
-    fn change(&mut self, mut change: Change, names: &Names) {
+    fn change(&mut self, mut change: Change, name: &[u8]) {
         change.in_scope &=
             self.choice
                 .lets_through(change.tgid, [&change.comm, &change.process], change.uid);
-        self.inner.change(change, names);
+        self.inner.change(change, name);
     }
 }
 
@@ -69,10 +68,10 @@ impl<L: Listener> Handler for Chosen<'_, L> {
     fn alarm(&mut self, record: &[u8], known: &mut Known<'_>) {
         let is_wanted = Alarm::decode(record).is_ok_and(|alarm| {
             let tgid = alarm.key.tgid;
-            let leader = known.model.tables.thread(tgid);
-            let process = leader.map_or(&[][..], |leader| &leader.comm);
+            let leader = known.engine.thread(tgid);
+            let process = leader.map_or([0; 16], |leader| leader.comm);
             self.choice
-                .lets_through(tgid, [&alarm.comm, process], alarm.uid)
+                .lets_through(tgid, [&alarm.comm, &process], alarm.uid)
         });
         if is_wanted {
             self.inner.alarm(record, known);

@@ -5,7 +5,7 @@ use std::{collections::VecDeque, sync::Arc};
 
 use rustc_hash::FxHashMap;
 
-use crate::{enrich::stacks::Stack, model::openers::Sequence, report::fact::Fact};
+use crate::{engine::opener::Sequence, enrich::stacks::Stack, report::fact::Fact};
 
 /// Facts that wait at most.
 const FACTS: usize = 1 << 16;

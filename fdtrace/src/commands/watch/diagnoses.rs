@@ -10,8 +10,7 @@ use crate::{
         diagnosis::{Diagnosis, Patient},
         verdict,
     },
-    engine::storms::Report,
-    model::Model,
+    engine::{Engine, storms::Report},
     report::openers::Openers,
     stream::decode::Alarm,
     timers::Timer,
@@ -32,12 +31,12 @@ pub(super) struct Finding {
 
 impl Finding {
     /// `host` is asked where the record alone does not tell the cause.
-    pub(super) fn of(alarm: &Alarm, model: &Model, host: impl FnOnce() -> Host) -> Self {
+    pub(super) fn of(alarm: &Alarm, engine: &dyn Engine, host: impl FnOnce() -> Host) -> Self {
         let cause = cause::cause(alarm, host);
         let patient = Patient::of(alarm, Some(cause));
         Self {
             cause,
-            diagnosis: Diagnosis::of(patient, model, alarm.time_ns),
+            diagnosis: Diagnosis::of(patient, engine, alarm.time_ns),
             openers: Openers::default(),
         }
     }

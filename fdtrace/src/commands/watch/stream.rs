@@ -16,12 +16,11 @@ use crate::{
         diagnosis::{Diagnosis, Patient},
         near_limit::NearLimit,
     },
-    engine::storms::{Report, Storms},
-    enrich::{lookup::Looked, stacks::Stacks},
-    model::{
-        names::Names,
-        tables::change::{Change, Sink},
+    engine::{
+        change::{Change, Sink},
+        storms::{Report, Storms},
     },
+    enrich::{lookup::Looked, stacks::Stacks},
     probe::host,
     report::{
         fact::{self, Exhausted, Fact, Loss, Place, Summary},
@@ -120,7 +119,7 @@ impl Stream {
         let (host, is_late) = (self.host, self.late.is_some());
         let report = self.storms.apply(alarm, |alarm| {
             let host = || host.unwrap_or_else(host::files);
-            let finding = Finding::of(alarm, known.model, host);
+            let finding = Finding::of(alarm, known.engine, host);
             if let Some(diagnosis) = finding.diagnosis.as_ref().filter(|_| !is_late) {
                 let holders = diagnosis.holders.iter();
                 finding.openers.ask(holders, known.stacks);
@@ -180,13 +179,13 @@ impl Stream {
     /// Warns of tables that have come near their limits.
     fn warn(&mut self, known: &mut Known<'_>, troubles: &mut Troubles) {
         // Who has run out needs no warning any more.
-        let model = known.model;
-        let mut past = self.near_limit.look(model.limits.all());
+        let engine = known.engine;
+        let mut past = self.near_limit.look(engine.limits());
         past.retain(|task| !self.storms.has(task.tgid));
         let now_ns = self.clock.now_ns();
-        let wanted = self.wanted.choose(past, &model.tables, troubles);
+        let wanted = self.wanted.choose(past, engine, troubles);
         for task in self.near_limit.tell(wanted) {
-            let diagnosis = Diagnosis::of(Patient::of_task(&task), model, now_ns);
+            let diagnosis = Diagnosis::of(Patient::of_task(&task), engine, now_ns);
             let time = self.times.at(self.clock, now_ns);
             let near = fact::NearLimit::new(task, diagnosis, time);
             self.tell(Fact::NearLimit(Box::new(near)), known.stacks);
@@ -255,7 +254,7 @@ fn ask_openers(fact: &Fact, stacks: &mut Stacks) {
 impl Sink for Stream {
     const WANTS_ALL: bool = false;
 
-    fn change(&mut self, _: Change, _: &Names) {}
+    fn change(&mut self, _: Change, _: &[u8]) {}
 }
 
 impl Handler for Stream {

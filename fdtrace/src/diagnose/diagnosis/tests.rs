@@ -6,18 +6,20 @@ use fdtrace_common::{
 use zerocopy::FromZeros;
 
 use super::*;
-use crate::{ground::kind::Kind, stream::record::Changed};
+use crate::{ground::kind::Kind, model::Model, stream::record::Changed};
 
 fn patient(cause: Option<Cause>, used: Option<u32>) -> Patient {
     Patient {
-        files: 1,
-        tid: 1,
-        tgid: 1,
+        seen: Sighting {
+            files: 1,
+            tid: 1,
+            tgid: 1,
+            started_ns: 0,
+            open: None,
+        },
         soft: 64,
         cause,
         used,
-        started_ns: 0,
-        open: None,
     }
 }
 
@@ -160,10 +162,8 @@ fn hold(model: &mut Model, files: u32) {
 
 /// How many fds a diagnosis lists where the kernel has counted 64, and whether that is the table.
 fn listed(model: &Model) -> (u32, bool) {
-    let patient = Patient {
-        open: Some(64),
-        ..patient(Some(Cause::RlimitNofile), Some(64))
-    };
+    let mut patient = patient(Some(Cause::RlimitNofile), Some(64));
+    patient.seen.open = Some(64);
     let diagnosis = Diagnosis::of(patient, model, 60 * SECOND).unwrap();
     (64 - diagnosis.unlisted(64), diagnosis.is_whole)
 }
@@ -184,10 +184,8 @@ fn the_table_is_the_one_that_the_kernel_has_counted() {
 
 #[test]
 fn of_a_table_of_another_moment_there_is_no_verdict() {
-    let patient = Patient {
-        open: Some(64),
-        ..patient(Some(Cause::RlimitNofile), Some(64))
-    };
+    let mut patient = patient(Some(Cause::RlimitNofile), Some(64));
+    patient.seen.open = Some(64);
     let verdict = Diagnosis::of(patient, &model(3), 60 * SECOND)
         .unwrap()
         .verdict

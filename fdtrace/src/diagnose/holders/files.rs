@@ -1,18 +1,14 @@
 //! What fills the tables of a snapshot: the same groups, of files as they are open now. Nothing is known of
 //! their ages.
 
-use std::net::SocketAddr;
+use std::{borrow::Cow, net::SocketAddr};
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use super::{Holder, NO_OPENERS, holders_of};
+use super::{Holder, holders};
 use crate::{
-    ground::{file::OpenFile, kind::Kind},
-    model::{
-        held::{Ends, internet_end},
-        names::Names,
-        tables::slot::Slot,
-    },
+    engine::table::{Entry, OpenFd, TableBuilder, telling_name},
+    ground::{file::OpenFile, kind::Kind, socket_end::internet_end},
 };
 
 /// What a socket without a name is called by the kernel.
@@ -39,27 +35,34 @@ fn of_table(files: &[&OpenFile]) -> Vec<Holder> {
         .filter_map(|file| port(file))
         .filter(|port| *port != 0)
         .collect();
-    let mut names = Names::default();
-    let mut ends = Ends::default();
-    let mut slots = Vec::with_capacity(files.len());
-    for file in files {
-        if let Some(end) = end(file, &listening) {
-            ends.insert(file.fd, end);
-        }
-        let name = if file.deleted {
-            names.take(&[&file.target, &b" (deleted)"[..]].concat())
-        } else {
-            names.take(&file.target)
-        };
-        let slot = Slot {
+    let targets: Vec<_> = files.iter().map(|file| target(file, &listening)).collect();
+    let mut table = TableBuilder::with_capacity(files.len());
+    for (file, target) in files.iter().zip(&targets) {
+        let open = OpenFd {
+            fd: file.fd,
             inode: file.inode,
-            name,
             kind: file.kind,
-            ..Slot::default()
+            ..OpenFd::default()
         };
-        slots.push((file.fd, slot));
+        let entry = Entry {
+            open,
+            ..Entry::default()
+        };
+        table.push(entry, target.as_deref());
     }
-    holders_of(slots.iter().copied(), &names, &ends, NO_OPENERS)
+    holders(&table.build())
+}
+
+/// What a file leads to, beyond its kind.
+fn target<'a>(file: &'a OpenFile, listening: &FxHashSet<u16>) -> Option<Cow<'a, [u8]>> {
+    let name = || {
+        let mut name = Cow::Borrowed(&*file.target);
+        if file.deleted {
+            name.to_mut().extend_from_slice(b" (deleted)");
+        }
+        telling_name(file.kind, &name).is_some().then_some(name)
+    };
+    end(file, listening).map(Cow::Owned).or_else(name)
 }
 
 /// The port that an internet socket has on this side.

@@ -1,65 +1,41 @@
-use fdtrace_common::{
-    change::{INHERITED, OpenRecord},
-    record::RECORD_OPENED,
-};
 use proptest::prelude::*;
-use zerocopy::FromZeros;
 
 use super::*;
-use crate::{model::tables::Tables, stream::record::Changed};
+use crate::engine::table::TableBuilder;
 
-struct Open {
-    kind: Kind,
-    name: &'static str,
-    since_ns: u64,
-    inode: u64,
-    flags: u32,
-}
+/// An fd, and what it leads to.
+type Open = (OpenFd, Option<&'static str>);
 
 fn file(name: &'static str, since_ns: u64) -> Open {
-    Open {
+    let open = OpenFd {
         kind: Kind::File,
-        name,
         since_ns,
         inode: 5,
-        flags: 0,
-    }
+        ..OpenFd::default()
+    };
+    (open, Some(name))
 }
 
-fn socket(inode: u64) -> Open {
-    Open {
+fn socket(inode: u64, end: Option<&'static str>) -> Open {
+    let open = OpenFd {
         kind: Kind::Tcp,
-        name: "",
         since_ns: 3,
         inode,
-        flags: 0,
-    }
+        ..OpenFd::default()
+    };
+    (open, end)
 }
 
-fn grouped(slots: impl IntoIterator<Item = Open>, ends: &Ends) -> Vec<Holder> {
-    let mut tables = Tables::default();
-    tables.apply_opened(slots);
-    holders(tables.table(1).unwrap(), tables.names(), ends, NO_OPENERS)
-}
-
-impl Tables {
-    fn apply_opened(&mut self, slots: impl IntoIterator<Item = Open>) {
-        for (fd, open) in (0..).zip(slots) {
-            let mut record = OpenRecord {
-                kind: RECORD_OPENED,
-                fd,
-                files: 1,
-                file: u64::from(fd) + 1,
-                inode: open.inode,
-                time_ns: open.since_ns,
-                known_kind: open.kind as u16 + 1,
-                flags: open.flags,
-                ..OpenRecord::new_zeroed()
-            };
-            record.name[..open.name.len()].copy_from_slice(open.name.as_bytes());
-            self.apply(Changed::Opened(&record), &mut ());
-        }
+fn grouped(fds: impl IntoIterator<Item = Open>) -> Vec<Holder> {
+    let mut table = TableBuilder::default();
+    for (fd, (open, target)) in (0..).zip(fds) {
+        let entry = Entry {
+            open: OpenFd { fd, ..open },
+            ..Entry::default()
+        };
+        table.push(entry, target.map(str::as_bytes));
     }
+    holders(&table.build())
 }
 
 fn told(holders: &[Holder]) -> Vec<(Kind, String, u32)> {
@@ -81,7 +57,7 @@ fn the_same_target_is_one_row_with_its_count_and_ages() {
         file("a.log", 20),
         file("a.log", 30),
     ];
-    let holders = grouped(slots, &Ends::default());
+    let holders = grouped(slots);
     assert_eq!(
         told(&holders),
         [
@@ -99,22 +75,19 @@ fn the_same_target_is_one_row_with_its_count_and_ages() {
 
 #[test]
 fn an_age_that_nobody_has_seen_is_none() {
-    let holders = grouped([file("a", 0), file("a", 20)], &Ends::default());
+    let holders = grouped([file("a", 0), file("a", 20)]);
     assert_eq!(
         (holders[0].oldest_ns, holders[0].newest_ns),
         (None, Some(20))
     );
-    let holders = grouped([file("a", 0)], &Ends::default());
+    let holders = grouped([file("a", 0)]);
     assert_eq!((holders[0].oldest_ns, holders[0].newest_ns), (None, None));
 }
 
 #[test]
 fn sockets_are_told_by_their_ends_where_those_are_known() {
-    let mut ends = Ends::default();
-    for fd in [0, 2, 3] {
-        ends.insert(fd, b"10.0.0.3:5432".to_vec());
-    }
-    let holders = grouped((0..5).map(socket), &ends);
+    let end = |fd| [0, 2, 3].contains(&fd).then_some("10.0.0.3:5432");
+    let holders = grouped((0..5).map(|fd| socket(fd, end(fd))));
     assert_eq!(
         told(&holders),
         [
@@ -131,8 +104,8 @@ fn beyond_ten_groups_the_rest_is_told_by_kind() {
         "a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l", "m", "n",
     ];
     let slots = NAMES.map(|name| file(name, 7)).into_iter();
-    let slots = slots.chain([file("a", 8), socket(1)]);
-    let holders = grouped(slots, &Ends::default());
+    let slots = slots.chain([file("a", 8), socket(1, None)]);
+    let holders = grouped(slots);
     assert_eq!(holders.len(), 12);
     assert_eq!(holders[0].count, 4, "{holders:?}");
     assert_eq!((&holders[0].target, holders[0].targets), (&None, 4));
@@ -144,8 +117,8 @@ fn beyond_ten_groups_the_rest_is_told_by_kind() {
 #[test]
 fn what_came_with_the_table_is_counted() {
     let mut inherited = file("a", 7);
-    inherited.flags = INHERITED;
-    let holders = grouped([inherited, file("a", 9)], &Ends::default());
+    inherited.0.is_inherited = true;
+    let holders = grouped([inherited, file("a", 9)]);
     assert_eq!((holders[0].count, holders[0].inherited), (2, 1));
 }
 
@@ -154,14 +127,16 @@ proptest! {
     fn every_fd_is_in_one_group(slots in prop::collection::vec((0_u16..26, 0_usize..30, 0_u64..9), 1..200)) {
         const NAMES: &str = "abcdefghijklmnopqrstuvwxyz0123";
         let count = slots.len();
-        let slots = slots.into_iter().map(|(kind, name, since_ns)| Open {
-            kind: Kind::from_repr(kind).unwrap_or_default(),
-            name: &NAMES[name..=name],
-            since_ns,
-            inode: since_ns,
-            flags: 0,
+        let slots = slots.into_iter().map(|(kind, name, since_ns)| {
+            let open = OpenFd {
+                kind: Kind::from_repr(kind).unwrap_or_default(),
+                since_ns,
+                inode: since_ns,
+                ..OpenFd::default()
+            };
+            (open, Some(&NAMES[name..=name]))
         });
-        let holders = grouped(slots, &Ends::default());
+        let holders = grouped(slots);
         let all: u32 = holders.iter().map(|holder| holder.count).sum();
         prop_assert_eq!(all as usize, count);
         prop_assert!(holders.len() <= GROUPS_MAX + 26);

@@ -5,10 +5,10 @@ use rustc_hash::FxHashMap;
 
 use crate::{
     diagnose::{
-        holders::{Holder, NO_OPENERS, groups},
+        holders::{Holder, groups},
         near_limit,
     },
-    model::{Model, tables::slot::Slot},
+    engine::{Engine, table::OpenFd},
     stream::decode::Task,
 };
 
@@ -42,13 +42,13 @@ pub struct AtStart(Option<FxHashMap<(u64, u32), u32>>);
 
 impl AtStart {
     /// Takes it down, unless that has been done.
-    pub fn take_down(&mut self, model: &Model) {
+    pub fn take_down(&mut self, engine: &dyn Engine) {
         self.0.get_or_insert_with(|| {
-            let tables = model.tables.all();
-            let counts = tables.map(|(files, table)| {
-                let old = table.slots().filter(|(_, slot)| is_from_before(slot));
+            let tables = engine.tables().into_iter();
+            let counts = tables.map(|table| {
+                let old = engine.fds(table.files, 0).filter(is_from_before);
                 let count = u32::try_from(old.count()).unwrap_or(u32::MAX);
-                ((files, table.tgid), count)
+                ((table.files, table.tgid), count)
             });
             counts.filter(|(_, count)| *count > 0).collect()
         });
@@ -56,24 +56,25 @@ impl AtStart {
 
     /// Those of these tasks that are nearly full, and hold such fds; so many at most, those with most of them first.
     #[must_use]
-    pub fn full(&self, model: &Model, tasks: &[Task], at_most: usize) -> Vec<FromBefore> {
+    pub fn full(&self, engine: &dyn Engine, tasks: &[Task], at_most: usize) -> Vec<FromBefore> {
         let full = tasks.iter().filter(|task| {
             let percent = near_limit::percent(task);
             percent.is_some_and(|percent| percent >= FULL)
         });
-        let mut all: Vec<_> = full.filter_map(|task| self.of(model, task)).collect();
+        let mut all: Vec<_> = full.filter_map(|task| self.of(engine, task)).collect();
         all.sort_by(|one, other| other.open.cmp(&one.open).then(one.pid.cmp(&other.pid)));
         all.truncate(at_most);
         all
     }
 
-    fn of(&self, model: &Model, task: &Task) -> Option<FromBefore> {
+    fn of(&self, engine: &dyn Engine, task: &Task) -> Option<FromBefore> {
         let counted = *self.0.as_ref()?.get(&(task.files, task.tgid))?;
-        let table = model.tables.table(task.files)?;
-        let slots = || table.slots().filter(|(_, slot)| is_from_before(slot));
-        let open = u32::try_from(slots().count()).unwrap_or(u32::MAX);
-        let ends = model.sockets.ends(slots());
-        let names = model.tables.names();
+        let table = engine.table(task.files)?;
+        let entries = || {
+            let entries = table.entries.iter();
+            entries.filter(|entry| is_from_before(&entry.open))
+        };
+        let open = u32::try_from(entries().count()).unwrap_or(u32::MAX);
         (open > 0).then(|| FromBefore {
             pid: task.tgid,
             comm: task.comm.clone(),
@@ -81,11 +82,11 @@ impl AtStart {
             soft: task.soft,
             open,
             closed: counted.saturating_sub(open),
-            holders: groups(slots(), names, &ends, NO_OPENERS, GROUPS),
+            holders: groups(&table, entries(), GROUPS),
         })
     }
 }
 
-fn is_from_before(slot: &Slot) -> bool {
-    slot.since_ns == 0
+fn is_from_before(open: &OpenFd) -> bool {
+    open.since_ns == 0
 }

@@ -10,9 +10,9 @@ use crate::{
         holders::{Holder, Opened, part_of},
         verdict::Verdict,
     },
+    engine::opener::Sequence,
     enrich::stacks::{CodePath, Detail, Stack},
     ground::kind::Kind,
-    model::openers::Sequence,
 };
 
 /// Fds of one process that lead to the same, and that one code path has opened.

@@ -5,7 +5,7 @@ use fdtrace_common::{
 use zerocopy::FromZeros;
 
 use super::*;
-use crate::{enrich::stacks::Detail, stream::record::Changed};
+use crate::{enrich::stacks::Detail, model::Model, stream::record::Changed};
 
 fn task(tgid: u32) -> Task {
     Task {
@@ -119,7 +119,9 @@ fn fds_whose_stack_is_known_are_kept_one_by_one() {
     let found = Outstanding::new(0, 10).look(&model, &[task(5)], 100);
     let told = found.groups.iter().map(|group| {
         let opened = group.opened.iter();
-        let opened: Vec<_> = opened.map(|opened| (opened.fd, opened.sequence)).collect();
+        let opened: Vec<_> = opened
+            .map(|opened| (opened.open.fd, opened.sequence))
+            .collect();
         (group.holder.count, opened)
     });
     let told: Vec<_> = told.collect();

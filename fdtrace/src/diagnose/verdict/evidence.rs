@@ -8,10 +8,7 @@ use super::{
 };
 use crate::{
     diagnose::{connections::Connections, holders::Holder},
-    model::{
-        tables::{slot::Slot, table::Table},
-        trend::{Stretch, Trend},
-    },
+    engine::table::{Entry, Stretch, Table},
 };
 
 /// Fewer stretches of time tell nothing about growth.
@@ -22,14 +19,10 @@ const STRETCHES_MIN: usize = 4;
 pub struct Subject<'a> {
     /// The table.
     pub table: &'a Table,
-    /// How full it has been.
-    pub trend: Option<&'a Trend>,
     /// Its process's soft limit.
     pub limit: Option<u64>,
     /// Its largest group.
     pub largest: Option<&'a Holder>,
-    /// Its TCP connections.
-    pub connections: &'a Connections,
     /// When it began, nanoseconds since boot, where fdtrace was there; 0: it is older.
     pub begun_ns: u64,
     /// The moment, nanoseconds since boot.
@@ -98,34 +91,31 @@ impl Evidence {
     pub fn of(subject: Subject<'_>) -> Self {
         let Subject {
             table,
-            trend,
             limit,
             largest,
-            connections,
             begun_ns,
             now_ns,
         } = subject;
-        let stretches = trend.map_or(&[][..], Trend::stretches);
         // Where tables are only looked at now and then, the kernel may have used the address for another one meanwhile:
         // what was seen before this one began was not this one.
-        let others = stretches.partition_point(|part| part.from_ns < begun_ns);
-        let stretches = &stretches[others..];
-        let inherited = count(table, |_, slot| slot.is_inherited);
-        let has_time = |slot: &Slot| !slot.is_inherited && slot.since_ns > 0;
-        let own = |is_wanted: &dyn Fn(u32) -> bool| -> Vec<u64> {
-            let slots = table.slots();
-            let slots = slots.filter(|(fd, slot)| has_time(slot) && is_wanted(*fd));
-            slots.map(|(_, slot)| slot.since_ns).collect()
+        let others = table.past.partition_point(|part| part.from_ns < begun_ns);
+        let (stretches, open) = (&table.past[others..], table.open());
+        let connections = Connections::of(table);
+        let inherited = count(table, |entry| entry.open.is_inherited);
+        let has_time = |entry: &Entry| !entry.open.is_inherited && entry.open.since_ns > 0;
+        let own = |is_wanted: &dyn Fn(&Entry) -> bool| -> Vec<u64> {
+            let entries = table.entries.iter();
+            let entries = entries.filter(|entry| has_time(entry) && is_wanted(entry));
+            entries.map(|entry| entry.open.since_ns).collect()
         };
-        let before = count(table, |_, slot| !has_time(slot));
-        let gained = table.turnover.gained;
+        let before = count(table, |entry| !has_time(entry));
         let now = Mark {
             at_ns: now_ns,
-            low: table.open,
-            opened: gained,
-            closed: gained.saturating_sub(u64::from(table.open)),
+            low: open,
+            opened: table.gained,
+            closed: table.closed(),
         };
-        let copied = table.turnover.copied;
+        let copied = table.copied;
         let begin = (begun_ns > 0).then(|| Mark {
             at_ns: begun_ns,
             low: before,
@@ -144,50 +134,48 @@ impl Evidence {
         });
         let first = first.unwrap_or(now);
         let past = Past::new(begin, stretches, now, Ages::new(before, own(&|_| true)));
-        let is_client = |fd: u32| connections.is_client(fd);
         let mut growth = Growth::of(&past, limit);
         let mut are_clients_growing = false;
         if let Some(grown) = growth.filter(|_| connections.clients() > 0) {
             // Clients leave; what has piled up beside them is what counts.
-            let mut clients = own(&is_client);
+            let mut clients = own(&Entry::is_client);
             clients.retain(|time_ns| *time_ns > grown.since_ns);
             let without = Past {
                 marks: past.marks.clone(),
-                ages: Ages::new(before, own(&|fd| !is_client(fd))),
+                ages: Ages::new(before, own(&|entry| !entry.is_client())),
             };
             are_clients_growing = clients.len() * 2 > grown.kept as usize;
             growth = Growth::of(&without, limit);
         }
         let a_second_ago = now_ns.saturating_sub(1_000_000_000);
-        let old =
-            |fd: u32, slot: &Slot| connections.is_close_wait(fd) && slot.since_ns <= a_second_ago;
+        let old = |entry: &Entry| entry.is_close_wait() && entry.open.since_ns <= a_second_ago;
         let lows = stretches.iter().map(|part| part.low);
         let highs = stretches.iter().map(|part| part.high);
         Self {
-            open: table.open,
+            open,
             inherited,
             from_before: if begun_ns > 0 {
                 0
             } else {
-                count(table, |_, slot| slot.since_ns == 0)
+                count(table, |entry| entry.open.since_ns == 0)
             },
             seconds: seconds_between(first.at_ns, now_ns),
             opened: now.opened.saturating_sub(first.opened),
             closed: now.closed.saturating_sub(first.closed),
-            lowest: lows.min().unwrap_or(table.open).min(table.open),
-            highest: highs.max().unwrap_or(table.open).max(table.open),
+            lowest: lows.min().unwrap_or(open).min(open),
+            highest: highs.max().unwrap_or(open).max(open),
             is_exhausted: false,
             clients: connections.clients(),
             are_clients_growing,
             close_wait: connections.close_wait(),
-            is_close_wait_old: count(table, old) > table.open / 4,
+            is_close_wait_old: count(table, old) > open / 4,
             growth,
             rise: Rise::of(stretches, limit),
             turnover: Turnover::of(&past),
-            peak: Peak::of(stretches, table, now_ns),
+            peak: Peak::of(table, now_ns),
             cohort: largest
-                .filter(|holder| holder.count > table.open / 2)
-                .map(|holder| cohort(holder, table.open)),
+                .filter(|holder| holder.count > open / 2)
+                .map(|holder| cohort(holder, open)),
         }
     }
 
@@ -245,9 +233,8 @@ impl Rise {
     }
 }
 
-fn count(table: &Table, is_wanted: impl Fn(u32, &Slot) -> bool) -> u32 {
-    let slots = table.slots();
-    let wanted = slots.filter(|(fd, slot)| is_wanted(*fd, slot));
+fn count(table: &Table, is_wanted: impl Fn(&Entry) -> bool) -> u32 {
+    let wanted = table.entries.iter().filter(|entry| is_wanted(entry));
     u32::try_from(wanted.count()).unwrap_or(u32::MAX)
 }
 

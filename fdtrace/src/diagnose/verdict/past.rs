@@ -5,7 +5,7 @@
 
 use std::ops::Range;
 
-use crate::model::trend::Stretch;
+use crate::engine::table::Stretch;
 
 /// A moment at which something is known of a table.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

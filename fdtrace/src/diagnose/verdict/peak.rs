@@ -1,7 +1,7 @@
 //! A short peak after a long time with much less.
 
 use super::evidence::seconds_between;
-use crate::model::{tables::table::Table, trend::Stretch};
+use crate::engine::table::{Stretch, Table};
 
 /// More than twice as many open as most of the time.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -23,8 +23,8 @@ pub struct Peak {
 impl Peak {
     /// A peak is one that has come after a long time with less than half of it, and of which fds are
     /// closed again, now or last time.
-    pub(super) fn of(stretches: &[Stretch], table: &Table, now_ns: u64) -> Option<Self> {
-        let open = table.open;
+    pub(super) fn of(table: &Table, now_ns: u64) -> Option<Self> {
+        let (stretches, open) = (&table.past, table.open());
         let is_low = |part: &&Stretch| part.high.saturating_mul(2) < open;
         let (index, last_low) = stretches
             .iter()
@@ -36,11 +36,8 @@ impl Peak {
             .sum();
         let seconds = seconds_between(last_low.until_ns, now_ns);
         let is_usual = low_ns / 2 > now_ns.saturating_sub(last_low.until_ns);
-        let gained = table.turnover.gained;
-        let opened = gained.saturating_sub(last_low.opened);
-        let closed = gained
-            .saturating_sub(u64::from(open))
-            .saturating_sub(last_low.closed);
+        let opened = table.gained.saturating_sub(last_low.opened);
+        let closed = table.closed().saturating_sub(last_low.closed);
         let before = &stretches[..index];
         let earlier = before.iter().map(|part| part.high).max();
         let earlier = earlier.filter(|earlier| earlier.saturating_mul(2) >= open);

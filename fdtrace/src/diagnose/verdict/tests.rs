@@ -13,16 +13,13 @@ use zerocopy::FromZeros;
 
 use super::*;
 use crate::{
-    diagnose::{
-        connections::Connections,
-        holders::{NO_OPENERS, holders},
+    diagnose::holders::holders,
+    engine::{
+        Engine,
+        table::{Connection, Table},
     },
     ground::{kind::Kind as FdKind, tcp_state::TcpState},
-    model::{
-        held::{Connection, Ends, States},
-        tables::{Tables, reconcile::Purpose, table::Table},
-        trend::Trends,
-    },
+    model::{Model, tables::reconcile::Purpose},
     stream::record::Changed,
 };
 
@@ -33,8 +30,7 @@ const STEPS: u64 = 20;
 
 /// A process that opens and closes.
 struct Play {
-    tables: Tables,
-    trends: Trends,
+    model: Model,
     step: u64,
     file: u64,
     /// Open fds, oldest first.
@@ -50,8 +46,7 @@ impl Play {
     /// One that had so many open before anybody looked.
     fn with(before: u32) -> Self {
         let mut play = Self {
-            tables: Tables::default(),
-            trends: Trends::default(),
+            model: Model::default(),
             step: 100 * STEPS,
             file: 1,
             open: Vec::new(),
@@ -59,7 +54,7 @@ impl Play {
             begun_ns: 0,
             connection: None,
         };
-        let mut pass = play.tables.begin_pass();
+        let mut pass = play.model.tables.begin_pass();
         pass.thread(ThreadRecord {
             kind: RECORD_BOUND,
             files: FILES,
@@ -75,13 +70,13 @@ impl Play {
                 file: play.file,
                 ..OpenRecord::new_zeroed()
             };
-            pass.slot(&mut play.tables, &record);
+            pass.slot(&mut play.model.tables, &record);
             play.open.push((fd, play.file));
             play.file += 1;
         }
-        play.tables.end_pass(pass, Purpose::Baseline, &mut ());
+        play.model.tables.end_pass(pass, Purpose::Baseline, &mut ());
         let now_ns = play.now_ns();
-        play.trends.look(&mut play.tables, now_ns);
+        play.model.second(now_ns);
         play
     }
 
@@ -117,7 +112,8 @@ impl Play {
             if self.connection.is_some() {
                 record.known_kind = FdKind::Tcp as u16 + 1;
             }
-            self.tables.apply(Changed::Opened(&record), &mut ());
+            let tables = &mut self.model.tables;
+            tables.apply(Changed::Opened(&record), &mut ());
             self.open.push((fd, self.file));
             self.file += 1;
         }
@@ -136,7 +132,8 @@ impl Play {
             time_ns: self.now_ns(),
             ..CloseRecord::new_zeroed()
         };
-        self.tables.apply(Changed::Closed(&record), &mut ());
+        let tables = &mut self.model.tables;
+        tables.apply(Changed::Closed(&record), &mut ());
     }
 
     /// Closes the oldest ones that have been opened by itself.
@@ -157,7 +154,7 @@ impl Play {
         self.step += 1;
         if self.step.is_multiple_of(STEPS) {
             let now_ns = self.now_ns();
-            self.trends.look(&mut self.tables, now_ns);
+            self.model.second(now_ns);
         }
     }
 
@@ -169,31 +166,28 @@ impl Play {
     }
 
     fn evidence(&self) -> Evidence {
-        let table = self.tables.table(FILES).unwrap();
-        let holders = holders(table, self.tables.names(), &Ends::default(), NO_OPENERS);
-        let connections = Connections::of(table, self.states(table));
-        let trend = self.trends.of(FILES, table.generation);
+        let table = &self.table();
+        let holders = holders(table);
         Evidence {
             is_exhausted: self.is_exhausted,
             ..Evidence::of(Subject {
                 table,
-                trend,
                 limit: Some(LIMIT),
                 largest: holders.first(),
-                connections: &connections,
                 begun_ns: self.begun_ns,
                 now_ns: self.now_ns(),
             })
         }
     }
 
-    fn states(&self, table: &Table) -> States {
-        let Some((state, is_client)) = self.connection else {
-            return States::default();
-        };
-        let sockets = table.slots().filter(|(_, slot)| slot.kind == FdKind::Tcp);
-        let connection = Connection { state, is_client };
-        sockets.map(|(fd, _)| (fd, connection)).collect()
+    fn table(&self) -> Table {
+        let mut table = self.model.table(FILES).unwrap();
+        let entries = table.entries.iter_mut();
+        for entry in entries.filter(|entry| entry.open.kind == FdKind::Tcp) {
+            let connection = self.connection;
+            entry.connection = connection.map(|(state, is_client)| Connection { state, is_client });
+        }
+        table
     }
 
     /// The first report: at the first call that fails.
@@ -331,7 +325,8 @@ fn a_peak_after_quiet_is_a_burst_when_it_has_gone_down_before() {
 
 #[test]
 fn what_came_by_fork_is_inherited() {
-    let mut tables = Tables::default();
+    let mut model = Model::default();
+    let tables = &mut model.tables;
     let copied = CopyRecord {
         kind: RECORD_COPIED,
         flags: IN_SCOPE,
@@ -351,13 +346,11 @@ fn what_came_by_fork_is_inherited() {
     };
     slots.slots = [9; 64];
     tables.apply(Changed::CopiedSlots(&slots), &mut ());
-    let table = tables.table(FILES).unwrap();
+    let table = &model.table(FILES).unwrap();
     let evidence = Evidence::of(Subject {
         table,
-        trend: None,
         limit: Some(64),
         largest: None,
-        connections: &Connections::default(),
         begun_ns: table.made_ns,
         now_ns: 1_000_000_005,
     });

@@ -50,7 +50,7 @@ pub use self::{
     program::Program,
     stack::{Frame, Stack},
 };
-use crate::{model::openers::Sequence, timers::Timer};
+use crate::{engine::opener::Sequence, timers::Timer};
 
 /// Bytes of stacks that may wait for the thread; further ones are dropped and counted.
 const WAITING: usize = 8 << 20;

@@ -21,7 +21,7 @@ use super::{
     symbols::Symbols,
     unwind::Unwound,
 };
-use crate::model::openers::Sequence;
+use crate::engine::opener::Sequence;
 
 /// Processes whose mappings are held at most.
 const IMAGES: usize = 512;

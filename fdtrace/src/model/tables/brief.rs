@@ -6,8 +6,8 @@ use fdtrace_common::{
     record::RECORD_OPENED,
 };
 
-use super::{SinkExt, Tables, change::Sink, table::Table};
-use crate::stream::record::Changed;
+use super::{SinkExt, Tables, table::Table};
+use crate::{engine::change::Sink, stream::record::Changed};
 
 /// Openings that wait for their closing at most: about as many as processors that take turns in the ring.
 const WAITING_MAX: usize = 16;

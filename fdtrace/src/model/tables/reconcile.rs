@@ -21,8 +21,14 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Actor, Tables, Thread,
-    change::{Op, Sink},
     slot::{Slot, bits},
+};
+use crate::{
+    engine::{
+        change::{Op, Sink},
+        difference::{self, Followed},
+    },
+    model::names::Names,
 };
 
 /// What a pass has collected that differs from the model so far.
@@ -73,6 +79,34 @@ impl Outcome {
         let is_old = |difference: &Difference| places.contains(&difference.place());
         self.differences.retain(is_old);
         self
+    }
+
+    /// The differences as readers see them; `names` are those of the tables.
+    #[must_use]
+    pub fn described(&self, names: &Names) -> Vec<difference::Difference> {
+        let described = self.differences.iter().map(|difference| match *difference {
+            Difference::Slot {
+                files,
+                fd,
+                model,
+                kernel,
+            } => difference::Difference::Slot {
+                files,
+                fd,
+                followed: model.map(|slot| Followed {
+                    kind: slot.kind,
+                    name: names.get(slot.name).to_vec(),
+                    file: slot.file,
+                }),
+                kernel,
+            },
+            Difference::Thread { tid, model, kernel } => difference::Difference::Thread {
+                tid,
+                followed: model,
+                kernel,
+            },
+        });
+        described.collect()
     }
 }
 

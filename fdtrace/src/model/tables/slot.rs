@@ -6,6 +6,7 @@ use std::rc::Rc;
 use fdtrace_common::change::{CHUNK, INHERITED, NAME_SIZE, OpenRecord};
 
 use crate::{
+    engine::table::OpenFd,
     ground::kind::{Inode, Kind, Prefix},
     model::names::{NameId, Names},
 };
@@ -42,6 +43,19 @@ pub struct Slot {
 const _: () = assert!(size_of::<Slot>() <= 48);
 
 impl Slot {
+    /// The same as readers see it, under its number.
+    #[must_use]
+    pub fn open(&self, fd: u32) -> OpenFd {
+        OpenFd {
+            fd,
+            file: self.file,
+            inode: self.inode,
+            since_ns: self.since_ns,
+            kind: self.kind,
+            is_inherited: self.is_inherited,
+        }
+    }
+
     /// The slot as a record has it.
     #[must_use]
     pub fn new(record: &OpenRecord, names: &mut Names) -> Self {

@@ -14,7 +14,6 @@ use zerocopy::FromZeros;
 
 use self::kernel::{Kernel, Step, Told, UNSHARE};
 use super::{
-    change::{Change, Op},
     reconcile::{Outcome, Purpose},
     *,
 };
@@ -468,7 +467,7 @@ fn facts(steps: &[Step]) -> Vec<(Op, u32)> {
     }
     changes
         .iter()
-        .map(|change| (change.op, change.fd))
+        .map(|change| (change.op, change.open.fd))
         .collect()
 }
 

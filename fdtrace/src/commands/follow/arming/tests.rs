@@ -5,7 +5,10 @@ use fdtrace_common::{
 use zerocopy::FromZeros;
 
 use super::*;
-use crate::stream::{decode::Task, record::Changed};
+use crate::{
+    model::Model,
+    stream::{decode::Task, record::Changed},
+};
 
 const SECOND: u64 = 1_000_000_000;
 

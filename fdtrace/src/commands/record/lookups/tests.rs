@@ -16,6 +16,7 @@ use crate::{
         lookup::{Lookup, ThisHost},
         names::Named,
     },
+    model::Model,
     stream::record::Changed,
 };
 
@@ -98,7 +99,7 @@ fn files_are_asked_about_once_and_their_processes_too() {
         answered(&mut lookups, 2 * SECOND),
         (Vec::new(), Some(2 * SECOND))
     );
-    assert_eq!(lookups.all(&model.tables).len(), 2);
+    assert_eq!(lookups.all(&model).len(), 2);
 }
 
 #[test]
@@ -153,7 +154,7 @@ fn memory_is_bounded() {
         lookups.waiting = 0;
     }
     assert!(lookups.files.len() <= KEPT);
-    lookups.forget(&model.tables);
+    lookups.forget(&model);
     assert_eq!(lookups.files.len(), 1);
 }
 
@@ -170,7 +171,7 @@ fn processes_that_are_gone_are_forgotten() {
         lookups.ask_file(pid, 0, 1, SECOND);
         lookups.ask_process(pid, None, SECOND);
         lookups.waiting = 0;
-        lookups.forget(&model.tables);
+        lookups.forget(&model);
         assert!(lookups.files.len() <= FEW + 1 && lookups.processes.len() <= FEW + 1);
     }
     let own = std::process::id();

@@ -1,5 +1,5 @@
 use super::*;
-use crate::enrich::stacks::Frame;
+use crate::{engine::table::OpenFd, enrich::stacks::Frame};
 
 /// A new copy each time, as of stacks that were taken in two processes.
 fn stack(function: &str) -> Arc<Stack> {
@@ -41,10 +41,12 @@ fn holder(count: u32, oldest_ns: u64, newest_ns: u64) -> Holder {
 fn group(pid: u32, sequences: &[Sequence]) -> Group {
     let opened = (0..).zip(sequences).map(|(fd, sequence)| Opened {
         sequence: *sequence,
-        fd,
-        inode: 7,
-        since_ns: 10 + u64::from(fd),
-        is_inherited: false,
+        open: OpenFd {
+            fd,
+            inode: 7,
+            since_ns: 10 + u64::from(fd),
+            ..OpenFd::default()
+        },
         target: 0,
     });
     let count = u32::try_from(sequences.len()).unwrap();

@@ -1,9 +1,9 @@
-//! What the model tells: one change of one slot.
+//! Single changes of slots, in order, for those who show each of them. A stream, and no part of [`super::Engine`]: an
+//! engine need not keep what it has told.
 
 use serde::Serialize;
 
-use super::slot::Slot;
-use crate::model::names::Names;
+use super::table::OpenFd;
 
 /// How a slot changes.
 #[derive(
@@ -39,9 +39,9 @@ pub enum Op {
     CloseExit,
     /// A call has failed for want of an fd.
     Failed,
-    /// It was there all along, and the model did not know it.
+    /// It was there all along, and nobody knew it.
     Found,
-    /// It was gone, and the model did not know it.
+    /// It was gone, and nobody knew it.
     Lost,
 }
 
@@ -54,10 +54,8 @@ pub struct Change {
     pub time_ns: u64,
     /// The table.
     pub files: u64,
-    /// The number.
-    pub fd: u32,
-    /// What is there now; where it closes, what has been there.
-    pub slot: Slot,
+    /// What is open there now; where it closes, what was.
+    pub open: OpenFd,
     /// The process that did it.
     pub tgid: u32,
     /// The thread.
@@ -79,27 +77,27 @@ pub trait Sink {
     /// Whether each change is wanted: what would only be told is not even looked up otherwise.
     const WANTS_ALL: bool = true;
 
-    /// One change; `names` has the name of its slot.
-    fn change(&mut self, change: Change, names: &Names);
+    /// One change, and the name of its file: untrusted text.
+    fn change(&mut self, change: Change, name: &[u8]);
 }
 
 /// Nobody is told.
 impl Sink for () {
     const WANTS_ALL: bool = false;
 
-    fn change(&mut self, _: Change, _: &Names) {}
+    fn change(&mut self, _: Change, _: &[u8]) {}
 }
 
 impl<T: Sink> Sink for &mut T {
     const WANTS_ALL: bool = T::WANTS_ALL;
 
-    fn change(&mut self, change: Change, names: &Names) {
-        (**self).change(change, names);
+    fn change(&mut self, change: Change, name: &[u8]) {
+        (**self).change(change, name);
     }
 }
 
 impl Sink for Vec<Change> {
-    fn change(&mut self, change: Change, _: &Names) {
+    fn change(&mut self, change: Change, _: &[u8]) {
         self.push(change);
     }
 }

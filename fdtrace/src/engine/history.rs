@@ -2,10 +2,7 @@
 
 use std::collections::VecDeque;
 
-use super::{
-    names::Names,
-    tables::change::{Change, Sink},
-};
+use super::change::{Change, Sink};
 
 /// Changes that are remembered.
 const REMEMBERED: usize = 1 << 15;
@@ -20,7 +17,7 @@ impl History {
     /// The latest changes of a slot, oldest first.
     #[must_use]
     pub fn of(&self, files: u64, fd: u32, at_most: usize) -> Vec<Change> {
-        let of_slot = |change: &&Change| change.files == files && change.fd == fd;
+        let of_slot = |change: &&Change| change.files == files && change.open.fd == fd;
         let latest = self.changes.iter().rev().filter(of_slot);
         let mut latest: Vec<_> = latest.take(at_most).copied().collect();
         latest.reverse();
@@ -29,7 +26,7 @@ impl History {
 }
 
 impl Sink for History {
-    fn change(&mut self, change: Change, _: &Names) {
+    fn change(&mut self, change: Change, _: &[u8]) {
         if self.changes.len() == REMEMBERED {
             self.changes.pop_front();
         }
