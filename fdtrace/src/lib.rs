@@ -3,13 +3,14 @@
 //! Data goes one way:
 //!
 //! ```text
-//! kernel hook → ring → stream::decode → model.apply(record) → fact → diagnose → report
+//! kernel hook → ring → stream::decode → model.apply(record) → engine → diagnose → fact → report
 //! ```
 //!
 //! * [`probe`] finds out what this kernel offers, loads the programs and attaches them.
 //! * [`stream`] reads their records.
+//! * [`engine`] is what is known of all tables, as whoever reads them sees it; [`ground`] has the plain data in it.
+//! * [`model`] is the engine that there is: it replays records. [`tracker`] keeps it alive.
 //! * [`model`] and [`diagnose`] are pure: facts in, facts out.
-//! * [`tracker`] keeps the model of all tables alive.
 //! * [`timers`] has the long times of a running stream.
 //! * [`report`] writes facts as text or JSON.
 //! * [`child`] starts programs for them.
