@@ -47,40 +47,24 @@ impl Round {
 
 #[cfg(test)]
 mod tests {
-    use fdtrace_common::{
-        change::{OpenRecord, ThreadRecord},
-        record::{RECORD_BOUND, RECORD_OPENED},
-    };
-    use zerocopy::FromZeros;
-
     use super::*;
-    use crate::{model::Model, stream::record::Changed};
+    use crate::engine::fake::Fake;
 
     /// Two tables with as many files each.
-    fn tables(fds: u32) -> Model {
-        let mut model = Model::default();
-        let tables = &mut model.tables;
-        for files in 1..=2_u64 {
-            let bound = ThreadRecord {
-                kind: RECORD_BOUND,
-                files,
-                tgid: 1,
-                tid: u32::try_from(files).unwrap(),
-                ..ThreadRecord::new_zeroed()
-            };
-            tables.apply(Changed::Bound(&bound), &mut ());
+    fn tables(fds: u32) -> Fake {
+        let mut engine = Fake::default();
+        for (files, tid) in [(1, 1), (2, 2)] {
+            engine.bind(1, tid, files, "");
             for fd in 0..fds {
-                let opened = OpenRecord {
-                    kind: RECORD_OPENED,
+                let open = OpenFd {
                     fd,
-                    files,
                     file: u64::from(fd) + 1,
-                    ..OpenRecord::new_zeroed()
+                    ..OpenFd::default()
                 };
-                tables.apply(Changed::Opened(&opened), &mut ());
+                engine.open(files, open, "");
             }
         }
-        model
+        engine
     }
 
     #[test]

@@ -92,10 +92,7 @@ impl Wanted {
 mod tests {
     use super::*;
 
-    use fdtrace_common::{change::ThreadRecord, record::RECORD_BOUND};
-    use zerocopy::FromZeros;
-
-    use crate::{model::Model, stream::record::Changed};
+    use crate::engine::fake::Fake;
 
     const NOBODY: [u32; 0] = [];
 
@@ -112,8 +109,8 @@ mod tests {
     }
 
     fn chosen(wanted: &Wanted, tasks: Vec<Task>) -> Vec<u32> {
-        let model = Model::default();
-        let chosen = wanted.choose(tasks, &model, &mut Troubles::default());
+        let engine = Fake::default();
+        let chosen = wanted.choose(tasks, &engine, &mut Troubles::default());
         let chosen = chosen.into_iter();
         chosen.map(|task| task.tgid).collect()
     }
@@ -135,26 +132,12 @@ mod tests {
         assert_eq!(chosen(&Wanted::live(&scope), tasks()), NOBODY);
     }
 
-    fn bind(model: &mut Model, process: u32, thread: u32, name: &[u8]) {
-        let mut comm = [0; 16];
-        comm[..name.len()].copy_from_slice(name);
-        let record = ThreadRecord {
-            kind: RECORD_BOUND,
-            files: u64::from(process),
-            tgid: process,
-            tid: thread,
-            comm,
-            ..ThreadRecord::new_zeroed()
-        };
-        model.tables.apply(Changed::Bound(&record), &mut ());
-    }
-
     #[test]
     fn a_process_has_the_names_of_its_threads() {
-        let mut model = Model::default();
-        bind(&mut model, 7, 7, b"java");
-        bind(&mut model, 7, 8, b"http-exec-1");
-        bind(&mut model, 9, 9, b"other");
+        let mut engine = Fake::default();
+        engine.bind(7, 7, 7, "java");
+        engine.bind(7, 8, 7, "http-exec-1");
+        engine.bind(9, 9, 9, "other");
         // A table of the thread's own bears the thread's name.
         let own_table = Task {
             tid: 8,
@@ -167,7 +150,7 @@ mod tests {
                 ..ScopeArgs::default()
             };
             let wanted = Wanted::recorded(&scope);
-            let chosen = wanted.choose(tasks(), &model, &mut Troubles::default());
+            let chosen = wanted.choose(tasks(), &engine, &mut Troubles::default());
             let chosen: Vec<_> = chosen.iter().map(|task| task.tgid).collect();
             assert_eq!(chosen, expected, "{name}");
         }

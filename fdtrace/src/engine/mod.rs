@@ -10,6 +10,8 @@
 
 pub mod change;
 pub mod difference;
+#[cfg(test)]
+pub(crate) mod fake;
 pub mod history;
 pub mod opener;
 pub mod storms;

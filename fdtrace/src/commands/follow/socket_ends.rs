@@ -155,55 +155,35 @@ mod tests {
         os::{fd::AsRawFd, unix::fs::MetadataExt},
     };
 
-    use fdtrace_common::{
-        change::{OpenRecord, ThreadRecord},
-        record::{RECORD_BOUND, RECORD_OPENED},
-    };
-    use zerocopy::FromZeros;
-
     use super::*;
     use crate::{
-        ground::{kind::Kind, tcp_state::TcpState},
-        model::Model,
-        stream::record::Changed,
+        engine::{fake::Fake, table::OpenFd},
+        ground::tcp_state::TcpState,
     };
 
     const SECOND: u64 = 1_000_000_000;
 
     /// A table of this process with one socket, opened after a second.
-    fn model(inode: u64) -> Model {
-        let mut model = Model::default();
+    fn engine(inode: u64) -> Fake {
+        let mut engine = Fake::default();
         let pid = std::process::id();
-        let bound = ThreadRecord {
-            kind: RECORD_BOUND,
-            files: 1,
-            tgid: pid,
-            tid: pid,
-            ..ThreadRecord::new_zeroed()
-        };
-        model.tables.apply(Changed::Bound(&bound), &mut ());
-        let opened = OpenRecord {
-            kind: RECORD_OPENED,
+        engine.bind(pid, pid, 1, "");
+        let open = OpenFd {
             fd: 3,
-            files: 1,
             file: 7,
-            time_ns: SECOND,
+            since_ns: SECOND,
             inode,
-            mode: 0o140_777,
-            family: 2,
-            socket_type: 1,
-            ..OpenRecord::new_zeroed()
+            kind: Kind::Tcp,
+            ..OpenFd::default()
         };
-        model.tables.apply(Changed::Opened(&opened), &mut ());
-        let slot = model.tables.table(1).unwrap().get(3).unwrap();
-        assert_eq!(slot.kind, Kind::Tcp);
-        model
+        engine.open(1, open, "");
+        engine
     }
 
     #[test]
     fn a_socket_is_asked_about_at_once_and_less_and_less_often() {
         let mut ends = SocketEnds::start().unwrap();
-        let model = model(1);
+        let engine = engine(1);
         let expected = [Question {
             pid: std::process::id(),
             inode: 1,
@@ -211,7 +191,7 @@ mod tests {
         }];
         let mut asked = Vec::new();
         for second in 1..=120 {
-            let questions = ends.choose(&model, second * SECOND);
+            let questions = ends.choose(&engine, second * SECOND);
             if !questions.is_empty() {
                 assert_eq!(questions, expected);
                 asked.push(second);
@@ -223,26 +203,26 @@ mod tests {
     #[test]
     fn a_socket_that_has_an_end_is_not_asked_about() {
         let mut ends = SocketEnds::start().unwrap();
-        let mut model = model(1);
-        model.sockets.take([(1, b"10.0.0.1:80".to_vec())]);
-        model.sockets.take_states([(1, TcpState::ESTABLISHED)]);
-        assert_eq!(ends.choose(&model, SECOND), []);
+        let mut engine = engine(1);
+        let state = Some(TcpState::ESTABLISHED);
+        engine.sockets.insert(1, ("10.0.0.1:80", state));
+        assert_eq!(ends.choose(&engine, SECOND), []);
     }
 
     #[test]
     fn a_state_is_asked_for_again() {
         let mut ends = SocketEnds::start().unwrap();
-        let mut model = model(1);
+        let mut engine = engine(1);
         let expected = [Question {
             pid: std::process::id(),
             inode: 1,
             kind: Kind::Tcp,
         }];
-        assert_eq!(ends.choose(&model, SECOND), expected);
-        model.sockets.take([(1, b"10.0.0.1:80".to_vec())]);
-        assert_eq!(ends.choose(&model, 2 * SECOND), expected);
-        assert_eq!(ends.choose(&model, 3 * SECOND), []);
-        assert_eq!(ends.choose(&model, 2 * SECOND + STATE_NS), expected);
+        assert_eq!(ends.choose(&engine, SECOND), expected);
+        engine.sockets.insert(1, ("10.0.0.1:80", None));
+        assert_eq!(ends.choose(&engine, 2 * SECOND), expected);
+        assert_eq!(ends.choose(&engine, 3 * SECOND), []);
+        assert_eq!(ends.choose(&engine, 2 * SECOND + STATE_NS), expected);
     }
 
     #[test]
@@ -251,8 +231,8 @@ mod tests {
         let path = format!("/proc/self/fd/{}", listener.as_raw_fd());
         let inode = std::fs::metadata(path).unwrap().ino();
         let mut ends = SocketEnds::start().unwrap();
-        let model = model(inode);
-        assert_eq!(ends.look(&model, SECOND), Found::default());
+        let engine = engine(inode);
+        assert_eq!(ends.look(&engine, SECOND), Found::default());
         assert!(ends.is_waiting);
         let (found, _) = ends.answers.recv().unwrap();
         let port = listener.local_addr().unwrap().port();

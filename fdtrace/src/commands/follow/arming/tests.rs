@@ -1,41 +1,25 @@
-use fdtrace_common::{
-    change::{OpenRecord, ThreadRecord},
-    record::{RECORD_BOUND, RECORD_OPENED},
-};
-use zerocopy::FromZeros;
-
 use super::*;
 use crate::{
-    model::Model,
-    stream::{decode::Task, record::Changed},
+    engine::{fake::Fake, table::OpenFd},
+    stream::decode::Task,
 };
 
 const SECOND: u64 = 1_000_000_000;
 
-fn model(tables: &[(u64, u32, u64)], now_ns: u64) -> Model {
-    let mut model = Model::default();
-    let mut tasks = Vec::new();
+/// Tables with so many fds each, opened just now, and such a limit.
+fn engine(tables: &[(u64, u32, u64)], now_ns: u64) -> Fake {
+    let mut engine = Fake::default();
     for ((files, open, soft), tid) in tables.iter().zip(1..) {
-        let thread = ThreadRecord {
-            kind: RECORD_BOUND,
-            files: *files,
-            tgid: tid,
-            tid,
-            ..ThreadRecord::new_zeroed()
-        };
-        model.tables.apply(Changed::Bound(&thread), &mut ());
+        engine.bind(tid, tid, *files, "");
         for fd in 0..*open {
-            let record = OpenRecord {
-                kind: RECORD_OPENED,
+            let open = OpenFd {
                 fd,
-                files: *files,
-                file: u64::from(fd) + 1,
-                time_ns: now_ns,
-                ..OpenRecord::new_zeroed()
+                since_ns: now_ns,
+                ..OpenFd::default()
             };
-            model.tables.apply(Changed::Opened(&record), &mut ());
+            engine.open(*files, open, "");
         }
-        tasks.push(Task {
+        engine.limits.push(Task {
             files: *files,
             tgid: tid,
             tid,
@@ -45,8 +29,7 @@ fn model(tables: &[(u64, u32, u64)], now_ns: u64) -> Model {
             comm: Vec::new(),
         });
     }
-    let _ = model.limits.look(tasks);
-    model
+    engine
 }
 
 #[test]
@@ -54,7 +37,7 @@ fn tables_that_are_a_quarter_full_or_grow_are_chosen() {
     let mut arming = Arming::new(Stacks::Named);
     assert_eq!(arming.openers(), Openers::Nobody);
     let now = 100 * SECOND;
-    let model = model(
+    let engine = engine(
         &[
             (1, 25, 100),
             (2, 24, 100),
@@ -63,12 +46,12 @@ fn tables_that_are_a_quarter_full_or_grow_are_chosen() {
         ],
         now,
     );
-    assert_eq!(arming.choose(&model, now), Some(vec![1, 3]));
+    assert_eq!(arming.choose(&engine, now), Some(vec![1, 3]));
     assert_eq!(arming.openers(), Openers::Named([1, 3, 0, 0, 0, 0]));
-    assert_eq!(arming.choose(&model, now + SECOND), None, "nothing is new");
+    assert_eq!(arming.choose(&engine, now + SECOND), None, "nothing is new");
     // The third has stopped growing; it stays for a while.
-    assert_eq!(arming.choose(&model, now + 60 * SECOND), None);
-    assert_eq!(arming.choose(&model, now + 72 * SECOND), Some(vec![]));
+    assert_eq!(arming.choose(&engine, now + 60 * SECOND), None);
+    assert_eq!(arming.choose(&engine, now + 72 * SECOND), Some(vec![]));
     assert_eq!(*arming.tables(), BTreeSet::from([1]));
 }
 
@@ -76,8 +59,8 @@ fn tables_that_are_a_quarter_full_or_grow_are_chosen() {
 fn a_table_at_the_same_address_is_another_one() {
     let mut arming = Arming::new(Stacks::Named);
     let now = 100 * SECOND;
-    arming.choose(&model(&[(9, 50, 100)], now), now);
-    let other = model(&[(8, 1, 100), (9, 1, 100)], now);
+    arming.choose(&engine(&[(9, 50, 100)], now), now);
+    let other = engine(&[(8, 1, 100), (9, 1, 100)], now);
     assert_eq!(arming.choose(&other, now), Some(vec![]));
     assert_eq!(arming.openers(), Openers::Nobody);
 }
@@ -85,13 +68,13 @@ fn a_table_at_the_same_address_is_another_one() {
 #[test]
 fn nothing_is_chosen_where_all_or_none_are_wanted() {
     let now = 100 * SECOND;
-    let model = model(&[(1, 50, 100)], now);
+    let engine = engine(&[(1, 50, 100)], now);
     for (stacks, openers) in [
         (Stacks::Always, Openers::All),
         (Stacks::Never, Openers::Nobody),
     ] {
         let mut arming = Arming::new(stacks);
-        assert_eq!(arming.choose(&model, now), None);
+        assert_eq!(arming.choose(&engine, now), None);
         assert_eq!(arming.openers(), openers);
     }
 }
