@@ -172,7 +172,7 @@ impl Evidence {
             growth,
             rise: Rise::of(stretches, limit),
             turnover: Turnover::of(&past),
-            peak: Peak::of(table, now_ns),
+            peak: Peak::of(stretches, table, now_ns),
             cohort: largest
                 .filter(|holder| holder.count > open / 2)
                 .map(|holder| cohort(holder, open)),

@@ -23,8 +23,8 @@ pub struct Peak {
 impl Peak {
     /// A peak is one that has come after a long time with less than half of it, and of which fds are
     /// closed again, now or last time.
-    pub(super) fn of(table: &Table, now_ns: u64) -> Option<Self> {
-        let (stretches, open) = (&table.past, table.open());
+    pub(super) fn of(stretches: &[Stretch], table: &Table, now_ns: u64) -> Option<Self> {
+        let open = table.open();
         let is_low = |part: &&Stretch| part.high.saturating_mul(2) < open;
         let (index, last_low) = stretches
             .iter()

@@ -305,6 +305,23 @@ fn a_cache_that_closes_its_oldest_is_load() {
     play.expect(Kind::Saturation);
 }
 
+/// What the table at this address held before was another one.
+#[test]
+fn a_table_has_no_peak_after_the_quiet_of_another_one() {
+    let mut play = Play::with(20);
+    play.seconds(20, |_, _| {});
+    let burst = |play: &mut Play| {
+        play.open(100);
+        play.close_newest(20);
+        play.seconds(1, |_, _| {});
+    };
+    play.begun_ns = play.now_ns();
+    burst(&mut play);
+    assert_eq!(play.evidence().peak, None);
+    play.begun_ns = 0;
+    assert!(play.evidence().peak.is_some());
+}
+
 #[test]
 fn a_peak_after_quiet_is_a_burst_when_it_has_gone_down_before() {
     let mut play = Play::with(30);
