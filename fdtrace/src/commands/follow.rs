@@ -486,14 +486,14 @@ impl Follow {
     /// Has stacks taken where somebody may soon want to know who opens so much. Whose they are is looked up
     /// now: a process may be gone when its table has run out.
     fn choose_openers(&mut self) {
-        let engine = &self.tracker.model;
         let now_ns = clock::since_boot_ns();
-        let chosen = self.arming.choose(engine, now_ns);
+        let chosen = self.arming.choose(self.tracker.engine(), now_ns);
         let Some(new) = chosen else {
             return;
         };
         for files in new {
-            if let Some(table) = engine.head(files) {
+            let table = self.tracker.engine().head(files);
+            if let Some(table) = table {
                 self.tracker.stacks.know(table.tgid);
             }
         }
