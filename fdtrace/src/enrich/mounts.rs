@@ -8,6 +8,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use super::process::folder;
+
 /// Bytes of a mountinfo that are read: a hundred thousand mounts (`fs.mount-max`) have fewer.
 const SIZE_MAX: u64 = 32 << 20;
 
@@ -33,7 +35,7 @@ impl Mounts {
     /// Those that a process sees; `None` where they cannot be read, as when it has ended.
     #[must_use]
     pub fn of(pid: u32) -> Option<Self> {
-        let file = File::open(format!("/proc/{pid}/mountinfo")).ok()?;
+        let file = File::open(folder(pid).join("mountinfo")).ok()?;
         let mut text = Vec::new();
         file.take(SIZE_MAX).read_to_end(&mut text).ok()?;
         Some(Self::parse(&text))

@@ -1,6 +1,6 @@
 //! What /proc says of a process that is still there.
 
-use std::os::unix::fs::MetadataExt;
+use std::{fs, io, os::unix::fs::MetadataExt, path::PathBuf};
 
 use procfs::process::{Process, StatFlags};
 use rustix::{
@@ -8,10 +8,31 @@ use rustix::{
     process::{Pid, test_kill_process},
 };
 
+/// Threads that are looked at: of those whose first one has exited, the next one has most often not.
+const THREADS: usize = 16;
+
+/// Where a process's files, namespaces and memory are under /proc: its own folder, or, where its first thread has exited
+/// and has none of these any more, that of another thread.
+#[must_use]
+pub fn folder(pid: u32) -> PathBuf {
+    let own = PathBuf::from(format!("/proc/{pid}"));
+    // Nothing else is not there: where one may not look, one may not look at other threads either.
+    let has_exited = |folder: &PathBuf| {
+        fs::read_link(folder.join("ns/mnt"))
+            .is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+    };
+    if !has_exited(&own) {
+        return own;
+    }
+    let threads = fs::read_dir(own.join("task")).into_iter().flatten();
+    let mut threads = threads.flatten().take(THREADS).map(|thread| thread.path());
+    threads.find(|thread| !has_exited(thread)).unwrap_or(own)
+}
+
 /// Its effective user.
 #[must_use]
 pub fn user_of(pid: u32) -> Option<u32> {
-    let process = std::fs::metadata(format!("/proc/{pid}")).ok()?;
+    let process = fs::metadata(format!("/proc/{pid}")).ok()?;
     Some(process.uid())
 }
 
@@ -36,7 +57,7 @@ pub fn has_ended(pid: u32, started_ns: u64) -> bool {
     if test_kill_process(number) == Err(Errno::SRCH) {
         return true;
     }
-    let stat = std::fs::read(format!("/proc/{pid}/stat")).ok();
+    let stat = fs::read(format!("/proc/{pid}/stat")).ok();
     let stat = stat.as_deref().and_then(Stat::parse);
     stat.is_some_and(|stat| stat.is_of_another_or_dead(started_ns))
 }
@@ -105,6 +126,14 @@ mod tests {
         for damaged in [&b""[..], b"7 (sh", b"7 (sh) S 1 2", b"7 (sh) \xff"] {
             assert_eq!(Stat::parse(damaged), None);
         }
+    }
+
+    #[test]
+    fn a_process_is_in_its_own_folder() {
+        let own = PathBuf::from(format!("/proc/{}", std::process::id()));
+        assert_eq!(folder(std::process::id()), own);
+        // Beyond the largest pid_max.
+        assert_eq!(folder(1 << 23), PathBuf::from("/proc/8388608"));
     }
 
     #[test]

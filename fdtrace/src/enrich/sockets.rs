@@ -9,10 +9,8 @@ use std::{
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use crate::{
-    ground::socket_end::internet_end,
-    ground::{kind::Kind, tcp_state::TcpState},
-};
+use super::process::folder;
+use crate::ground::{kind::Kind, socket_end::internet_end, tcp_state::TcpState};
 
 /// Bytes of a unix socket's path that are kept.
 const PATH_MAX: usize = 108;
@@ -30,8 +28,8 @@ pub struct Question {
 
 /// What one network namespace is asked.
 struct Namespace {
-    /// A process in it.
-    pid: u32,
+    /// Where it is under /proc: a process in it.
+    folder: PathBuf,
     wanted: FxHashSet<u64>,
     kinds: FxHashSet<Kind>,
 }
@@ -52,9 +50,10 @@ pub fn find(questions: &[Question]) -> Found {
     // All processes of a network namespace see the same files.
     let mut namespaces: FxHashMap<PathBuf, Namespace> = FxHashMap::default();
     for Question { pid, inode, kind } in questions {
-        if let Ok(name) = fs::read_link(format!("/proc/{pid}/ns/net")) {
+        let folder = folder(*pid);
+        if let Ok(name) = fs::read_link(folder.join("ns/net")) {
             let namespace = namespaces.entry(name).or_insert_with(|| Namespace {
-                pid: *pid,
+                folder,
                 wanted: FxHashSet::default(),
                 kinds: FxHashSet::default(),
             });
@@ -63,8 +62,13 @@ pub fn find(questions: &[Question]) -> Found {
         }
     }
     let mut found = Found::default();
-    for Namespace { pid, wanted, kinds } in namespaces.values() {
-        let lines = |name: &str| lines(format!("/proc/{pid}/net/{name}"));
+    for Namespace {
+        folder,
+        wanted,
+        kinds,
+    } in namespaces.values()
+    {
+        let lines = |name: &str| lines(folder.join("net").join(name));
         for (kind, names) in [(Kind::Tcp, ["tcp", "tcp6"]), (Kind::Udp, ["udp", "udp6"])] {
             if !kinds.contains(&kind) {
                 continue;
@@ -88,7 +92,7 @@ pub fn find(questions: &[Question]) -> Found {
 }
 
 /// As many as can be read, whatever is in them.
-fn lines(path: String) -> impl Iterator<Item = Vec<u8>> {
+fn lines(path: PathBuf) -> impl Iterator<Item = Vec<u8>> {
     let file = File::open(path).ok().map(BufReader::new);
     let lines = file.into_iter().flat_map(|file| file.split(b'\n'));
     lines.map_while(Result::ok)

@@ -15,7 +15,10 @@ use anyhow::{Context, Result};
 use rustix::fs::{FileType, Mode, OFlags, fstat, major, minor, open, stat};
 
 use crate::{
-    enrich::mounts::{Device, Mounts},
+    enrich::{
+        mounts::{Device, Mounts},
+        process::folder,
+    },
     ground::{file::OpenFile, kind::Kind},
 };
 
@@ -169,7 +172,7 @@ impl Namespaces {
 }
 
 fn name(pid: u32) -> Option<PathBuf> {
-    fs::read_link(format!("/proc/{pid}/ns/mnt")).ok()
+    fs::read_link(folder(pid).join("ns/mnt")).ok()
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use std::{
     fs,
     ops::Range,
-    path::{Path, PathBuf},
+    path::Path,
     rc::Rc,
     time::{Duration, Instant},
 };
@@ -14,6 +14,7 @@ use super::{
     script,
     unwind::Unwinder,
 };
+use crate::enrich::process;
 
 /// Code that a process had not mapped when it was looked at is looked for again after so long.
 const STALE: Duration = Duration::from_millis(100);
@@ -54,7 +55,7 @@ impl Image {
     /// Looks at a process; `None` where it is gone, or may not be looked at. With an id, it must be the one
     /// that has it.
     pub(super) fn read(tgid: u32, wanted: Option<u64>, modules: &mut Modules) -> Option<Self> {
-        let folder = PathBuf::from(format!("/proc/{tgid}"));
+        let folder = process::folder(tgid);
         let id = start_stack(&folder)?;
         if wanted.is_some_and(|wanted| wanted != id) {
             return None;

@@ -225,7 +225,11 @@ fn stay_behind(run: &mut Run) -> Result<()> {
             .is_some_and(|rest| rest.starts_with(" Z")))
     })?;
     let count = run.options.count.unwrap_or(32);
-    run.fill_to(run.used()?.saturating_add(count), fds::openat)?;
+    let wanted = run.used()?.saturating_add(count);
+    // One of them has a path.
+    let own = File::open("/proc/thread-self/exe").context("/proc/thread-self/exe")?;
+    run.held.push(own.into());
+    run.fill_to(wanted, fds::openat)?;
     run.gate()?;
     tell("leader_exited", run.facts("openat", 0, None)?, true, None)?;
     let mut rest = Vec::new();
