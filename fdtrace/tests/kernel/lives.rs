@@ -27,9 +27,9 @@ use super::{
 const LONGEST: Duration = Duration::from_mins(5);
 /// They are made so many times shorter.
 const SHORTER: u32 = 30;
-/// Twice that, and a little more.
-const TIME: Duration = Duration::from_secs(25);
-/// Memory is looked at after this time first: until then caches fill.
+/// Four times that: caches fill in the first half, and every timer has its turn in the second one.
+const TIME: Duration = Duration::from_secs(40);
+/// Memory is looked at after half of the time first, or after this.
 const FIRST_LOOK: Duration = Duration::from_mins(5);
 
 pub(crate) fn trials(setting: &Setting) -> Vec<Trial> {
@@ -155,7 +155,7 @@ fn long_run(setting: &Setting) -> Result<(), String> {
         crowd.args(["--count", "6"]);
     }
     let crowd = Gym::start(crowd)?;
-    sleep((time / 3).min(FIRST_LOOK));
+    sleep((time / 2).min(FIRST_LOOK));
     patients.iter_mut().try_for_each(Patient::look)?;
     let facts = crowd.finish()?;
     let ran = start.elapsed();
