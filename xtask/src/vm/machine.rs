@@ -27,6 +27,11 @@ const FAULTS: [&str; 5] = [
     "general protection fault",
 ];
 
+/// What a program can have a kernel say, whoever watches it: before tables of files had a largest size (`alloc_fdtable` in
+/// fs/file.c; Debian 11's 5.10 has none), one of more than `INT_MAX` bytes was asked for, and warned of. The scenario
+/// `f_dupfd_far` does.
+const NO_FAULT: &str = "at mm/util.c:";
+
 /// How often the console and the time are looked at.
 const GLANCE: Duration = Duration::from_millis(100);
 
@@ -207,6 +212,7 @@ fn exit_status(said: &str) -> Option<u8> {
 fn fault(console: &str) -> Option<String> {
     let line = console
         .lines()
+        .filter(|line| !(line.contains("WARNING:") && line.contains(NO_FAULT)))
         .find(|line| FAULTS.iter().any(|fault| line.contains(fault)))?;
     Some(line.trim().to_owned())
 }
@@ -214,6 +220,21 @@ fn fault(console: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_kernels_warning_is_a_fault_unless_any_program_can_cause_it() {
+        let of_size = "[ 14.5] WARNING: CPU: 0 PID: 193 at mm/util.c:618 kvmalloc_node+0x88/0xa0";
+        assert_eq!(fault(of_size), None);
+        let other = "[ 15.0] WARNING: CPU: 0 PID: 7 at kernel/bpf/ringbuf.c:1 x+0x1/0x2";
+        assert_eq!(
+            fault(&format!("{of_size}\n{other}\n")).as_deref(),
+            Some(other)
+        );
+        assert_eq!(
+            fault("BUG: at mm/util.c:1").as_deref(),
+            Some("BUG: at mm/util.c:1")
+        );
+    }
 
     #[test]
     fn exit_status_is_taken_from_a_whole_line() {
