@@ -19,7 +19,7 @@ use crate::{
     },
     enrich::{
         lookup::Text,
-        stacks::{Raw, Stack, Stacks},
+        stacks::{Raw, Stack, Stacks, reader::is_reader},
     },
     ground::tcp_state::TcpState,
     model::{
@@ -66,6 +66,8 @@ pub struct Tracker {
     /// that they were closed between; the last ones after the last answers.
     gone: [Vec<Sequence>; ANSWERS],
     marks: u64,
+    /// The own process, whose stacks are not read.
+    own: Option<u32>,
 }
 
 /// What whoever hears of something may ask.
@@ -129,11 +131,22 @@ impl Default for Tracker {
             sequence: 0,
             gone: Default::default(),
             marks: 0,
+            own: None,
         }
     }
 }
 
 impl Tracker {
+    /// One of this host. Stacks of fdtrace itself are none of its business: reading a stack opens files, and the
+    /// stacks of that would be read next.
+    #[must_use]
+    pub fn of_host() -> Self {
+        Self {
+            own: Some(std::process::id()),
+            ..Self::default()
+        }
+    }
+
     /// One that is fed from a recording.
     #[must_use]
     pub fn of_recording() -> Self {
@@ -217,6 +230,9 @@ impl Tracker {
     }
 
     fn take_stack(&mut self, head: &StackRecord, stack: &[u8], handler: &mut impl Handler) {
+        if self.own == Some(head.tgid) || is_reader(head.tgid) {
+            return;
+        }
         self.sequence += 1;
         let opener = Opener {
             files: head.files,

@@ -231,7 +231,7 @@ impl Follow {
         Ok(Self {
             losses: Losses::of(&session),
             named: Named::of(&session)?,
-            tracker: Tracker::default(),
+            tracker: Tracker::of_host(),
             ring: Ring::new(ring)?,
             interrupt: signal(SignalKind::interrupt()).context("waiting for signals")?,
             terminate: signal(SignalKind::terminate()).context("waiting for signals")?,

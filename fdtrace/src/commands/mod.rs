@@ -28,6 +28,7 @@ use clap::Parser;
 
 use crate::{
     cli::{Cli, Command, RunArgs},
+    enrich::stacks::reader::serve_if_asked,
     report::{sanitize::one_line, say::say},
     timers,
 };
@@ -49,6 +50,9 @@ const ERROR: u8 = 2;
 pub fn main() -> ExitCode {
     // What a library says when it panics over a damaged file is in part that file's.
     std::panic::set_hook(Box::new(|panic| say(&panic.to_string())));
+    if serve_if_asked() {
+        return ExitCode::SUCCESS;
+    }
     let outcome = match Cli::try_parse() {
         Ok(cli) => run(cli),
         Err(answer) if !answer.use_stderr() => print_answer(&answer),

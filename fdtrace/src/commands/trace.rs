@@ -28,7 +28,7 @@ use crate::{
         change::{Change, Op, Sink},
         opener::{Sequence, Slot},
     },
-    enrich::stacks::{AwaitedStack, Stack, Stacks},
+    enrich::stacks::{AwaitedStack, Stack, Stacks, reader::is_reader},
     ground::kind::Kind,
     probe::{
         attach,
@@ -273,7 +273,7 @@ impl Sink for Tracer {
     fn change(&mut self, change: Change, name: &[u8]) {
         let is_wanted = self.is_armed
             && change.in_scope
-            && (Some(change.tgid) != self.own || self.only.is_some())
+            && (Some(change.tgid) != self.own && !is_reader(change.tgid) || self.only.is_some())
             && (self.ops.is_empty() || self.ops.contains(&change.op))
             && (self.kinds.is_empty() || self.kinds.contains(&change.open.kind))
             && self

@@ -16,11 +16,12 @@ use super::{
 };
 
 /// What runs above the kernel programs: tokio's two epolls, eventfd and socket pair for signals, the copy of
-/// stdout, the recording, and the sockets that tell where other sockets lead.
-const RUNTIME: u32 = 10;
-/// Open for a moment, by several threads: an iterator and its link, folders and files of /proc, programs whose
-/// symbols are read.
-const MOMENTARY: u32 = 10;
+/// stdout, the recording, the sockets that tell where other sockets lead, and the one of the process that reads
+/// programs.
+const RUNTIME: u32 = 11;
+/// Open for a moment, by several threads: an iterator and its link, folders and files of /proc, programs before they
+/// are handed over, and what starts the process that reads them.
+const MOMENTARY: u32 = 14;
 
 /// What a run is going to load.
 pub(super) struct Plan<'a> {

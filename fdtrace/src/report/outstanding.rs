@@ -2,7 +2,10 @@
 
 mod before;
 
-use std::io::{self, Write};
+use std::{
+    io::{self, Write},
+    sync::Arc,
+};
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -17,9 +20,13 @@ use super::{
 use crate::{
     diagnose::{
         holders::Holder,
-        outstanding::{Block, Row},
+        outstanding::{Block, Found, Row, Rows},
     },
-    enrich::{self, lookup::Lookup, stacks::Awaited},
+    enrich::{
+        self,
+        lookup::Lookup,
+        stacks::{Awaited, Detail},
+    },
 };
 
 /// One block, and what it is to look like.
@@ -31,6 +38,8 @@ pub struct Outstanding {
     pub block: Block,
     /// The same, while it is being taken apart by code path.
     pub awaited: Option<Awaited<Block>>,
+    /// What it is made of, and how many rows it has at most: where it does not come, there are no stacks.
+    pub found: Option<(Arc<Found>, usize)>,
     /// From which age on, seconds.
     pub older_s: f64,
     /// As folded stacks, for flame graphs.
@@ -42,8 +51,13 @@ pub struct Outstanding {
 impl Outstanding {
     /// Waits for the block, and looks up what it does not tell. Not for the loop that reads records.
     pub fn complete(&mut self, lookup: &mut dyn Lookup) {
-        if let Some(block) = self.awaited.take().and_then(|awaited| awaited.wait()) {
-            self.block = block;
+        if let Some(awaited) = self.awaited.take() {
+            let found = self.found.take();
+            let without = || {
+                let (found, top) = found?;
+                Some(Rows::new(top, Detail::Shown).block(&found, |_| None))
+            };
+            self.block = awaited.wait().or_else(without).unwrap_or_default();
         }
         for row in &mut self.block.rows {
             enrich::holders::find_paths(std::slice::from_mut(&mut row.holder), row.pid, lookup);

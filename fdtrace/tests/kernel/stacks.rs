@@ -1,5 +1,7 @@
 //! Which line of code has opened an fd: programs as they are shipped, without frame pointers.
 
+mod reader;
+
 use std::{
     io::{Read, Write},
     path::Path,
@@ -30,7 +32,7 @@ pub(crate) fn trials(setting: &Setting) -> Vec<Trial> {
         let setting = setting.clone();
         trial(format!("stacks::{name}"), move || test(&setting))
     };
-    vec![
+    let mut trials = vec![
         test("of_c_program", of_c_program),
         test("without_debug_information", without_debug_information),
         test("of_static_rust_program", of_static_rust_program),
@@ -43,7 +45,9 @@ pub(crate) fn trials(setting: &Setting) -> Vec<Trial> {
         test("left_by_command", left_by_command),
         test("left_by_two_code_paths", left_by_two_code_paths),
         test("left_by_one_gone_at_once", left_by_one_gone_at_once),
-    ]
+    ];
+    trials.extend(reader::trials(setting));
+    trials
 }
 
 fn trace(setting: &Setting, arguments: &[&str]) -> Result<Tracer, String> {

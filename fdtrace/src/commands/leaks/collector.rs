@@ -30,7 +30,7 @@ use crate::{
     },
     enrich::{
         lookup::Looked,
-        stacks::{Detail, Stacks},
+        stacks::{Detail, Stacks, reader::is_reader},
     },
     report::{
         fact::{Fact, Loss, Summary},
@@ -80,6 +80,7 @@ pub(super) struct Collector {
     writer: Writer,
     older: Duration,
     is_folded: bool,
+    top: usize,
     schedule: Schedule,
     left: Option<Left>,
     /// Processes were given by number: they may end before the next block.
@@ -108,6 +109,7 @@ impl Collector {
             writer,
             older,
             is_folded: args.folded,
+            top: args.top,
             schedule: Schedule::new(args.interval),
             left: None,
             may_end: !args.scope.pids.is_empty() && args.source.replay.is_none(),
@@ -240,15 +242,18 @@ impl Collector {
 
     fn send(&mut self, time: Timestamp, found: Found, stacks: &mut Stacks) {
         let rows = Arc::clone(&self.rows);
-        let awaited = stacks.answer(move |resolver| {
+        let found = Arc::new(found);
+        let asked = Arc::clone(&found);
+        let awaited = stacks.answer_in_time(move |resolver| {
             let mut rows = rows.lock().unwrap_or_else(PoisonError::into_inner);
-            rows.block(found, |sequence| resolver.stack(sequence))
+            rows.block(&asked, |sequence| resolver.stack(sequence))
         });
         self.writer
             .send(Fact::Outstanding(Box::new(report::Outstanding {
                 time,
                 block: Block::default(),
                 awaited: Some(awaited),
+                found: Some((found, self.top)),
                 older_s: self.older.as_secs_f64(),
                 is_folded: self.is_folded,
                 owners: Vec::new(),
@@ -281,7 +286,9 @@ impl Collector {
                 comm,
             })
         });
-        let mut tasks: Vec<_> = tasks.filter(|task| task.tgid != self.own).collect();
+        let mut tasks: Vec<_> = tasks
+            .filter(|task| task.tgid != self.own && !is_reader(task.tgid))
+            .collect();
         tasks.sort_unstable_by_key(|task| (task.tgid, task.files));
         tasks
     }

@@ -84,15 +84,15 @@ impl Rows {
     /// The block; `stack_of` knows what has been read of stacks.
     pub fn block(
         &mut self,
-        found: Found,
+        found: &Found,
         mut stack_of: impl FnMut(Sequence) -> Option<Arc<Stack>>,
     ) -> Block {
         let mut rows = Vec::new();
         let mut is_cut = found.is_cut;
         let mut unknown = FxHashMap::default();
         let mut paths = Paths::new(self.detail);
-        for group in found.groups {
-            for (path, holder) in parts(&group, &mut paths, &mut stack_of) {
+        for group in &found.groups {
+            for (path, holder) in parts(group, &mut paths, &mut stack_of) {
                 let row = Row {
                     pid: group.pid,
                     comm: group.comm.clone(),
@@ -121,7 +121,7 @@ impl Rows {
         is_cut |= shorten(&mut rows, kept(self.top));
         self.compare(&mut rows, is_cut);
         rows.truncate(self.top);
-        let mut verdicts = found.verdicts;
+        let mut verdicts = found.verdicts.clone();
         verdicts.retain(|(pid, ..)| rows.iter().any(|row| row.pid == *pid));
         Block {
             now_ns: found.now_ns,
@@ -129,7 +129,7 @@ impl Rows {
             fds: found.fds,
             processes: found.processes,
             verdicts,
-            before: found.before,
+            before: found.before.clone(),
         }
     }
 

@@ -21,7 +21,7 @@ fn block(
     tasks: &[Task],
     now_ns: u64,
 ) -> Block {
-    rows.block(outstanding.look(engine, tasks, now_ns), |_| None)
+    rows.block(&outstanding.look(engine, tasks, now_ns), |_| None)
 }
 
 /// A file of a process, whose table has the same number.

@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
-use super::module::Module;
+use super::elf::Elf;
 
 /// Go 1.18 and 1.19; 1.20 and newer.
 const MAGICS: [u32; 2] = [0xffff_fff0, 0xffff_fff1];
@@ -31,12 +31,12 @@ pub(super) struct GoPrograms(FxHashMap<u32, Option<Functions>>);
 
 impl GoPrograms {
     /// The function at one of a file's addresses.
-    pub(super) fn name(&mut self, module: &Module, address: u64) -> Option<String> {
-        if self.0.values().flatten().count() >= PROGRAMS_MAX && !self.0.contains_key(&module.id) {
+    pub(super) fn name(&mut self, elf: &Elf, address: u64) -> Option<String> {
+        if self.0.values().flatten().count() >= PROGRAMS_MAX && !self.0.contains_key(&elf.id) {
             self.0.clear();
         }
-        let functions = self.0.entry(module.id);
-        let functions = functions.or_insert_with(|| module.go_functions());
+        let functions = self.0.entry(elf.id);
+        let functions = functions.or_insert_with(|| elf.go_functions());
         functions.as_ref()?.name(address)
     }
 }

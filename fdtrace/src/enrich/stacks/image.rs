@@ -1,18 +1,18 @@
 //! What a process has mapped: one run of a program, from exec to exec.
 
 use std::{
-    fs,
-    ops::Range,
+    collections::BTreeMap,
+    fs::{self, File},
+    io::{self, Read},
     path::Path,
     rc::Rc,
     time::{Duration, Instant},
 };
 
 use super::{
+    bounds,
     module::{Module, Modules},
-    program::Program,
     script,
-    unwind::Unwinder,
 };
 use crate::enrich::process;
 
@@ -20,8 +20,6 @@ use crate::enrich::process;
 const STALE: Duration = Duration::from_millis(100);
 /// The first few times at once: a program that starts maps its libraries one after the other.
 const AT_ONCE: u32 = 8;
-/// Mappings of code that are looked at, of those that a process has.
-const MAPPINGS: usize = 4_096;
 /// Bytes of a name that are kept.
 const NAME_MAX: usize = 1_024;
 
@@ -29,21 +27,24 @@ const NAME_MAX: usize = 1_024;
 pub(super) struct Mapping {
     pub(super) start: u64,
     pub(super) end: u64,
-    /// The file, where it is one that could be opened.
+    /// Where in the file it begins.
+    pub(super) offset: u64,
+    /// The file, where it could be found.
     pub(super) module: Option<Rc<Module>>,
-    /// What its addresses differ by from the file's.
+    /// What its addresses differ by from the file's; from places in the file, as long as those are not known.
     pub(super) bias: u64,
 }
 
 /// One process from exec to exec.
 pub(super) struct Image {
+    /// Which of all that there were.
+    pub(super) key: u32,
     /// Whose.
     pub(super) tgid: u32,
     /// See `StackRecord::image`.
     pub(super) id: u64,
     /// By address.
     pub(super) mappings: Vec<Mapping>,
-    pub(super) unwinder: Unwinder,
     /// What an interpreter runs.
     pub(super) script: Option<Rc<str>>,
     read_at: Instant,
@@ -54,7 +55,12 @@ pub(super) struct Image {
 impl Image {
     /// Looks at a process; `None` where it is gone, or may not be looked at. With an id, it must be the one
     /// that has it.
-    pub(super) fn read(tgid: u32, wanted: Option<u64>, modules: &mut Modules) -> Option<Self> {
+    pub(super) fn read(
+        key: u32,
+        tgid: u32,
+        wanted: Option<u64>,
+        modules: &mut Modules,
+    ) -> Option<Self> {
         let folder = process::folder(tgid);
         let id = start_stack(&folder)?;
         if wanted.is_some_and(|wanted| wanted != id) {
@@ -62,9 +68,9 @@ impl Image {
         }
         let mappings = mappings(&folder, modules)?;
         Some(Self {
+            key,
             tgid,
             id,
-            unwinder: Unwinder::new(&mappings),
             mappings,
             script: script::of_process(&folder),
             read_at: Instant::now(),
@@ -72,33 +78,47 @@ impl Image {
         })
     }
 
-    /// What a process had mapped of its own executable, which is all that is known of one that has ended.
+    /// What a process had mapped of its own executable, which is all that is known of one that has ended:
+    /// where its code was, and from where in the file.
     pub(super) fn of_program(
+        key: u32,
         tgid: u32,
         id: u64,
-        program: &Program,
-        end_code: u64,
-        modules: &mut Modules,
+        module: &Rc<Module>,
+        code: &[(u64, u64, u64)],
     ) -> Option<Self> {
-        let module = program.open(modules)?;
-        let bias = module.bias_by_end(end_code)?;
-        let mapping = |code: Range<u64>| Mapping {
-            start: code.start.wrapping_add(bias) & !0xfff,
-            end: code.end.wrapping_add(bias),
-            module: Some(Rc::clone(&module)),
-            bias,
+        let mapping = |(start, end, offset): &(u64, u64, u64)| Mapping {
+            start: *start,
+            end: *end,
+            offset: *offset,
+            module: Some(Rc::clone(module)),
+            bias: start.wrapping_sub(*offset),
         };
-        let mut mappings: Vec<_> = module.code().map(mapping).collect();
+        let mut mappings: Vec<_> = code.iter().map(mapping).collect();
         mappings.sort_unstable_by_key(|mapping| mapping.start);
-        Some(Self {
+        (!mappings.is_empty()).then(|| Self {
+            key,
             tgid,
             id,
-            unwinder: Unwinder::new(&mappings),
             mappings,
             script: None,
             read_at: Instant::now(),
             looks: AT_ONCE,
         })
+    }
+
+    /// One of made-up mappings.
+    #[cfg(test)]
+    pub(super) fn of(mappings: Vec<Mapping>) -> Self {
+        Self {
+            key: 1,
+            tgid: 1,
+            id: 1,
+            mappings,
+            script: None,
+            read_at: Instant::now(),
+            looks: 0,
+        }
     }
 
     /// The mapping that an address is in.
@@ -113,6 +133,27 @@ impl Image {
     /// May it have mapped more since it was looked at?
     pub(super) fn is_stale(&self) -> bool {
         self.looks < AT_ONCE || self.read_at.elapsed() >= STALE
+    }
+
+    /// The files that it has mapped, each once.
+    pub(super) fn modules(&self) -> Vec<Rc<Module>> {
+        let modules = self
+            .mappings
+            .iter()
+            .filter_map(|mapping| mapping.module.as_ref());
+        let modules = modules.map(|module| (module.id, Rc::clone(module)));
+        let modules: BTreeMap<_, _> = modules.collect();
+        modules.into_values().collect()
+    }
+
+    /// What each mapping's addresses differ by from its file's; `None` where that is no ELF file's code.
+    pub(super) fn take(&mut self, biases: &[Option<u64>]) {
+        for (mapping, bias) in self.mappings.iter_mut().zip(biases) {
+            if bias.is_none() {
+                mapping.module = None;
+            }
+            mapping.bias = bias.unwrap_or(0);
+        }
     }
 
     /// Takes the place of an earlier look.
@@ -132,25 +173,33 @@ fn start_stack(folder: &Path) -> Option<u64> {
 }
 
 fn mappings(folder: &Path, modules: &mut Modules) -> Option<Vec<Mapping>> {
-    let maps = fs::read(folder.join("maps")).ok()?;
+    let maps = read_some(&folder.join("maps"), bounds::MAPS).ok()?;
     let lines = maps.split(|byte| *byte == b'\n');
-    let lines = lines.filter_map(Line::parse).take(MAPPINGS);
+    let lines = lines.filter_map(Line::parse).take(bounds::MAPPINGS);
     let mapping = |line: Line<'_>| {
         let module = line
             .is_file()
             .then(|| line.module(folder, modules))
             .flatten();
-        let bias = module
-            .as_ref()
-            .and_then(|module| module.bias(line.start, line.offset));
         Mapping {
             start: line.start,
             end: line.end,
-            module: module.filter(|_| bias.is_some()),
-            bias: bias.unwrap_or(0),
+            offset: line.offset,
+            bias: match module {
+                Some(_) => line.start.wrapping_sub(line.offset),
+                None => 0,
+            },
+            module,
         }
     };
     Some(lines.map(mapping).collect())
+}
+
+/// The beginning of a file of /proc.
+fn read_some(path: &Path, at_most: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(at_most).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 /// A line of /proc/PID/maps that tells of code.
@@ -191,14 +240,14 @@ impl<'a> Line<'a> {
         let name = String::from_utf8_lossy(&self.path[..self.path.len().min(NAME_MAX)]);
         // What is mapped itself, whatever its name leads to by now; for those who may.
         let mapped = format!("map_files/{:x}-{:x}", self.start, self.end);
-        if let Some(module) = modules.open(&folder.join(mapped), &name, None) {
+        if let Some(module) = modules.find(&folder.join(mapped), &name, None) {
             return Some(module);
         }
         // By name, as the process sees files; as fdtrace does, where the process has just ended.
         let path = std::str::from_utf8(self.path).ok()?;
         let theirs = folder.join("root").join(path.trim_start_matches('/'));
         let ours = Path::new(path);
-        let mut by_name = |at: &Path| modules.open(at, &name, Some(self.inode));
+        let mut by_name = |at: &Path| modules.find(at, &name, Some(self.inode));
         by_name(&theirs).or_else(|| by_name(ours))
     }
 }

@@ -1,32 +1,38 @@
 //! Which line of code has opened an fd: from registers and a copy of the stack to functions, files, lines.
 //!
-//! All of it happens on a thread of its own, which is started when there is something to do:
+//! All of it happens on a thread of its own, which is started when there is something to do, and whatever is
+//! read of files that traced processes have mapped in a process of its own, which that thread asks:
 //!
 //! ```text
-//! StackRecord → Stacks::push ┬→ image (what the process has mapped) → unwind → trace, interned
-//!               Stacks::ask ─┘→ Resolver::stack → symbols, where somebody wants to read them
+//! StackRecord → Stacks::push ┬→ image (what the process has mapped) → reader: unwind → trace, interned
+//!               Stacks::ask ─┘→ Resolver::stack → reader: symbols, where somebody wants to read them
 //! ```
 //!
 //! * [`stack`]: the result; `path`: when two of them are the same code path.
-//! * `image`, `module`: what a process has mapped, and the ELF files behind it, held open: a process that
-//!   was known before it ended is as good as one that runs.
+//! * `bounds`: all bounds on what is read, kept and waited for.
+//! * `image`, `module`: what a process has mapped, and the files behind it, held: a process that was known
+//!   before it ended is as good as one that runs.
 //! * `script`: what an interpreter runs.
 //! * `program`: what a process executes, as the kernel has told it: enough for one that was gone at once.
+//! * [`reader`]: the process that reads those files. In it:
+//! * `elf`: sections and segments.
 //! * `unwind`: from a copied stack to return addresses, by `.eh_frame`.
 //! * `go`: names in Go programs that have been stripped.
 //! * `sigbus`: files that become shorter while they are read.
 //! * `symbols`: from addresses to functions and lines (feature `symbols`).
 //! * [`resolver`]: all of these together.
 
+mod bounds;
+mod elf;
 mod go;
 mod image;
 mod module;
 mod path;
 mod program;
+pub mod reader;
 pub mod resolver;
 mod script;
 mod sigbus;
-mod sizes;
 pub mod stack;
 #[cfg_attr(not(feature = "symbols"), path = "no_symbols.rs")]
 mod symbols;
@@ -38,7 +44,8 @@ use std::{
         atomic::{AtomicUsize, Ordering},
         mpsc::{Receiver, RecvTimeoutError, Sender, channel},
     },
-    thread::{self, JoinHandle},
+    thread,
+    time::{Duration, Instant},
 };
 
 use fdtrace_common::stack::StackRecord;
@@ -69,13 +76,16 @@ pub struct Raw {
     pub bytes: Box<[u8]>,
 }
 
+type Question = Box<dyn FnOnce(&mut Resolver) + Send>;
+
 /// What the thread is asked for, in this order.
 enum Request {
-    Stack(Raw),
+    Stack(Box<Raw>),
     Program(u32, Program),
     Known(u32),
     Gone(Vec<Sequence>),
-    Ask(Box<dyn FnOnce(&mut Resolver) + Send>),
+    /// A question, and how long names are read for it.
+    Ask(Question, Duration),
 }
 
 /// The near end of the thread that resolves stacks.
@@ -90,22 +100,28 @@ pub struct Stacks {
 
 /// What that thread has been asked for.
 #[derive(Clone, Debug)]
-pub struct Awaited<T>(Arc<Mutex<Answer<T>>>);
+pub struct Awaited<T> {
+    answer: Arc<Mutex<Answer<T>>>,
+    /// Nobody waits for it any longer than that.
+    until: Instant,
+}
 
 #[derive(Debug)]
 enum Answer<T> {
     Coming(Receiver<T>),
-    /// `None`: the thread has failed.
+    /// `None`: the thread has failed, or took too long.
     There(Option<T>),
 }
 
 impl<T: Clone> Awaited<T> {
-    /// Waits for it, where it is not there yet. `None`: the thread has failed.
+    /// Waits for it, where it is not there yet, for a bounded time since it was asked for. `None`: the thread has
+    /// failed, or takes too long.
     #[must_use]
     pub fn wait(&self) -> Option<T> {
-        let mut answer = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut answer = self.answer.lock().unwrap_or_else(PoisonError::into_inner);
         if let Answer::Coming(receiver) = &*answer {
-            *answer = Answer::There(receiver.recv().ok());
+            let left = self.until.saturating_duration_since(Instant::now());
+            *answer = Answer::There(receiver.recv_timeout(left).ok());
         }
         match &*answer {
             Answer::There(there) => there.clone(),
@@ -116,7 +132,7 @@ impl<T: Clone> Awaited<T> {
 
 impl<T> PartialEq for Awaited<T> {
     fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.0, &other.0)
+        Arc::ptr_eq(&self.answer, &other.answer)
     }
 }
 
@@ -142,7 +158,8 @@ pub type AwaitedStacks = Awaited<Frequent>;
 
 struct Running {
     requests: Sender<Request>,
-    thread: JoinHandle<()>,
+    /// Nothing comes, and nobody is there any more when the thread has ended.
+    ended: Receiver<()>,
 }
 
 impl Stacks {
@@ -181,7 +198,7 @@ impl Stacks {
             return;
         }
         self.waiting.fetch_add(size, Ordering::Relaxed);
-        self.send(Request::Stack(raw));
+        self.send(Request::Stack(Box::new(raw)));
     }
 
     /// A process executes another program from here on.
@@ -211,7 +228,7 @@ impl Stacks {
     /// Does something with all stacks that were handed over before. Where the thread cannot be had, which
     /// has been told, it is done at once, and no stack is known.
     pub fn ask(&mut self, question: impl FnOnce(&mut Resolver) + Send + 'static) {
-        self.send(Request::Ask(Box::new(question)));
+        self.send(Request::Ask(Box::new(question), bounds::NAMING));
     }
 
     /// The same, for the sake of what comes of it.
@@ -219,12 +236,33 @@ impl Stacks {
         &mut self,
         question: impl FnOnce(&mut Resolver) -> T + Send + 'static,
     ) -> Awaited<T> {
+        self.answer_within(question, bounds::NAMING, bounds::WAIT)
+    }
+
+    /// The same for many stacks at once, where no alarm waits.
+    pub fn answer_in_time<T: Send + 'static>(
+        &mut self,
+        question: impl FnOnce(&mut Resolver) -> T + Send + 'static,
+    ) -> Awaited<T> {
+        self.answer_within(question, bounds::NAMING_ALL, bounds::WAIT_ALL)
+    }
+
+    fn answer_within<T: Send + 'static>(
+        &mut self,
+        question: impl FnOnce(&mut Resolver) -> T + Send + 'static,
+        naming: Duration,
+        wait: Duration,
+    ) -> Awaited<T> {
         let (sender, receiver) = channel();
-        self.ask(move |resolver| {
+        let question = move |resolver: &mut Resolver| {
             // Nobody may be waiting any more.
             let _ = sender.send(question(resolver));
-        });
-        Awaited(Arc::new(Mutex::new(Answer::Coming(receiver))))
+        };
+        self.send(Request::Ask(Box::new(question), naming));
+        Awaited {
+            answer: Arc::new(Mutex::new(Answer::Coming(receiver))),
+            until: Instant::now() + wait,
+        }
     }
 
     /// A stack that was pushed before, when it has been resolved.
@@ -243,46 +281,55 @@ impl Stacks {
         self.dropped
     }
 
-    /// Waits until everything that was asked for is done.
+    /// Waits until everything that was asked for is done, for a bounded time.
     pub fn finish(&mut self) {
-        if let Some(running) = self.thread.take() {
-            drop(running.requests);
-            if running.thread.join().is_err() {
-                warn!("the thread that resolves stacks has failed");
+        if let Some(Running { requests, ended }) = self.thread.take() {
+            drop(requests);
+            if ended.recv_timeout(bounds::WAIT) == Err(RecvTimeoutError::Timeout) {
+                warn!("some stacks have not been resolved: reading programs takes too long");
             }
         }
     }
 
     fn send(&mut self, request: Request) {
-        if self.thread.is_none() {
-            self.thread = Running::start(&self.waiting);
-        }
-        // A thread that cannot be started is told of there; one that has failed, in `finish`.
-        let unsent = match &self.thread {
-            Some(running) => running.requests.send(request).err().map(|unsent| unsent.0),
-            None => Some(request),
+        let Err(request) = self.try_send(request) else {
+            return;
         };
-        if let Some(Request::Ask(question)) = unsent {
+        // One that has failed takes what it knew along; what comes is resolved by another.
+        self.thread = None;
+        self.waiting = Arc::default();
+        if let Err(Request::Ask(question, _)) = self.try_send(request) {
             question(&mut Resolver::default());
         }
     }
-}
 
-impl Drop for Stacks {
-    fn drop(&mut self) {
-        self.finish();
+    fn try_send(&mut self, request: Request) -> Result<(), Request> {
+        if self.thread.is_none() {
+            self.thread = Running::start(&self.waiting);
+        }
+        match &self.thread {
+            Some(running) => running.requests.send(request).map_err(|unsent| unsent.0),
+            None => Err(request),
+        }
     }
 }
 
 impl Running {
     fn start(waiting: &Arc<AtomicUsize>) -> Option<Self> {
         let (requests, queue) = channel();
+        let (end, ended) = channel();
         let waiting = Arc::clone(waiting);
         let thread = thread::Builder::new()
             .name("fdtrace-stacks".to_owned())
-            .spawn(move || work(&queue, &waiting));
+            .spawn(move || {
+                // Who sees the end can ask nothing any more: the queue is dropped before.
+                let _end: Sender<()> = end;
+                let queue = queue;
+                work(&queue, &waiting);
+            });
         match thread {
-            Ok(thread) => Some(Self { requests, thread }),
+            // It ends by itself when nobody can ask any more: nobody waits for that.
+            Ok(_) => Some(Self { requests, ended }),
             Err(error) => {
                 warn!("no stacks are resolved: starting a thread: {error}");
                 None
@@ -292,7 +339,6 @@ impl Running {
 }
 
 fn work(queue: &Receiver<Request>, waiting: &AtomicUsize) {
-    sigbus::survive();
     let mut resolver = Resolver::default();
     loop {
         let request = match queue.recv_timeout(IDLE.duration()) {
@@ -307,17 +353,27 @@ fn work(queue: &Receiver<Request>, waiting: &AtomicUsize) {
             Request::Stack(raw) => {
                 let size = size_of::<Raw>() + raw.bytes.len();
                 resolver.take(&raw);
-                waiting.fetch_sub(size, Ordering::Relaxed);
+                release(waiting, size);
             }
             Request::Program(tgid, program) => {
-                waiting.fetch_sub(program.size(), Ordering::Relaxed);
+                release(waiting, program.size());
                 resolver.executed(tgid, program);
             }
             Request::Known(tgid) => resolver.know(tgid),
             Request::Gone(gone) => resolver.forget(&gone),
-            Request::Ask(question) => question(&mut resolver),
+            Request::Ask(question, naming) => {
+                resolver.begin_question(naming);
+                question(&mut resolver);
+            }
         }
     }
+}
+
+/// The first one may have been counted for a thread that had failed.
+fn release(waiting: &AtomicUsize, size: usize) {
+    let _ = waiting.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |waiting| {
+        Some(waiting.saturating_sub(size))
+    });
 }
 
 #[cfg(test)]

@@ -40,8 +40,8 @@ impl Program {
     }
 
     /// The file, if fdtrace finds the same one by that name.
-    pub(super) fn open(&self, modules: &mut Modules) -> Option<Rc<Module>> {
-        modules.open(Path::new(&*self.path), &self.path, Some(self.inode))
+    pub(super) fn find(&self, modules: &mut Modules) -> Option<Rc<Module>> {
+        modules.find(Path::new(&*self.path), &self.path, Some(self.inode))
     }
 }
 

@@ -3,22 +3,21 @@
 use std::{
     cell::OnceCell,
     hash::{Hash, Hasher},
-    panic::{AssertUnwindSafe, catch_unwind},
     rc::Rc,
     sync::Arc,
+    time::{Duration, Instant},
 };
 
-use log::warn;
+use fdtrace_common::stack::REGISTER_IP;
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::{
     CodePath, Counted, Detail, Frequent, Raw, Stack,
-    go::GoPrograms,
     image::Image,
     module::{Module, Modules},
     program::{Program, Programs},
+    reader::Reader,
     stack::Frame,
-    symbols::Symbols,
     unwind::Unwound,
 };
 use crate::engine::opener::Sequence;
@@ -82,9 +81,12 @@ pub struct Resolver {
     images: Vec<Image>,
     by_sequence: FxHashMap<Sequence, Rc<Trace>>,
     traces: FxHashSet<Rc<Trace>>,
-    symbols: Symbols,
-    go: GoPrograms,
+    reader: Reader,
     is_full_at: usize,
+    /// Images made so far.
+    made: u32,
+    /// Names that have not been read by then are left out.
+    naming_ends: Option<Instant>,
 }
 
 impl Resolver {
@@ -94,9 +96,17 @@ impl Resolver {
         if let Some(stack) = trace.read.get() {
             return Some(Arc::clone(stack));
         }
-        let stack = Arc::new(self.read(&trace));
-        let _ = trace.read.set(Arc::clone(&stack));
+        let (stack, is_complete) = self.read(&trace);
+        let stack = Arc::new(stack);
+        if is_complete {
+            let _ = trace.read.set(Arc::clone(&stack));
+        }
         Some(stack)
+    }
+
+    /// Somebody asks something: names are read for so long, and no longer.
+    pub(super) fn begin_question(&mut self, naming: Duration) {
+        self.naming_ends = Some(Instant::now() + naming);
     }
 
     /// The most frequent of these stacks, each with its number, so many at most.
@@ -133,10 +143,7 @@ impl Resolver {
 
     /// Takes a stack in.
     pub(super) fn take(&mut self, raw: &Raw) {
-        let trace = guarded(|| self.trace(raw)).unwrap_or_else(|| Trace {
-            is_cut: true,
-            ..Trace::default()
-        });
+        let trace = self.trace(raw);
         let known = self.traces.get(&trace).map(Rc::clone);
         let trace = known.unwrap_or_else(|| {
             let trace = Rc::new(trace);
@@ -154,9 +161,14 @@ impl Resolver {
 
     /// Looks at a process.
     pub(super) fn know(&mut self, tgid: u32) {
-        if let Some(image) = guarded(|| Image::read(tgid, None, &mut self.modules)).flatten() {
+        if let Some(image) = self.image(tgid, None) {
             self.keep(image);
         }
+    }
+
+    fn image(&mut self, tgid: u32, id: Option<u64>) -> Option<Image> {
+        self.made += 1;
+        Image::read(self.made, tgid, id, &mut self.modules)
     }
 
     /// These are not needed any more.
@@ -168,8 +180,7 @@ impl Resolver {
 
     /// Nobody has asked for anything for a while: frees what can be read again from the files that are held.
     pub(super) fn rest(&mut self) {
-        self.symbols = Symbols::default();
-        self.go = GoPrograms::default();
+        self.reader.rest();
     }
 
     fn make_room(&mut self) {
@@ -193,24 +204,34 @@ impl Resolver {
 
     fn trace(&mut self, raw: &Raw) -> Trace {
         let Some(index) = self.find(raw) else {
-            let ip = raw.head.registers[fdtrace_common::stack::REGISTER_IP];
             return Trace {
                 places: vec![Place {
                     module: None,
-                    address: ip.wrapping_sub(1),
+                    address: innermost(raw),
                 }],
                 is_cut: true,
                 ..Trace::default()
             };
         };
-        let mut unwound = unwind(&mut self.images[index], raw);
+        let unwound = self.unwind(index, raw);
         if unwound.is_lost && self.images[index].is_stale() && self.refresh(raw) {
             // It may have mapped more since: a library that was loaded, code that was made.
             let last = self.images.len() - 1;
-            unwound = unwind(&mut self.images[last], raw);
+            let unwound = self.unwind(last, raw);
             return self.places(last, unwound);
         }
         self.places(index, unwound)
+    }
+
+    /// Where a stack cannot be unwound, its innermost function is known.
+    fn unwind(&mut self, index: usize, raw: &Raw) -> Unwound {
+        let (image, registers) = (&mut self.images[index], &raw.head.registers);
+        let unwound = self.reader.unwind(image, registers, &raw.bytes);
+        unwound.unwrap_or_else(|| Unwound {
+            addresses: vec![innermost(raw)],
+            is_cut: true,
+            is_lost: false,
+        })
     }
 
     fn places(&self, index: usize, unwound: Unwound) -> Trace {
@@ -252,42 +273,49 @@ impl Resolver {
     /// Makes up the image of a process that is gone from its executable.
     fn rebuild(&mut self, raw: &Raw) -> bool {
         let head = &raw.head;
-        let image = self.programs.of(head.tgid).and_then(|program| {
-            Image::of_program(
-                head.tgid,
-                head.image,
-                program,
-                head.end_code,
-                &mut self.modules,
-            )
+        let program = self.programs.of(head.tgid);
+        let module = program.and_then(|program| program.find(&mut self.modules));
+        let image = module.and_then(|module| {
+            let code = self.reader.code(&module, head.end_code)?;
+            self.made += 1;
+            Image::of_program(self.made, head.tgid, head.image, &module, &code)
         });
         image.map(|image| self.keep(image)).is_some()
     }
 
     fn refresh(&mut self, raw: &Raw) -> bool {
-        let image = Image::read(raw.head.tgid, Some(raw.head.image), &mut self.modules);
+        let image = self.image(raw.head.tgid, Some(raw.head.image));
         image.map(|image| self.keep(image)).is_some()
     }
 
-    fn read(&mut self, trace: &Trace) -> Stack {
-        let mut frames = Vec::new();
+    /// A stack with its names; `false`: some of them could not be had now.
+    fn read(&mut self, trace: &Trace) -> (Stack, bool) {
+        let (mut frames, mut is_complete) = (Vec::new(), true);
         for place in &trace.places {
-            match &place.module {
-                Some(module) => {
-                    let known = guarded(|| self.symbols.frames(module, place.address));
-                    let mut known = known.unwrap_or_default();
-                    if let [only] = &mut known[..]
-                        && only.function.is_none()
-                    {
-                        only.function = self.go.name(module, place.address);
-                    }
-                    frames.extend(known);
-                }
-                None => frames.push(Frame {
-                    address: place.address,
-                    ..Frame::default()
-                }),
-            }
+            let bare = Frame {
+                module: place.module.as_ref().map(|module| module.path.to_string()),
+                address: place.address,
+                ..Frame::default()
+            };
+            let Some(module) = &place.module else {
+                frames.push(bare);
+                continue;
+            };
+            let is_late = self.naming_ends.is_some_and(|end| end <= Instant::now());
+            let names = (!is_late).then(|| self.reader.names(module, place.address));
+            let names = names.flatten();
+            is_complete &= names.is_some();
+            let names = names.filter(|names| !names.is_empty());
+            frames.extend(names.map_or_else(
+                || vec![bare.clone()],
+                |names| {
+                    let complete = names.into_iter().map(|frame| Frame {
+                        module: bare.module.clone(),
+                        ..frame
+                    });
+                    complete.collect()
+                },
+            ));
         }
         let mut stack = Stack {
             frames,
@@ -295,20 +323,8 @@ impl Resolver {
             script: trace.script.as_deref().map(str::to_owned),
         };
         stack.mark_wrappers();
-        stack
+        (stack, is_complete)
     }
-}
-
-fn unwind(image: &mut Image, raw: &Raw) -> Unwound {
-    let Image {
-        mappings, unwinder, ..
-    } = image;
-    let is_code = |address: u64| {
-        let after = mappings.partition_point(|mapping| mapping.start <= address);
-        let mapping = after.checked_sub(1).and_then(|index| mappings.get(index));
-        mapping.is_some_and(|mapping| address < mapping.end)
-    };
-    unwinder.unwind(&raw.head.registers, &raw.bytes, is_code)
 }
 
 /// Sums up what is equal by so much of it; the most frequent first.
@@ -326,12 +342,7 @@ fn count(stacks: impl Iterator<Item = Counted>, detail: Detail) -> Vec<Counted> 
     counted.map(|(count, path)| (count, path.stack)).collect()
 }
 
-/// ELF files are whatever their owner has written. A library that trips over one costs a stack, and not
-/// the thread.
-fn guarded<T>(work: impl FnOnce() -> T) -> Option<T> {
-    let outcome = catch_unwind(AssertUnwindSafe(work));
-    if outcome.is_err() {
-        warn!("a stack could not be resolved: its program's ELF file is damaged");
-    }
-    outcome.ok()
+/// An address within the instruction that entered the kernel.
+fn innermost(raw: &Raw) -> u64 {
+    raw.head.registers[REGISTER_IP].wrapping_sub(1)
 }

@@ -6,9 +6,8 @@
 use std::{ffi::OsStr, fs::File, io::Read, path::Path, rc::Rc};
 
 use self::Takes::{Code, Module, Next, Nothing, Rest, Script, Value};
+use super::bounds;
 
-/// Bytes of a command line that are read: class paths are long, and the command line is the process's own.
-const READ_MAX: u64 = 1 << 20;
 /// Bytes of the answer that are kept.
 const NAME_MAX: usize = 1_024;
 
@@ -182,7 +181,7 @@ pub(super) fn of_process(folder: &Path) -> Option<Rc<str>> {
     let interpreter = Interpreter::named(program.file_name()?)?;
     let mut line = Vec::new();
     let file = File::open(folder.join("cmdline")).ok()?;
-    file.take(READ_MAX).read_to_end(&mut line).ok()?;
+    file.take(bounds::ARGUMENTS).read_to_end(&mut line).ok()?;
     let words = line.split(|byte| *byte == 0).skip(1);
     interpreter.script(words).map(Rc::from)
 }

@@ -1,6 +1,6 @@
 //! From addresses in ELF files to functions, source files and lines.
 
-use std::{borrow::Cow, os::fd::AsRawFd, path::PathBuf};
+use std::borrow::Cow;
 
 use blazesym::symbolize::{
     CodeInfo, Input, Sym, Symbolized, Symbolizer,
@@ -9,7 +9,12 @@ use blazesym::symbolize::{
 use log::debug;
 use rustc_hash::FxHashSet;
 
-use super::{module::Module, sizes::NAMED_MAX, stack::Frame};
+use super::{
+    bounds,
+    elf::{Elf as File, Names},
+    reader::path_of,
+    stack::Frame,
+};
 
 /// Bytes of a name that are kept.
 const NAME_MAX: usize = 512;
@@ -24,40 +29,51 @@ const FILES_MAX: usize = 64;
 pub(super) struct Symbols {
     symbolizer: Symbolizer,
     read: FxHashSet<u32>,
-    /// Bytes of symbols in them.
+    /// Bytes of their tables of symbols.
     bytes: u64,
 }
 
 impl Symbols {
     /// The functions at an address, the innermost first; at least one.
-    pub(super) fn frames(&mut self, module: &Module, address: u64) -> Vec<Frame> {
-        let is_new = !self.read.contains(&module.id);
-        let bytes = self.bytes.saturating_add(module.sizes.names);
-        if is_new && (self.read.len() >= FILES_MAX || bytes > NAMED_MAX) {
-            *self = Self::default();
+    pub(super) fn frames(&mut self, file: &File, address: u64) -> Vec<Frame> {
+        let debug = file.debug.as_deref();
+        if !self.read.contains(&file.id) {
+            let size = file.symbols + debug.map_or(0, |debug| debug.symbols);
+            if self.read.len() >= FILES_MAX || self.bytes + size > bounds::SYMBOLS_ALL {
+                *self = Self::default();
+            }
+            self.read.insert(file.id);
+            self.bytes += size;
         }
-        if self.read.insert(module.id) {
-            self.bytes = self.bytes.saturating_add(module.sizes.names);
-        }
-        let bare = Frame {
-            module: Some(module.path.to_string()),
-            address,
-            ..Frame::default()
-        };
+        let known = debug.and_then(|debug| self.known(debug, address));
+        let known = known.or_else(|| self.known(file, address));
+        known.unwrap_or_else(|| vec![bare(address)])
+    }
+
+    fn known(&self, file: &File, address: u64) -> Option<Vec<Frame>> {
         // Whatever the file was called, this is it.
-        let path = PathBuf::from(format!("/proc/self/fd/{}", module.file.as_raw_fd()));
-        let source = Source::Elf(Elf::new(path));
-        match self
-            .symbolizer
-            .symbolize_single(&source, Input::VirtOffset(address))
-        {
-            Ok(Symbolized::Sym(symbol)) => frames(&symbol, &bare),
-            Ok(Symbolized::Unknown(_)) => vec![bare],
+        let mut elf = Elf::new(path_of(&file.file));
+        elf.debug_syms = match file.names {
+            Names::Nothing => return None,
+            Names::Symbols => false,
+            Names::Lines => true,
+        };
+        let (source, input) = (Source::Elf(elf), Input::VirtOffset(address));
+        match self.symbolizer.symbolize_single(&source, input) {
+            Ok(Symbolized::Sym(symbol)) => Some(frames(&symbol, &bare(address))),
+            Ok(Symbolized::Unknown(_)) => None,
             Err(error) => {
-                debug!("{}: {error}", module.path);
-                vec![bare]
+                debug!("file {}: {error}", file.id);
+                None
             }
         }
+    }
+}
+
+fn bare(address: u64) -> Frame {
+    Frame {
+        address,
+        ..Frame::default()
     }
 }
 

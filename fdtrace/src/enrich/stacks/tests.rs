@@ -230,16 +230,40 @@ fn the_same_stack_is_kept_once_and_forgotten_with_its_last_fd() {
     stacks.finish();
 }
 
-/// What was asked for comes all the same, without stacks.
+/// What was asked for comes all the same, and what comes later is resolved.
 #[test]
 fn a_thread_that_has_failed_keeps_nobody_waiting() {
     let mut stacks = Stacks::start();
-    stacks.ask(|_| panic!("on purpose"));
-    while !stacks.thread.as_ref().unwrap().thread.is_finished() {
-        thread::yield_now();
-    }
+    let raw = |sequence| Raw {
+        sequence,
+        head: StackRecord::new_zeroed(),
+        bytes: Box::default(),
+    };
+    stacks.push(raw(1));
+    let failed = stacks.answer(|_| -> u32 { panic!("on purpose") });
+    assert_eq!(failed.wait(), None);
+    let ended = &stacks.thread.as_ref().unwrap().ended;
+    assert_eq!(ended.recv(), Err(std::sync::mpsc::RecvError));
     let answer = stacks.answer(|resolver| resolver.stack(1));
     assert_eq!(answer.wait(), Some(None));
+    stacks.push(raw(2));
+    assert!(stacks.later(2).wait().flatten().is_some());
+}
+
+/// A resolver that hangs holds neither a report nor the end up.
+#[test]
+fn nobody_waits_for_ever() {
+    let mut stacks = Stacks::start();
+    let (release, released) = channel::<()>();
+    stacks.ask(move |_| released.recv().unwrap_or_default());
+    let start = Instant::now();
+    let (one, other) = (stacks.later(1), stacks.later(2));
+    assert_eq!(one.wait(), None);
+    assert_eq!(other.wait(), None);
+    drop(stacks);
+    let took = start.elapsed();
+    assert!(took < bounds::WAIT * 2, "{took:?}");
+    drop(release);
 }
 
 #[test]

@@ -8,20 +8,31 @@ use framehop::{
     Module as UnwindModule, UnwindRegsNative, Unwinder as _, UnwinderNative,
 };
 
-use super::image::Mapping;
+use serde::{Deserialize, Serialize};
+
+use super::elf::{Elf, Section};
 
 /// Functions of a stack that are looked for.
-const DEPTH: usize = 96;
+pub(super) const DEPTH: usize = 96;
+
+/// A mapping of code, by address: where, what its addresses differ by from its file's, and the file.
+pub(super) struct Code<'a> {
+    pub(super) addresses: Range<u64>,
+    pub(super) bias: Option<u64>,
+    pub(super) elf: Option<&'a Elf>,
+}
 
 /// What one image's stacks are unwound with.
 pub(super) struct Unwinder {
-    unwinder: UnwinderNative<Arc<[u8]>, MayAllocateDuringUnwind>,
+    /// Where there is code, by address.
+    code: Vec<Range<u64>>,
+    native: UnwinderNative<Arc<[u8]>, MayAllocateDuringUnwind>,
     /// Made when the first stack is unwound: of most processes none ever is.
     cache: Option<CacheNative<MayAllocateDuringUnwind>>,
 }
 
 /// Where the functions of a stack are, the innermost first.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Unwound {
     /// Each lies within the instruction that called the next inner function.
     pub(super) addresses: Vec<u64>,
@@ -32,26 +43,28 @@ pub(super) struct Unwound {
 }
 
 impl Unwinder {
-    pub(super) fn new(mappings: &[Mapping]) -> Self {
+    pub(super) fn new(code: &[Code<'_>]) -> Self {
         let mut unwinder = UnwinderNative::new();
-        for mapping in mappings {
-            if let Some(module) = module(mapping) {
+        for code in code {
+            if let Some(module) = module(code) {
                 unwinder.add_module(module);
             }
         }
         Self {
-            unwinder,
+            code: code.iter().map(|code| code.addresses.clone()).collect(),
+            native: unwinder,
             cache: None,
         }
     }
 
-    /// Unwinds a stack; `is_code` tells of each address whether it can be one.
-    pub(super) fn unwind(
-        &mut self,
-        registers: &[u64; REGISTERS],
-        stack: &[u8],
-        is_code: impl Fn(u64) -> bool,
-    ) -> Unwound {
+    /// Unwinds a stack, as far as its addresses lead to code.
+    pub(super) fn unwind(&mut self, registers: &[u64; REGISTERS], stack: &[u8]) -> Unwound {
+        let code = &self.code;
+        let is_code = |address: u64| {
+            let after = code.partition_point(|range| range.start <= address);
+            let range = after.checked_sub(1).and_then(|index| code.get(index));
+            range.is_some_and(|range| address < range.end)
+        };
         let (ip, bottom) = (registers[REGISTER_IP], registers[REGISTER_SP]);
         let mut read = |address: u64| {
             let at = usize::try_from(address.wrapping_sub(bottom)).map_err(drop)?;
@@ -61,7 +74,7 @@ impl Unwinder {
         let mut unwound = Unwound::default();
         let cache = self.cache.get_or_insert_with(CacheNative::new);
         let mut frames = self
-            .unwinder
+            .native
             .iter_frames(ip, native(registers), cache, &mut read);
         loop {
             let address = match frames.next() {
@@ -109,23 +122,23 @@ fn native(registers: &[u64; REGISTERS]) -> UnwindRegsNative {
     )
 }
 
-fn module(mapping: &Mapping) -> Option<UnwindModule<Arc<[u8]>>> {
-    let module = mapping.module.as_ref()?;
-    let range = |section: &super::module::Section| -> Range<u64> { section.addresses.clone() };
-    let bytes = |section: &super::module::Section| Arc::clone(&section.bytes);
+fn module(code: &Code<'_>) -> Option<UnwindModule<Arc<[u8]>>> {
+    let (elf, bias) = (code.elf?, code.bias?);
+    let range = |section: &Section| -> Range<u64> { section.addresses.clone() };
+    let bytes = |section: &Section| Arc::clone(&section.bytes);
     let sections = ExplicitModuleSectionInfo {
         base_svma: 0,
-        eh_frame_svma: module.eh_frame.as_ref().map(range),
-        eh_frame: module.eh_frame.as_ref().map(bytes),
-        eh_frame_hdr_svma: module.eh_frame_hdr.as_ref().map(range),
-        eh_frame_hdr: module.eh_frame_hdr.as_ref().map(bytes),
-        debug_frame: module.debug_frame.as_ref().map(bytes),
+        eh_frame_svma: elf.eh_frame.as_ref().map(range),
+        eh_frame: elf.eh_frame.as_ref().map(bytes),
+        eh_frame_hdr_svma: elf.eh_frame_hdr.as_ref().map(range),
+        eh_frame_hdr: elf.eh_frame_hdr.as_ref().map(bytes),
+        debug_frame: elf.debug_frame.as_ref().map(bytes),
         ..ExplicitModuleSectionInfo::default()
     };
     Some(UnwindModule::new(
-        module.path.to_string(),
-        mapping.start..mapping.end,
-        mapping.bias,
+        elf.id.to_string(),
+        code.addresses.clone(),
+        bias,
         sections,
     ))
 }

@@ -83,6 +83,7 @@ fn sample(target: &[u8], is_folded: bool) -> Outstanding {
             before: Vec::new(),
         },
         awaited: None,
+        found: None,
         older_s: 30.0,
         is_folded,
         owners: Vec::new(),

@@ -74,7 +74,7 @@ fn block(rows: &mut Rows, groups: Vec<Group>) -> Block {
         fds,
         ..Found::default()
     };
-    rows.block(found, stack_of)
+    rows.block(&found, stack_of)
 }
 
 type Told = (u32, String, (Option<u64>, Option<u64>), Option<i64>);
@@ -194,8 +194,8 @@ fn what_looks_alike_is_one_row_and_nothing_is_lost() {
             groups: vec![group(5, sequences)],
             ..Found::default()
         };
-        rows.block(found(&sequences[1..]), deep);
-        let block = rows.block(found(sequences), deep);
+        rows.block(&found(&sequences[1..]), deep);
+        let block = rows.block(&found(sequences), deep);
         let counts = block.rows.iter();
         counts
             .map(|row| (row.holder.count, row.grown_by))
