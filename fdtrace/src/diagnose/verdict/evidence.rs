@@ -139,7 +139,7 @@ impl Evidence {
         if let Some(grown) = growth.filter(|_| connections.clients() > 0) {
             // Clients leave; what has piled up beside them is what counts.
             let mut clients = own(&Entry::is_client);
-            clients.retain(|time_ns| *time_ns > grown.since_ns);
+            clients.retain(|time_ns| *time_ns >= grown.since_ns);
             let without = Past {
                 marks: past.marks.clone(),
                 ages: Ages::new(before, own(&|entry| !entry.is_client())),

@@ -15,6 +15,8 @@ pub(super) const JITTER: f64 = 0.25;
 pub(super) const GROWN_MIN: u32 = 8;
 /// This full, in percent of the limit, a table does not grow any more.
 pub(super) const FULL: u64 = 95;
+/// Tables are looked at so often, seconds, and marks are as exact as that.
+const LOOK: f64 = 1.0;
 /// Marks between beginning and end, where anything was closed meanwhile.
 const MARKS_MIN: usize = 3;
 
@@ -159,9 +161,8 @@ impl Window<'_> {
 
     /// Without the time before it began to grow.
     fn trimmed(self) -> Self {
-        let slack = self.kept() / 32;
         let begin = (self.begin..self.end)
-            .take_while(|index| self.kept_at(*index) <= slack)
+            .take_while(|index| self.kept_at(*index) <= self.slack())
             .last();
         let trimmed = Self {
             begin: begin.unwrap_or(self.begin),
@@ -170,18 +171,37 @@ impl Window<'_> {
         if trimmed.is_enough() { trimmed } else { self }
     }
 
+    /// When it began to grow, if that was long after the first mark, and the few fds that were opened until then. A table
+    /// that holds little is not looked at: of a program that takes its time to start, the first mark is the table's
+    /// beginning, and its standard streams came just after that.
+    fn late_start(&self) -> Option<(u64, u32)> {
+        let slack = self.slack();
+        let since_ns = self.past.ages.nth_after(self.begin_ns(), slack)?;
+        let late = seconds_between(self.begin_ns(), since_ns);
+        let is_late = late > LOOK + seconds_between(0, self.length_ns()) / 8.0;
+        (is_late && since_ns < self.past.marks[self.end].at_ns).then_some((since_ns, slack))
+    }
+
+    /// So many fds are no growth yet.
+    fn slack(&self) -> u32 {
+        self.kept() / 32
+    }
+
     fn growth(&self) -> Growth {
         let mark = |index: usize| &self.past.marks[index];
         let (begin, end) = (mark(self.begin), mark(self.end));
         let middle = mark(self.mark_in(4).max(self.begin + 1).min(self.end));
         let now_ns = self.past.marks.last().map_or(end.at_ns, |now| now.at_ns);
+        let late = self.late_start();
+        let since_ns = late.map_or(begin.at_ns, |(since_ns, _)| since_ns);
+        let early = late.map_or(0, |(_, early)| early);
         let half_kept = self.past.ages.until(middle.at_ns);
         Growth {
-            from: begin.low,
+            from: begin.low + early,
             to: end.low,
-            since_ns: begin.at_ns,
-            seconds: seconds_between(begin.at_ns, end.at_ns),
-            kept: self.kept(),
+            since_ns,
+            seconds: seconds_between(since_ns, end.at_ns),
+            kept: self.kept() - early,
             half_s: seconds_between(middle.at_ns, now_ns),
             half: middle.low.max(half_kept),
             half_kept,

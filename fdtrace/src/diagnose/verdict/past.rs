@@ -47,6 +47,12 @@ impl Ages {
         self.before.saturating_add(saturated(timed))
     }
 
+    /// When the next one was opened after so many that came after a moment.
+    pub(super) fn nth_after(&self, at_ns: u64, count: u32) -> Option<u64> {
+        let before = self.times.partition_point(|time_ns| *time_ns <= at_ns);
+        self.times.get(before + count as usize).copied()
+    }
+
     /// When the first quarter of them had been opened.
     pub(super) fn first_quarter_ns(&self) -> Option<u64> {
         self.times.get(self.times.len() / 4).copied()

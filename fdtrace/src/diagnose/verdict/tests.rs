@@ -396,6 +396,23 @@ fn without_time_there_is_no_verdict() {
     );
 }
 
+/// An interpreter needs seconds to start on a slow machine, and nobody looks at a table that holds so little. Its
+/// standard streams were put in place just after it had begun.
+#[test]
+fn a_rate_counts_from_where_it_began_to_grow() {
+    for streams in [0, 3] {
+        let mut play = Play::from_start();
+        play.step();
+        play.open(streams);
+        play.seconds(6, |_, _| ());
+        play.seconds(10, |play, _| play.open(1));
+        let growth = play.evidence().growth.expect("it grows");
+        let per_min = growth.per_min();
+        assert!((1180.0..=1220.0).contains(&per_min), "{growth:?}");
+        assert!(growth.seconds < 10.5, "{growth:?}");
+    }
+}
+
 /// The kernel gives the memory of a table that has ended to the next one, between two looks.
 #[test]
 fn the_past_of_another_table_at_the_same_address_is_none_of_its_own() {
