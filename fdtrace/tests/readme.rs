@@ -1,14 +1,46 @@
-//! README against the command line: what it tells people to type must be there.
+//! README and the pages in docs against the command line and each other: what they have people type must exist, and so
+//! must what they link to.
 
 use clap::{CommandFactory, Parser};
 use fdtrace::cli::Cli;
 
-const README: &str = include_str!("../../README.md");
+/// A page for people, and where it is in the repository.
+struct Page {
+    path: &'static str,
+    text: &'static str,
+}
 
-/// The lines of README's code blocks; those of `text` are output.
+macro_rules! pages {
+    ($($path:literal)*) => {
+        [$(Page { path: $path, text: include_str!(concat!("../../", $path)) }),*]
+    };
+}
+
+const PAGES: [Page; 8] = pages! {
+    "README.md"
+    "CONTRIBUTING.md"
+    "docs/guide.md"
+    "docs/how-it-works.md"
+    "docs/limits.md"
+    "docs/cost.md"
+    "docs/hacking.md"
+    "docs/benchmarks.md"
+};
+
+/// The lines of all pages, one page after the other.
+fn lines() -> impl Iterator<Item = &'static str> {
+    PAGES.iter().flat_map(|page| page.text.lines())
+}
+
+/// Does any page say this?
+fn is_told(words: &str) -> bool {
+    PAGES.iter().any(|page| page.text.contains(words))
+}
+
+/// The lines of code blocks; those of `text` are output.
 fn code() -> impl Iterator<Item = &'static str> {
     let mut fence = None;
-    README.lines().filter_map(move |line| {
+    lines().filter_map(move |line| {
         if let Some(language) = line.strip_prefix("```") {
             fence = if fence.is_some() {
                 None
@@ -23,7 +55,7 @@ fn code() -> impl Iterator<Item = &'static str> {
 
 /// Commands in running text: `` `fdtrace …` ``.
 fn spans() -> impl Iterator<Item = &'static str> {
-    let prose = README.lines().filter(|line| !line.starts_with("```"));
+    let prose = lines().filter(|line| !line.starts_with("```"));
     prose.flat_map(|line| line.split('`').skip(1).step_by(2))
 }
 
@@ -69,12 +101,12 @@ fn every_flag_and_command_is_told() {
     let command = Cli::command();
     let commands = command.get_subcommands();
     for told in commands.map(clap::Command::get_name) {
-        assert!(README.contains(&format!("fdtrace {told}")), "{told}");
+        assert!(is_told(&format!("fdtrace {told}")), "{told}");
     }
     for command in command.get_subcommands().chain([&command]) {
         let flags = command.get_arguments().filter(|flag| !flag.is_hide_set());
         for flag in flags.filter_map(clap::Arg::get_long) {
-            assert!(README.contains(&format!("--{flag}")), "--{flag}");
+            assert!(is_told(&format!("--{flag}")), "--{flag}");
         }
     }
 }
@@ -87,4 +119,48 @@ fn examples_are_lines_of_json() {
         .collect();
     assert!(objects.iter().any(|object| object["type"] == "exhausted"));
     assert!(objects.iter().all(|object| object["v"] == 1));
+}
+
+/// For somebody whose service is down.
+#[test]
+fn readme_is_short() {
+    let lines = PAGES[0].text.lines().count();
+    assert!(lines <= 150, "{lines} lines");
+}
+
+/// A heading as it is linked to: in lower case, words joined by hyphens, without marks.
+fn anchor(heading: &str) -> String {
+    let words = heading.to_lowercase().replace(' ', "-");
+    words
+        .chars()
+        .filter(|letter| letter.is_alphanumeric() || *letter == '-')
+        .collect()
+}
+
+#[test]
+fn links_lead_to_pages_and_headings() {
+    let mut count = 0;
+    for page in &PAGES {
+        let folder = page.path.rsplit_once('/').map_or("", |(folder, _)| folder);
+        for link in page.text.split("](").skip(1) {
+            let link = link.split(')').next().unwrap_or_default();
+            let (file, heading) = link.split_once('#').unwrap_or((link, ""));
+            let wanted = match file.strip_prefix("../") {
+                Some(file) => file.to_owned(),
+                None if file.is_empty() => page.path.to_owned(),
+                None if folder.is_empty() => file.to_owned(),
+                None => format!("{folder}/{file}"),
+            };
+            let found = PAGES.iter().find(|page| page.path == wanted);
+            let found = found.unwrap_or_else(|| panic!("{}: {link}", page.path));
+            let mut headings = found.text.lines().filter_map(|line| {
+                let text = line.trim_start_matches('#');
+                (text.len() < line.len()).then(|| anchor(text.trim()))
+            });
+            let is_there = heading.is_empty() || headings.any(|there| there == heading);
+            assert!(is_there, "{}: {link}", page.path);
+            count += 1;
+        }
+    }
+    assert!(count >= 15, "only {count} links were found");
 }

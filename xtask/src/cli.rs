@@ -107,7 +107,7 @@ struct Bench {
     /// Few repetitions, one kernel, no peer that takes long: a test of the benchmark itself
     #[arg(long)]
     quick: bool,
-    /// Keeps the table in fdtrace/docs/benchmarks.md
+    /// Keeps the table in docs/benchmarks.md
     #[arg(long)]
     save: bool,
 }
@@ -218,9 +218,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn readme_names_tasks_that_there_are() {
-        let readme = include_str!("../../README.md");
-        let lines = readme.lines().map(str::trim);
+    fn pages_name_tasks_that_there_are() {
+        let pages = [
+            include_str!("../../README.md"),
+            include_str!("../../docs/hacking.md"),
+        ];
+        let lines = pages.iter().flat_map(|page| page.lines().map(str::trim));
         let commands: Vec<_> = lines
             .filter(|line| line.starts_with("cargo xtask "))
             .filter_map(|line| line.split('#').next())

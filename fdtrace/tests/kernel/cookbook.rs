@@ -1,4 +1,4 @@
-//! README's cookbook: what people are told to find out by hand, answered by one command each.
+//! The guide's cookbook: what people are told to find out by hand, answered by one command each.
 
 use std::process::Command;
 
@@ -6,11 +6,11 @@ use libtest_mimic::Trial;
 
 use super::{Setting, ensure, gym::Gym, tracer, trial};
 
-/// The command lines, as README has them.
+/// The command lines, as the guide has them.
 const PATHS: &str = "fdtrace leaks -p PID --older 1s -i 2s -d 8";
 const COUNT: &str = "fdtrace ls --count -p PID";
 
-const README: &str = include_str!("../../../README.md");
+const GUIDE: &str = include_str!("../../../docs/guide.md");
 
 pub(crate) fn trials(setting: &Setting) -> Vec<Trial> {
     let name = "cookbook::walk_through";
@@ -24,8 +24,8 @@ pub(crate) fn trials(setting: &Setting) -> Vec<Trial> {
 
 /// What the command writes to stdout, for this process.
 fn typed(line: &str, pid: u32, more: &[&str]) -> Result<String, String> {
-    let is_told = README.contains(&format!("# {}", line.replace("PID", "15959")));
-    ensure(is_told, || format!("README does not tell `{line}`"))?;
+    let is_told = GUIDE.contains(&format!("# {}", line.replace("PID", "15959")));
+    ensure(is_told, || format!("the guide does not tell `{line}`"))?;
     let mut command: Command = tracer::command();
     let words = line.split_whitespace().skip(1);
     command.args(words.map(|word| {

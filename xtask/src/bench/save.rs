@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result};
 use super::{Options, peers, row::Row, table};
 use crate::workspace;
 
-const PAGE: &str = "fdtrace/docs/benchmarks.md";
+const PAGE: &str = "docs/benchmarks.md";
 
 const HEAD: &str = "\
 # Benchmarks
