@@ -1,6 +1,6 @@
 //! Verdicts on tables that are played through the model, a step at a time.
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 
 use fdtrace_common::{
     change::{CloseRecord, CopyRecord, IN_SCOPE, OpenRecord, SlotsRecord, ThreadRecord},
@@ -35,6 +35,8 @@ struct Play {
     file: u64,
     /// Open fds, oldest first.
     open: Vec<(u32, u64)>,
+    /// Numbers below the highest one so far that are free again.
+    free: BTreeSet<u32>,
     is_exhausted: bool,
     /// When it began, where that was seen.
     begun_ns: u64,
@@ -50,6 +52,7 @@ impl Play {
             step: 100 * STEPS,
             file: 1,
             open: Vec::new(),
+            free: BTreeSet::new(),
             is_exhausted: false,
             begun_ns: 0,
             connection: None,
@@ -97,8 +100,9 @@ impl Play {
                 self.is_exhausted = true;
                 return;
             }
-            let taken: HashSet<_> = self.open.iter().map(|(fd, _)| *fd).collect();
-            let fd = (0..=u32::MAX).find(|fd| !taken.contains(fd)).unwrap();
+            // The lowest free one, as the kernel has it.
+            let next = u32::try_from(self.open.len()).unwrap();
+            let fd = self.free.pop_first().unwrap_or(next);
             let mut record = OpenRecord {
                 kind: RECORD_OPENED,
                 fd,
@@ -124,6 +128,7 @@ impl Play {
             return;
         }
         let (fd, file) = self.open.remove(index);
+        self.free.insert(fd);
         let record = CloseRecord {
             kind: RECORD_CLOSED,
             fd,
