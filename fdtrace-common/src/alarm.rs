@@ -24,7 +24,7 @@ pub const HOOK_REPLACE: u32 = 8;
 /// `unix_create1` returned ENFILE: the host has twice fs.file-max unix sockets. Before 5.16 it returns NULL, and
 /// the process is told ENOMEM.
 pub const HOOK_UNIX_SOCKET: u32 = 9;
-/// `io_fixed_fd_install` returned ENFILE: the ring's table of registered files is full.
+/// `io_fixed_fd_install`, or `__io_fixed_fd_install` for a file passed by another ring, returned ENFILE: the ring's table of registered files is full.
 pub const HOOK_RING_FILE: u32 = 10;
 
 /// `AlarmRecord::flags`: the thread is stopped in its call, and a seccomp supervisor was putting a file into its

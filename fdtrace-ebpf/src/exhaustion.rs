@@ -213,11 +213,27 @@ pub(crate) fn unix_socket_return(ctx: RetProbeContext) -> u32 {
     0
 }
 
-/// `int io_fixed_fd_install(request, flags, file, slot)` in `io_uring/filetable.c`: it puts a file that is open
-/// already into a ring's own table.
+/// Threads whose failure [`ring_place_return`] has raised.
+#[map]
+static RING_FULL: LruHashMap<u64, u8> = LruHashMap::with_max_entries(1_024, 0);
+
+/// `int __io_fixed_fd_install(ring, file, slot)` in `io_uring/filetable.c` (6.0): finds a place in a ring's own
+/// table. Files that are passed from ring to ring come to it alone (`io_msg_install_complete`, `io_uring/msg_ring.c`).
+#[kretprobe]
+pub(crate) fn ring_place_return(ctx: RetProbeContext) -> u32 {
+    if i64::from(ctx.ret::<i32>()) == -ENFILE {
+        let _ = RING_FULL.insert(bpf_get_current_pid_tgid(), 0, 0);
+        hand_over(&ctx, failure(HOOK_RING_FILE, ENFILE, None));
+    }
+    0
+}
+
+/// `int io_fixed_fd_install(request, flags, file, slot)`, ibid.: puts a file that is open already into a ring's own
+/// table. It gets the place from `__io_fixed_fd_install`, which compilers may have put into it: a failure that
+/// [`ring_place_return`] has raised is no second one.
 #[kretprobe]
 pub(crate) fn ring_file_return(ctx: RetProbeContext) -> u32 {
-    if i64::from(ctx.ret::<i32>()) == -ENFILE {
+    if i64::from(ctx.ret::<i32>()) == -ENFILE && RING_FULL.remove(bpf_get_current_pid_tgid()).is_err() {
         hand_over(&ctx, failure(HOOK_RING_FILE, ENFILE, None));
     }
     0

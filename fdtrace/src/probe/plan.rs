@@ -192,6 +192,11 @@ pub const HOOKS: &[Hook] = &[
         role: Role::FalseLead,
     },
     Hook {
+        sees: "ENFILE of a file passed to a ring whose table is full",
+        places: &[rare("__io_fixed_fd_install", &["ring_place_return"])],
+        role: Role::FalseLead,
+    },
+    Hook {
         sees: "pages of pipes",
         places: &[rare("do_pipe2", &["own_limit_return"])],
         role: Role::FalseLead,

@@ -129,6 +129,12 @@ const EXPECTED: &[Expected] = &[
         cause: "io_uring_files",
         ..silent("io_uring_full_table", "io_uring_cqe")
     },
+    Expected {
+        call: Some("io_uring"),
+        errno: "ENFILE",
+        cause: "io_uring_files",
+        ..silent("io_uring_passed_file", "io_uring_cqe")
+    },
     caused("inotify_instances", "EMFILE", "inotify_instances"),
     caused("fanotify_groups", "EMFILE", "fanotify_groups"),
     caused("mq_open", "EMFILE", "mqueue_bytes"),
@@ -163,7 +169,12 @@ const UNSEEN: &[&str] = &["dup2_bad_source", "dup2_negative", "hold"];
 /// How gym ends where the kernel does not offer something.
 const SKIPPED: &str = "exit status: 3";
 /// What older kernels do not have, or fail with another errno.
-const IN_SOME_KERNELS: &[&str] = &["io_uring_full_table", "f_dupfd_far", "unix_sockets"];
+const IN_SOME_KERNELS: &[&str] = &[
+    "io_uring_full_table",
+    "io_uring_passed_file",
+    "f_dupfd_far",
+    "unix_sockets",
+];
 
 /// One fdtrace watches the whole host for all of these tests.
 static TRACER: LazyLock<Mutex<Option<Arc<Tracer>>>> = LazyLock::new(Mutex::default);

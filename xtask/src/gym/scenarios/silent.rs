@@ -34,6 +34,11 @@ pub(super) const ALL: &[Scenario] = &[
         io_uring_full_table,
     ),
     Scenario::new(
+        "io_uring_passed_file",
+        "ENFILE in the completion of a file passed into another ring's full table",
+        io_uring_passed_file,
+    ),
+    Scenario::new(
         "seccomp_addfd",
         "a supervisor fails to put a descriptor into it",
         seccomp_addfd,
@@ -124,6 +129,28 @@ fn io_uring_full_table(run: &mut Run) -> Result<Facts> {
     facts.note = Some("IORING_OP_OPENAT".to_owned());
     // Closing the ring would be seen as well.
     std::mem::forget(ring);
+    Ok(facts)
+}
+
+/// The other ring has room for one file, and is passed two (`IORING_OP_MSG_RING`, 6.0). The failure is the
+/// sender's.
+fn io_uring_passed_file(run: &mut Run) -> Result<Facts> {
+    let other = offered("io_uring_setup", Ring::new())?;
+    other.register_empty_files(1).context("io_uring_register")?;
+    let mut ring = offered("io_uring_setup", Ring::new())?;
+    ring.open_direct().context("a file of the ring's own")?;
+    let first = ring.pass_file(&other).context("io_uring_enter")?;
+    if first == -libc::EINVAL {
+        return Err(Skip("files passed from ring to ring".to_owned()).into());
+    }
+    ensure!(first >= 0, "the first file passed: {first}");
+    run.gate()?;
+    let result = ring.pass_file(&other).context("io_uring_enter")?;
+    ensure!(result == -libc::ENFILE, "the completion carries {result}");
+    let mut facts = run.facts("io_uring_enter", 1, Some(libc::ENFILE))?;
+    facts.note = Some("IORING_OP_MSG_RING".to_owned());
+    // Closing the rings would be seen as well.
+    std::mem::forget((ring, other));
     Ok(facts)
 }
 

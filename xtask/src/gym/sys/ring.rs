@@ -78,6 +78,14 @@ impl Ring {
         self.complete(&entry.file_index(Some(place)).build())
     }
 
+    /// Passes the file in the first place to a free place of another ring's own table; what the completion carries.
+    pub(crate) fn pass_file(&mut self, other: &Self) -> io::Result<i32> {
+        let place = types::DestinationSlot::auto_target();
+        let to = types::Fd(other.number());
+        let entry = opcode::MsgRingSendFd::new(to, types::Fixed(0), place, 0);
+        self.complete(&entry.build())
+    }
+
     /// Gives the file in that place a number.
     pub(crate) fn install(&mut self) -> io::Result<OwnedFd> {
         let entry = opcode::FixedFdInstall::new(types::Fixed(0), 0).build();
