@@ -161,7 +161,7 @@ fn nofile(situation: &Situation) -> Vec<Remedy> {
             let now = (!situation.has_ended).then(|| raise.now(situation));
             remedies.extend(now);
             remedies.extend(raise.settings_for_good());
-            let limit = lasting::Limit::files(raise.soft, raise.hard);
+            let limit = lasting::Limit::files(raise.soft, raise.hard, situation.hard);
             remedies.extend(lasting::remedies(&limit, situation));
         }
         None => remedies.push(Remedy::words(

@@ -13,6 +13,8 @@ pub(super) struct Limit {
     flag: char,
     soft: u64,
     hard: u64,
+    /// The hard limit as it is; `None`: no record tells.
+    present: Option<u64>,
 }
 
 impl Limit {
@@ -23,17 +25,33 @@ impl Limit {
         flag: 'q',
         soft: u64::MAX,
         hard: u64::MAX,
+        present: None,
     };
 
-    /// `RLIMIT_NOFILE`.
-    pub(super) fn files(soft: u64, hard: u64) -> Self {
+    /// `RLIMIT_NOFILE`, whose hard limit is `present`.
+    pub(super) fn files(soft: u64, hard: u64, present: u64) -> Self {
         Self {
             unit: "NOFILE",
             name: "nofile",
             flag: 'n',
             soft,
             hard,
+            present: Some(present),
         }
+    }
+
+    /// Is it above the hard limit, or may it be? Then nobody but root can set it, and not before that one.
+    fn is_above(&self) -> bool {
+        self.present.is_none_or(|present| self.hard > present)
+    }
+
+    /// The hard limit in words.
+    fn present(&self) -> String {
+        let present = self.present.map(shown);
+        present.map_or_else(
+            || "the hard limit".to_owned(),
+            |hard| format!("the hard limit, {hard},"),
+        )
     }
 
     /// `LimitNOFILE=SOFT:HARD`: one number would set both, and lower the hard limit.
@@ -67,6 +85,10 @@ impl Limit {
     fn in_shell(&self) -> String {
         format!("`ulimit -S{} {}`", self.flag, shown(self.soft))
     }
+
+    fn hard_in_shell(&self) -> String {
+        format!("`ulimit -H{} {}`", self.flag, shown(self.hard))
+    }
 }
 
 /// The limit of whatever is nearest to the process and can set one.
@@ -78,10 +100,10 @@ pub(super) fn remedies(limit: &Limit, situation: &Situation) -> Vec<Remedy> {
     if let Some(container) = &place.container {
         return vec![of_container(limit, container)];
     }
-    if let (Some(unit), Some(_)) = (&place.user_unit, place.login_uid)
+    if let (Some(unit), Some(uid)) = (&place.user_unit, place.login_uid)
         && let Some(section) = section(unit)
     {
-        return of_user_unit(limit, unit, section);
+        return of_user_unit(limit, unit, uid, section);
     }
     if let Some(uid) = place.login_uid
         && (place.session.is_some()
@@ -90,21 +112,27 @@ pub(super) fn remedies(limit: &Limit, situation: &Situation) -> Vec<Remedy> {
                 .as_deref()
                 .is_some_and(|unit| unit != "init.scope"))
     {
-        return vec![of_login(limit, uid, situation.hard)];
+        return vec![of_login(limit, uid)];
     }
     if let Some(unit) = &place.unit
         && let Some(section) = section(unit)
     {
         return of_unit(limit, unit, section);
     }
-    vec![Remedy::words(
-        When::Permanent,
+    let (program, soft) = (situation.program(), limit.in_shell());
+    let text = if limit.is_above() {
         format!(
-            "whatever starts {} sets its limits: {} in the script that does, or setrlimit",
-            situation.program(),
-            limit.in_shell()
-        ),
-    )]
+            "{} comes first: root raises it where {program} is started, {} in a script that runs as root, or \
+             setrlimit; then {soft}",
+            limit.present(),
+            limit.hard_in_shell()
+        )
+    } else {
+        format!(
+            "whatever starts {program} sets its limits: {soft} in the script that does, or setrlimit"
+        )
+    };
+    vec![Remedy::words(When::Permanent, text)]
 }
 
 /// The section of a unit's file that takes limits; scopes and slices start nothing, and take none.
@@ -154,7 +182,7 @@ fn of_unit(limit: &Limit, unit: &str, section: &str) -> Vec<Remedy> {
     ]
 }
 
-fn of_user_unit(limit: &Limit, unit: &str, section: &str) -> Vec<Remedy> {
+fn of_user_unit(limit: &Limit, unit: &str, uid: u32, section: &str) -> Vec<Remedy> {
     let folder = "~/.config/systemd/user";
     let command = drop_in(
         limit,
@@ -163,7 +191,25 @@ fn of_user_unit(limit: &Limit, unit: &str, section: &str) -> Vec<Remedy> {
         section,
         "systemctl --user daemon-reload",
     );
-    vec![
+    let mut remedies = Vec::new();
+    if limit.is_above() {
+        let manager = format!("user@{uid}.service");
+        let first = drop_in(
+            limit,
+            "/etc/systemd/system",
+            &manager,
+            "Service",
+            "systemctl daemon-reload",
+        );
+        let text = format!(
+            "as root, and first: {} of the user's systemd is the most that {unit} can get; {} for {manager}, from its \
+             next start on (a restart ends all that the user runs in it)",
+            limit.present(),
+            limit.line()
+        );
+        remedies.push(Remedy::command(When::Permanent, first, text));
+    }
+    remedies.extend([
         Remedy::command(
             When::Permanent,
             command,
@@ -178,11 +224,12 @@ fn of_user_unit(limit: &Limit, unit: &str, section: &str) -> Vec<Remedy> {
             format!("systemctl --user restart -- {}", shell::quote(unit)),
             "as the user: ends the process and starts it anew, with the new limit and without its fds",
         ),
-    ]
+    ]);
+    remedies
 }
 
 /// `pam_limits` takes `:UID` for exactly that user; root must be named.
-fn of_login(limit: &Limit, uid: u32, hard: u64) -> Remedy {
+fn of_login(limit: &Limit, uid: u32) -> Remedy {
     let user = if uid == 0 {
         "root".to_owned()
     } else {
@@ -192,7 +239,7 @@ fn of_login(limit: &Limit, uid: u32, hard: u64) -> Remedy {
     let soft = line("soft", limit.soft);
     let mut lines = vec![&*soft];
     let above = line("hard", limit.hard);
-    if limit.hard > hard || limit.hard == u64::MAX {
+    if limit.is_above() {
         lines.push(&above);
     }
     let path = format!(
@@ -227,6 +274,11 @@ fn of_container(limit: &Limit, container: &Container) -> Remedy {
              /etc/systemd/nspawn/{id}.nspawn, for all of it",
             limit.line()
         ),
+        Some(Runtime::Containerd | Runtime::CriO) | None if limit.is_above() => format!(
+            "start the container anew with `{}`: {} is set from outside, and nothing in the container can raise it",
+            limit.ulimit(),
+            limit.present()
+        ),
         Some(Runtime::Containerd | Runtime::CriO) | None => format!(
             "start the container anew with `{}`, or {} first in its entry point",
             limit.ulimit(),
@@ -238,16 +290,24 @@ fn of_container(limit: &Limit, container: &Container) -> Remedy {
 
 /// Containers of a pod begin with the limits of the runtime's own service.
 fn of_pod(limit: &Limit, container: Option<&Container>) -> Vec<Remedy> {
-    let entry = format!(
-        "no field of a pod sets it: {} first in the container's entry point, up to its hard limit; or the \
-         limits of the node's runtime",
-        limit.in_shell()
-    );
-    let mut remedies = vec![Remedy::words(When::Permanent, entry)];
+    let text = if limit.is_above() {
+        format!(
+            "no field of a pod sets it, and nothing in the container can raise {} which is that of the node's runtime: \
+             raise it there first, then start the pod anew",
+            limit.present()
+        )
+    } else {
+        format!(
+            "no field of a pod sets it: {} first in the container's entry point, up to its hard limit; or the limits \
+             of the node's runtime",
+            limit.in_shell()
+        )
+    };
+    let words = Remedy::words(When::Permanent, text);
     let unit = match container.and_then(|container| container.runtime) {
         Some(Runtime::Containerd) => "containerd.service",
         Some(Runtime::CriO) => "crio.service",
-        _ => return remedies,
+        _ => return vec![words],
     };
     let command = drop_in(
         limit,
@@ -260,6 +320,5 @@ fn of_pod(limit: &Limit, container: Option<&Container>) -> Vec<Remedy> {
         "on the node: for every container that is started once {unit} has been restarted, unless the \
          runtime's own configuration sets limits"
     );
-    remedies.push(Remedy::command(When::Permanent, command, text));
-    remedies
+    vec![words, Remedy::command(When::Permanent, command, text)]
 }

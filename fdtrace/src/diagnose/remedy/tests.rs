@@ -59,8 +59,8 @@ fn shown(remedies: &[Remedy]) -> String {
     lines.collect()
 }
 
-#[test]
-fn every_place_has_its_own_way() {
+/// What comes for good in every place there is, with these limits.
+fn in_every_place(soft: u64, hard: u64) -> String {
     let pod = "kubepods-burstable-pod0a1b2c3d_1111_2222_3333_444455556666.slice";
     let mut all = String::new();
     for cgroup in [
@@ -80,9 +80,48 @@ fn every_place_has_its_own_way() {
         "/",
         "/init.scope",
     ] {
-        let _ = write!(all, "== {cgroup}\n{}", shown(&of(cgroup, |_| ())));
+        let remedies = of(cgroup, |it| {
+            (it.soft, it.hard, it.used) = (soft, hard, Some(1024));
+        });
+        let _ = write!(all, "== {cgroup}\n{}", shown(&remedies));
     }
-    assert_snapshot!(all);
+    all
+}
+
+#[test]
+fn every_place_has_its_own_way() {
+    assert_snapshot!(in_every_place(1024, 524_288));
+}
+
+#[test]
+fn above_the_hard_limit_somebody_has_to_raise_that_first() {
+    assert_snapshot!(in_every_place(1024, 1024));
+}
+
+/// `ulimit` refuses a soft limit above the hard one, whoever types it.
+#[test]
+fn a_soft_limit_in_the_shell_is_not_above_the_hard_one() {
+    for (hard, expected) in [(4_096, "Sn 4096`"), (4_095, "Hn 4096`"), (150, "Hn 4096`")] {
+        for cgroup in [
+            "/",
+            &format!("/kubepods/pod0a/{ID}"),
+            &format!("/docker/{ID}"),
+        ] {
+            let remedies = of(cgroup, |it| {
+                (it.soft, it.hard, it.used) = (hard.min(1024), hard, Some(1_000));
+            });
+            let texts = remedies.iter().filter(|it| it.when == When::Permanent);
+            for text in texts.map(|remedy| &remedy.text) {
+                let first = text.split_once("`ulimit -").map(|(_, first)| first);
+                assert!(
+                    first.is_none_or(|first| first.starts_with(expected)),
+                    "{text}"
+                );
+                let names_it = text.contains(&hard.to_string()) || cgroup != "/";
+                assert!(hard >= 4_096 || names_it, "{text}");
+            }
+        }
+    }
 }
 
 #[test]
