@@ -1,9 +1,11 @@
 //! What fills a table: its fds grouped by kind and target, most first. Pure.
 
 pub mod files;
+pub mod folders;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
+use self::folders::Folders;
 use crate::{
     engine::{
         opener::Sequence,
@@ -18,6 +20,12 @@ const GROUPS_MAX: usize = 10;
 pub const OPENERS_MAX: usize = 256;
 /// Inodes that are told apart in a group.
 const INODES_MAX: usize = 1_000;
+/// From so many small groups of files on, all of them are one group: one row says more of them than a few of many.
+const SMALL_MIN: u32 = 5;
+/// A group is small if it is not more than one part in so many of the table, or one fd.
+const SMALL_PART: usize = 64;
+/// Files of a table whose paths are to be looked at, to tell in which folders they lie.
+const LOOKED_AT: usize = 1_024;
 
 /// Fds of one kind that lead to the same, or to things of the same name.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,6 +51,11 @@ pub struct Holder {
     pub newest_ns: Option<u64>,
     /// The newest of them, to be looked at: its number and inode.
     pub example: (u32, u64),
+    /// Where it is of several files: those to be looked at, to tell where they lie. Evenly chosen, by number and
+    /// inode.
+    pub files: Vec<(u32, u64)>,
+    /// Where those lie, once somebody has looked.
+    pub folders: Option<Folders>,
     /// Which stacks have opened them, as far as that is known: up to [`OPENERS_MAX`], of any.
     pub openers: Vec<Sequence>,
 }
@@ -65,6 +78,8 @@ impl Holder {
             self.targets = self.targets.saturating_add(other.targets);
         }
         self.state = self.state.filter(|state| other.state == Some(*state));
+        let room = LOOKED_AT.saturating_sub(self.files.len());
+        self.files.extend(other.files.iter().take(room));
         self.count += other.count;
         self.inherited += other.inherited;
         // `None` is the oldest there is.
@@ -157,6 +172,8 @@ impl Group {
             oldest_ns: self.oldest_ns.filter(|_| !self.is_from_before),
             newest_ns: (self.newest_ns > 0).then_some(self.newest_ns),
             example: self.example,
+            files: Vec::new(),
+            folders: None,
             openers: Vec::new(),
         };
         (holder, self.opened)
@@ -177,7 +194,7 @@ pub fn holders(table: &Table) -> Vec<Holder> {
 #[must_use]
 pub fn groups<'a>(
     table: &Table,
-    entries: impl Iterator<Item = &'a Entry>,
+    entries: impl Iterator<Item = &'a Entry> + Clone,
     at_most: usize,
 ) -> Vec<Holder> {
     let crowds = grouped(table, entries, at_most, OPENERS_MAX);
@@ -192,7 +209,7 @@ pub fn groups<'a>(
 #[must_use]
 pub fn crowds<'a>(
     table: &Table,
-    entries: impl Iterator<Item = &'a Entry>,
+    entries: impl Iterator<Item = &'a Entry> + Clone,
     at_most: usize,
 ) -> Vec<Crowd> {
     grouped(table, entries, at_most, usize::MAX)
@@ -208,18 +225,30 @@ pub fn part_of(whole: &Holder, opened: &[Opened]) -> Holder {
         targets.insert(opened.target);
     }
     let targets = u32::try_from(targets.len()).unwrap_or(u32::MAX);
-    let (holder, _) = group.into_crowd(whole.kind, whole.target.clone(), targets);
+    let (mut holder, _) = group.into_crowd(whole.kind, whole.target.clone(), targets);
+    if are_files(&holder) {
+        let step = opened.len().div_ceil(LOOKED_AT).max(1);
+        let chosen = opened.iter().step_by(step);
+        holder.files = chosen.map(|it| (it.open.fd, it.open.inode)).collect();
+    }
     holder
+}
+
+/// Is it a group of several files, which have paths?
+fn are_files(holder: &Holder) -> bool {
+    holder.kind.has_path() && holder.inodes.max(holder.targets) > 1
 }
 
 fn grouped<'a>(
     table: &Table,
-    entries: impl Iterator<Item = &'a Entry>,
+    entries: impl Iterator<Item = &'a Entry> + Clone,
     at_most: usize,
     opened_max: usize,
 ) -> Vec<Crowd> {
     let mut groups: FxHashMap<(Kind, Target), Group> = FxHashMap::default();
-    for entry in entries {
+    let mut fds = 0;
+    for entry in entries.clone() {
+        fds += 1;
         let group = groups.entry((entry.open.kind, entry.target)).or_default();
         group.add(&entry.open);
         if group.opened.len() < opened_max {
@@ -240,22 +269,27 @@ fn grouped<'a>(
             by_count.then_with(by_kind).then_with(by_target)
         },
     );
-    let others = groups.split_off(groups.len().min(at_most));
+    let mut others = groups.split_off(groups.len().min(at_most));
+    others.extend(take_small(&mut groups, &others, fds));
     let mut rest: FxHashMap<Kind, (Group, u32)> = FxHashMap::default();
     for ((kind, _), group) in others {
         let (joined, targets) = rest.entry(kind).or_default();
         joined.join(group, *targets, opened_max);
         *targets += 1;
     }
-    let mut crowds: Vec<Crowd> = groups
-        .into_iter()
-        .map(|((kind, target), group)| {
-            let target = table.target(target).map(<[u8]>::to_vec);
-            group.into_crowd(kind, target, 1)
-        })
-        .collect();
-    let rest = rest.into_iter();
-    crowds.extend(rest.map(|(kind, (group, targets))| group.into_crowd(kind, None, targets)));
+    // By what each row is of; `None`: by all that is left of its kind.
+    let mut rows: FxHashMap<(Kind, Option<Target>), usize> = FxHashMap::default();
+    let mut crowds: Vec<Crowd> = Vec::new();
+    for ((kind, target), group) in groups {
+        rows.insert((kind, Some(target)), crowds.len());
+        let target = table.target(target).map(<[u8]>::to_vec);
+        crowds.push(group.into_crowd(kind, target, 1));
+    }
+    for (kind, (group, targets)) in rest {
+        rows.insert((kind, None), crowds.len());
+        crowds.push(group.into_crowd(kind, None, targets));
+    }
+    choose_files(&mut crowds, &rows, entries);
     crowds.sort_by(|(one, _), (other, _)| {
         let by_count = other.count.cmp(&one.count);
         by_count
@@ -263,6 +297,53 @@ fn grouped<'a>(
             .then_with(|| one.target.cmp(&other.target))
     });
     crowds
+}
+
+/// Takes the small groups of files out, where these and the `others` are many.
+fn take_small(
+    groups: &mut Vec<((Kind, Target), Group)>,
+    others: &[((Kind, Target), Group)],
+    fds: usize,
+) -> Vec<((Kind, Target), Group)> {
+    let is_small = |group: &Group| group.count == 1 || group.count as usize * SMALL_PART < fds;
+    let mut small: FxHashMap<Kind, u32> = FxHashMap::default();
+    let kinds = groups.iter().filter(|(_, group)| is_small(group));
+    for ((kind, _), _) in kinds.chain(others).filter(|((kind, _), _)| kind.has_path()) {
+        *small.entry(*kind).or_default() += 1;
+    }
+    let are_many = |kind: &Kind| small.get(kind).is_some_and(|count| *count >= SMALL_MIN);
+    let taken = groups.extract_if(.., |((kind, _), group)| is_small(group) && are_many(kind));
+    taken.collect()
+}
+
+/// Chooses the files to be looked at of each row that is of several.
+fn choose_files<'a>(
+    crowds: &mut [Crowd],
+    rows: &FxHashMap<(Kind, Option<Target>), usize>,
+    entries: impl Iterator<Item = &'a Entry>,
+) {
+    let of_several = crowds.iter().filter(|(holder, _)| are_files(holder));
+    let fds: usize = of_several.map(|(holder, _)| holder.count as usize).sum();
+    if fds == 0 {
+        return;
+    }
+    let step = fds.div_ceil(LOOKED_AT);
+    let row_of = |entry: &Entry| {
+        let kind = entry.open.kind;
+        let own = rows.get(&(kind, Some(entry.target)));
+        own.or_else(|| rows.get(&(kind, None))).copied()
+    };
+    let entries = entries.filter(|entry| entry.open.kind.has_path());
+    let mut seen = 0_usize;
+    for entry in entries {
+        let row = row_of(entry).and_then(|row| crowds.get_mut(row));
+        if let Some((holder, _)) = row.filter(|(holder, _)| are_files(holder)) {
+            if seen.is_multiple_of(step) {
+                holder.files.push((entry.open.fd, entry.open.inode));
+            }
+            seen += 1;
+        }
+    }
 }
 
 #[cfg(test)]

@@ -1,14 +1,15 @@
 //! Full paths for what fills a table, as far as somebody knows them.
 
 use super::lookup::Lookup;
-use crate::diagnose::holders::Holder;
+use crate::diagnose::holders::{Holder, folders::Folders};
 
-/// Gives each group that leads to one file its full path; of others the name has to do. A file that was
-/// deleted is marked, as /proc does. A process that has closed the file, or has ended, had it where an earlier
-/// report has found it.
+/// Gives each group that leads to one file its full path, and each that leads to several the folders where they
+/// lie. A file that was deleted is marked, as /proc does. A process that has closed the file, or has ended, had it
+/// where an earlier report has found it.
 pub fn find_paths(holders: &mut [Holder], pid: u32, lookup: &mut dyn Lookup) {
     for holder in holders {
         let Some((fd, inode)) = one_file(holder) else {
+            find_folders(holder, pid, lookup);
             continue;
         };
         if let Some(path) = lookup.path(pid, fd, inode) {
@@ -22,6 +23,23 @@ pub fn find_paths(holders: &mut [Holder], pid: u32, lookup: &mut dyn Lookup) {
     }
 }
 
+fn find_folders(holder: &mut Holder, pid: u32, lookup: &mut dyn Lookup) {
+    let files = holder.files.iter();
+    let paths: Vec<_> = files
+        .filter_map(|(fd, inode)| lookup.path(pid, *fd, *inode))
+        .collect();
+    if !paths.is_empty() {
+        holder.folders = Some(Folders::of(paths.iter().map(Vec::as_slice)));
+    }
+}
+
+/// Files whose paths [`find_paths`] asks for: their numbers and inodes.
+pub fn wanted(holder: &Holder) -> impl Iterator<Item = (u32, u64)> {
+    one_file(holder)
+        .into_iter()
+        .chain(holder.files.iter().copied())
+}
+
 /// Does this path end in that name? The number of an inode is used again.
 fn is_named(path: &[u8], name: Option<&[u8]>) -> bool {
     let last = path.rsplit(|byte| *byte == b'/').next();
@@ -31,7 +49,7 @@ fn is_named(path: &[u8], name: Option<&[u8]>) -> bool {
 
 /// The number and the inode of a group that leads to one file, which has a path.
 #[must_use]
-pub fn one_file(holder: &Holder) -> Option<(u32, u64)> {
+fn one_file(holder: &Holder) -> Option<(u32, u64)> {
     let is_one = holder.kind.has_path() && holder.inodes == 1 && holder.targets == 1;
     is_one.then_some(holder.example)
 }
@@ -101,6 +119,8 @@ mod tests {
             oldest_ns: None,
             newest_ns: None,
             example: (3, 77),
+            files: Vec::new(),
+            folders: None,
             openers: Vec::new(),
         };
         let mut once = Once {
@@ -135,6 +155,8 @@ mod tests {
                 file.as_raw_fd().unsigned_abs(),
                 file.metadata().unwrap().ino(),
             ),
+            files: Vec::new(),
+            folders: None,
             openers: Vec::new(),
         };
         let mut holders = [holder(1), holder(2)];

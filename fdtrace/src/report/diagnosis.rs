@@ -8,6 +8,7 @@ use std::{
 use serde::Serialize;
 
 use super::{
+    folders::{self, FolderFields},
     json,
     openers::{self, Openers},
     sanitize::printable,
@@ -35,6 +36,7 @@ pub(super) fn write_text(
 ) -> io::Result<()> {
     for (index, holder) in diagnosis.holders.iter().enumerate().take(SHOWN) {
         write_holder(output, holder, &description(holder, diagnosis))?;
+        write_folders(output, holder)?;
         write_openers(output, holder.count, openers.of(index))?;
     }
     write_others(output, &diagnosis.holders)?;
@@ -51,6 +53,7 @@ pub(super) fn write_text(
 pub(super) fn write_snapshot(output: &mut impl Write, holders: &[Holder]) -> io::Result<()> {
     for holder in holders.iter().take(SHOWN) {
         write_holder(output, holder, &target(holder).unwrap_or_default())?;
+        write_folders(output, holder)?;
     }
     write_others(output, holders)
 }
@@ -59,6 +62,12 @@ fn write_holder(output: &mut impl Write, holder: &Holder, description: &str) -> 
     let (count, kind) = (holder.count, holder.kind.to_string());
     let line = format!("         {count:>7} {kind:<9} {description}");
     writeln!(output, "{}", line.trim_end())
+}
+
+/// The folders of its files, a line each, where they are several.
+fn write_folders(output: &mut impl Write, holder: &Holder) -> io::Result<()> {
+    let mut lines = folders::several(holder).into_iter();
+    lines.try_for_each(|line| writeln!(output, "                 {line}"))
 }
 
 fn write_others(output: &mut impl Write, holders: &[Holder]) -> io::Result<()> {
@@ -72,6 +81,9 @@ fn write_others(output: &mut impl Write, holders: &[Holder]) -> io::Result<()> {
 
 /// What a group leads to; `None`: its kind says it all.
 fn target(holder: &Holder) -> Option<String> {
+    if let Some(words) = folders::one(holder) {
+        return Some(words);
+    }
     match &holder.target {
         Some(target) => Some(printable(target)),
         None if holder.targets > 1 => Some(format!("{} different", holder.targets)),
@@ -192,6 +204,11 @@ pub(super) struct HolderFields {
     /// Of connections that are all in the same one, as `ls` spells it.
     state: Option<&'static str>,
     targets: u32,
+    /// Of different files: the folder that all of them lie in which were looked at.
+    below: Option<String>,
+    /// The folders that most of them lie in; their counts are of so many fds that were looked at.
+    folders: Option<Vec<FolderFields>>,
+    looked_at: Option<u32>,
     count: u32,
     inherited: Option<u32>,
     /// At least so old where `oldest_at_least` says so: it was there before anybody looked.
@@ -213,6 +230,9 @@ impl HolderFields {
             target: holder.target.as_deref().map(json::text),
             state: holder.state.map(TcpState::name),
             targets: holder.targets,
+            below: folders::below(holder),
+            folders: folders::fields(holder),
+            looked_at: holder.folders.as_ref().map(|folders| folders.looked_at),
             count: holder.count,
             inherited: Some(holder.inherited),
             oldest_s: Some(age(holder.oldest_ns.unwrap_or(since_ns))),
@@ -230,6 +250,9 @@ impl HolderFields {
             target: holder.target.as_deref().map(json::text),
             state: holder.state.map(TcpState::name),
             targets: holder.targets,
+            below: folders::below(holder),
+            folders: folders::fields(holder),
+            looked_at: holder.folders.as_ref().map(|folders| folders.looked_at),
             count: holder.count,
             inherited: None,
             oldest_s: None,

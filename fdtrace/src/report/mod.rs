@@ -5,6 +5,7 @@ mod diagnosis;
 pub mod event;
 pub mod exec;
 pub mod fact;
+mod folders;
 pub mod json;
 pub mod listing;
 pub mod openers;

@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use super::{
     diagnosis::{HolderFields, VerdictFields, age_words, sentence, write_opener},
-    json,
+    folders, json,
     sanitize::printable,
     text::counted,
     zone::local,
@@ -138,9 +138,16 @@ fn processes(count: usize) -> String {
 }
 
 fn target(holder: &Holder) -> String {
+    if let Some(words) = folders::one(holder) {
+        return words;
+    }
     match &holder.target {
         Some(target) => printable(target),
-        None if holder.targets > 1 => format!("({} different)", holder.targets),
+        None if holder.targets > 1 => {
+            let parts = [format!("{} different", holder.targets)];
+            let parts = parts.into_iter().chain(folders::several(holder));
+            format!("({})", parts.collect::<Vec<_>>().join(", "))
+        }
         None => "-".to_owned(),
     }
 }

@@ -21,7 +21,7 @@ use crate::{
     diagnose::holders::Holder,
     engine::Engine,
     enrich::{
-        holders::one_file,
+        holders::wanted,
         lookup::{Looked, LookedPath, LookedProcess, Text},
         stacks::Stacks,
     },
@@ -86,7 +86,7 @@ impl Lookups {
     pub(super) fn ask_at_once(&mut self, alarm: &Alarm, holders: &[Holder], now_ns: u64) {
         let pid = alarm.key.tgid;
         self.ask_process(pid, Some(alarm), now_ns);
-        for (fd, inode) in holders.iter().filter_map(one_file) {
+        for (fd, inode) in holders.iter().flat_map(wanted) {
             self.ask_file(pid, fd, inode, now_ns);
         }
     }

@@ -59,6 +59,8 @@ fn diagnosis(second: u64, count: u32, kind: Option<verdict::Kind>) -> Diagnosis 
             oldest_ns: None,
             newest_ns: None,
             example: (0, 0),
+            files: Vec::new(),
+            folders: None,
             openers: Vec::new(),
         }],
         growth_per_min: None,

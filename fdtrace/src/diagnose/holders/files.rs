@@ -5,7 +5,7 @@ use std::{borrow::Cow, net::SocketAddr};
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use super::{Holder, holders};
+use super::{Holder, folders::Folders, holders};
 use crate::{
     engine::table::{Entry, OpenFd, TableBuilder, telling_name},
     ground::{file::OpenFile, kind::Kind, socket_end::internet_end},
@@ -24,10 +24,14 @@ pub fn by_table(files: &[OpenFile]) -> ByTable {
     for file in files {
         tables.entry(file.tid).or_default().push(file);
     }
-    let tables = tables.into_iter();
-    tables.map(|(tid, files)| (tid, of_table(&files))).collect()
+    let tables = tables.into_iter().map(|(tid, mut files)| {
+        files.sort_by_key(|file| file.fd);
+        (tid, of_table(&files))
+    });
+    tables.collect()
 }
 
+/// The files of one table, in the order of their numbers.
 fn of_table(files: &[&OpenFile]) -> Vec<Holder> {
     let is_listening = |file: &&&OpenFile| file.kind == Kind::Tcp && file.remote.is_none();
     let listening = files.iter().filter(is_listening);
@@ -50,7 +54,16 @@ fn of_table(files: &[&OpenFile]) -> Vec<Holder> {
         };
         table.push(entry, target.as_deref());
     }
-    holders(&table.build())
+    let mut holders = holders(&table.build());
+    for holder in holders.iter_mut().filter(|holder| !holder.files.is_empty()) {
+        let chosen = holder.files.iter();
+        let paths = chosen.filter_map(|(fd, _)| {
+            let index = files.binary_search_by_key(fd, |file| file.fd).ok()?;
+            targets[index].as_deref()
+        });
+        holder.folders = Some(Folders::of(paths));
+    }
+    holders
 }
 
 /// What a file leads to, beyond its kind.

@@ -103,15 +103,48 @@ fn beyond_ten_groups_the_rest_is_told_by_kind() {
     const NAMES: [&str; 14] = [
         "a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l", "m", "n",
     ];
-    let slots = NAMES.map(|name| file(name, 7)).into_iter();
+    let slots = NAMES.iter().flat_map(|name| [file(name, 7), file(name, 7)]);
     let slots = slots.chain([file("a", 8), socket(1, None)]);
     let holders = grouped(slots);
     assert_eq!(holders.len(), 12);
-    assert_eq!(holders[0].count, 4, "{holders:?}");
+    assert_eq!(holders[0].count, 8, "{holders:?}");
     assert_eq!((&holders[0].target, holders[0].targets), (&None, 4));
-    assert_eq!(told(&holders)[1], (Kind::File, "a".to_owned(), 2));
+    assert_eq!(told(&holders)[1], (Kind::File, "a".to_owned(), 3));
     let all: u32 = holders.iter().map(|holder| holder.count).sum();
-    assert_eq!(all, 16);
+    assert_eq!(all, 30);
+}
+
+#[test]
+fn many_small_groups_of_files_are_one_row() {
+    const NAMES: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
+    let log = || (0..100).map(|_| file("log", 7));
+    let names = |count| NAMES.into_iter().take(count).map(|name| file(name, 7));
+    let row = |name: &str, count| (Kind::File, name.to_owned(), count);
+    let holders = grouped(log().chain(names(6)));
+    assert_eq!(told(&holders), [row("log", 100), row("(6)", 6)]);
+    assert_eq!(holders[0].files, [], "one file has a path");
+    let looked_at: Vec<_> = (100..106).map(|fd| (fd, 5)).collect();
+    assert_eq!(holders[1].files, looked_at);
+    assert_eq!(
+        grouped(log().chain(names(4))).len(),
+        5,
+        "a few have rows of their own"
+    );
+    // Of sockets each leads elsewhere.
+    let sockets = NAMES.map(|end| socket(1, Some(end)));
+    assert_eq!(grouped(sockets).len(), 6);
+}
+
+#[test]
+fn files_of_a_large_table_are_looked_at_evenly() {
+    let fds = (0..10_000).map(|inode| {
+        let (open, name) = file("a", 7);
+        (OpenFd { inode, ..open }, name)
+    });
+    let holders = grouped(fds);
+    let files = &holders[0].files;
+    assert_eq!((holders.len(), files.len()), (1, 1_000));
+    assert_eq!((files[1], files[999]), ((10, 10), (9_990, 9_990)));
 }
 
 #[test]

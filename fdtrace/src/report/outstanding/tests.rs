@@ -39,6 +39,8 @@ fn sample(target: &[u8], is_folded: bool) -> Outstanding {
         oldest_ns: Some(10 * SECOND),
         newest_ns: Some(59 * SECOND),
         example: (3, 7),
+        files: Vec::new(),
+        folders: None,
         openers: Vec::new(),
     };
     let mixed = Holder {

@@ -33,6 +33,8 @@ fn holder(count: u32, oldest_ns: u64, newest_ns: u64) -> Holder {
         oldest_ns: Some(oldest_ns),
         newest_ns: Some(newest_ns),
         example: (0, 7),
+        files: Vec::new(),
+        folders: None,
         openers: Vec::new(),
     }
 }
