@@ -4,13 +4,13 @@ use std::{path::PathBuf, str::FromStr, time::Duration};
 
 use clap::{
     Args, Parser, Subcommand, ValueEnum,
-    builder::{NonEmptyStringValueParser, PossibleValuesParser, TypedValueParser},
+    builder::{NonEmptyStringValueParser, PossibleValue, PossibleValuesParser, TypedValueParser},
 };
 use strum::VariantNames;
 
 use crate::{
     engine::change::Op,
-    ground::kind::Kind,
+    ground::{kind::Kind, tcp_state::TcpState},
     probe::{backend::Backend, load, scope::Request},
 };
 
@@ -127,6 +127,9 @@ pub struct Ls {
     /// Only fds of this kind, or of these with commas between them
     #[arg(long = "kind", value_name = "KIND", value_delimiter = ',', value_parser = named::<Kind>())]
     pub kinds: Vec<Kind>,
+    /// Only sockets in this state, or in these with commas between them
+    #[arg(long = "state", value_name = "STATE", value_delimiter = ',', value_parser = tcp_state())]
+    pub states: Vec<TcpState>,
     /// One line a process: numbers taken, files open, limit, kinds
     #[arg(short, long)]
     pub count: bool,
@@ -446,6 +449,18 @@ where
     T: VariantNames + FromStr<Err = strum::ParseError> + Clone + Send + Sync + 'static,
 {
     PossibleValuesParser::new(T::VARIANTS).try_map(|name| name.parse())
+}
+
+/// A state as `ls` shows it, or as the kernel spells it.
+fn tcp_state() -> impl TypedValueParser<Value = TcpState> {
+    let values = TcpState::NAMES.map(|name| {
+        let state = TcpState::named(name);
+        PossibleValue::new(name).aliases(state.map(TcpState::in_capitals))
+    });
+    PossibleValuesParser::new(values).try_map(|name| {
+        let name = name.to_lowercase().replace('_', "-");
+        TcpState::named(&name).ok_or("no state")
+    })
 }
 
 /// Seconds, or a time with units.

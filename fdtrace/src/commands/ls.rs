@@ -71,7 +71,8 @@ pub(super) fn run(args: &Ls) -> Result<Ended> {
     let shown = if args.count {
         let mut holders = None;
         // Counting in the kernel tells no targets, and is what makes this fast.
-        let mut tables = if args.path.is_some() || args.holders {
+        let reads_files = args.path.is_some() || args.holders || !args.states.is_empty();
+        let mut tables = if reads_files {
             let mut found = files::read(&mut ebpf, &targets)?;
             let mut tables = listing::kinds(&found);
             found.retain(|file| is_member(file.tgid) && is_wanted(args, at.as_mut(), file));
@@ -181,6 +182,7 @@ fn is_in_scope(scope: &Scope, tgid: u32) -> bool {
 fn filters_files(args: &Ls) -> bool {
     args.path.is_some()
         || !args.kinds.is_empty()
+        || !args.states.is_empty()
         || args.scope.comm.is_some()
         || args.scope.uid.is_some()
 }
@@ -210,6 +212,7 @@ fn named(args: &Ls, ebpf: &mut Ebpf, targets: &Targets) -> Result<Option<HashSet
 fn is_wanted(args: &Ls, at: Option<&mut At>, file: &OpenFile) -> bool {
     is_of_user(args, file.uid)
         && (args.kinds.is_empty() || args.kinds.contains(&file.kind))
+        && (args.states.is_empty() || file.state.is_some_and(|state| args.states.contains(&state)))
         && at.is_none_or(|at| at.has(file))
 }
 

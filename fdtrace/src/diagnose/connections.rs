@@ -2,7 +2,7 @@
 
 use crate::{
     engine::table::{Entry, Table},
-    ground::{kind::Kind, tcp_state::TcpState},
+    ground::kind::Kind,
 };
 
 /// What is known of the stream sockets of a table.
@@ -48,14 +48,4 @@ impl Connections {
         let all = u64::from(count) * u64::from(self.sockets) / u64::from(self.known.max(1));
         u32::try_from(all).unwrap_or(u32::MAX)
     }
-}
-
-/// The state that all of these are in, as far as it is known.
-#[must_use]
-pub fn common_state<'a>(entries: impl Iterator<Item = &'a Entry>) -> Option<TcpState> {
-    let mut known = entries.filter_map(|entry| entry.connection);
-    let first = known.next()?.state;
-    known
-        .all(|connection| connection.state == first)
-        .then_some(first)
 }

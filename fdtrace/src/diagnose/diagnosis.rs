@@ -4,14 +4,13 @@ use std::cmp::Ordering;
 
 use super::{
     cause::Cause,
-    connections::common_state,
     holders::{Holder, holders},
     verdict::{self, Evidence, Subject, Verdict},
 };
 use crate::{
     engine::{
         Engine,
-        table::{Entry, Sighting, Table},
+        table::{Sighting, Table},
     },
     stream::decode::{Alarm, Task},
 };
@@ -138,15 +137,7 @@ impl Diagnosis {
             (0, followed_ns) => followed_ns,
             (begun_ns, _) => begun_ns,
         };
-        let mut holders = holders(table);
-        for holder in holders.iter_mut().filter(|holder| holder.kind.has_end()) {
-            let leads_there = |entry: &&Entry| {
-                let target = table.target(entry.target);
-                entry.open.kind == holder.kind
-                    && target.is_some_and(|target| holder.leads_to(target))
-            };
-            holder.state = common_state(table.entries.iter().filter(leads_there));
-        }
+        let holders = holders(table);
         let evidence = Evidence {
             is_exhausted: patient.cause.is_some(),
             ..Evidence::of(Subject {

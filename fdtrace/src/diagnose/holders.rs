@@ -35,8 +35,8 @@ pub struct Holder {
     /// What they lead to: a name or an address. Hostile text. `None`: there is nothing to tell beyond the
     /// kind, or they are several.
     pub target: Option<Vec<u8>>,
-    /// The state that all of them are in, where they are connections and it is known.
-    pub state: Option<TcpState>,
+    /// The states that they are in, where they are connections, as far as that is known: the most frequent first.
+    pub states: Vec<(TcpState, u32)>,
     /// How many things they lead to, as far as kind and target tell them apart.
     pub targets: u32,
     /// How many fds.
@@ -61,10 +61,13 @@ pub struct Holder {
 }
 
 impl Holder {
-    /// Does it stand for what leads there?
+    /// The state that all of them are in, as far as it is known.
     #[must_use]
-    pub fn leads_to(&self, target: &[u8]) -> bool {
-        self.target.as_deref() == Some(target)
+    pub fn state(&self) -> Option<TcpState> {
+        match self.states[..] {
+            [(state, _)] => Some(state),
+            _ => None,
+        }
     }
 
     /// Takes in another group of the same kind and target.
@@ -77,7 +80,10 @@ impl Holder {
         if self.target.is_none() {
             self.targets = self.targets.saturating_add(other.targets);
         }
-        self.state = self.state.filter(|state| other.state == Some(*state));
+        for (state, count) in &other.states {
+            add_state(&mut self.states, *state, *count);
+        }
+        sort_states(&mut self.states);
         let room = LOOKED_AT.saturating_sub(self.files.len());
         self.files.extend(other.files.iter().take(room));
         self.count += other.count;
@@ -98,6 +104,8 @@ pub struct Opened {
     pub sequence: Sequence,
     /// What is open.
     pub open: OpenFd,
+    /// Of a connection, its state.
+    pub state: Option<TcpState>,
     /// Which of the things that the group leads to, in no order.
     pub target: u32,
 }
@@ -164,7 +172,7 @@ impl Group {
         let holder = Holder {
             kind,
             target,
-            state: None,
+            states: Vec::new(),
             targets,
             count: self.count,
             inodes: u32::try_from(self.inodes.len()).unwrap_or(u32::MAX),
@@ -226,12 +234,27 @@ pub fn part_of(whole: &Holder, opened: &[Opened]) -> Holder {
     }
     let targets = u32::try_from(targets.len()).unwrap_or(u32::MAX);
     let (mut holder, _) = group.into_crowd(whole.kind, whole.target.clone(), targets);
+    for state in opened.iter().filter_map(|opened| opened.state) {
+        add_state(&mut holder.states, state, 1);
+    }
+    sort_states(&mut holder.states);
     if are_files(&holder) {
         let step = opened.len().div_ceil(LOOKED_AT).max(1);
         let chosen = opened.iter().step_by(step);
         holder.files = chosen.map(|it| (it.open.fd, it.open.inode)).collect();
     }
     holder
+}
+
+fn add_state(states: &mut Vec<(TcpState, u32)>, state: TcpState, count: u32) {
+    match states.iter_mut().find(|(known, _)| *known == state) {
+        Some((_, known)) => *known += count,
+        None => states.push((state, count)),
+    }
+}
+
+fn sort_states(states: &mut [(TcpState, u32)]) {
+    states.sort_by_key(|(state, count)| (std::cmp::Reverse(*count), *state));
 }
 
 /// Is it a group of several files, which have paths?
@@ -255,6 +278,7 @@ fn grouped<'a>(
             group.opened.extend(entry.opener.map(|sequence| Opened {
                 sequence,
                 open: entry.open,
+                state: entry.connection.map(|connection| connection.state),
                 target: 0,
             }));
         }
@@ -277,8 +301,7 @@ fn grouped<'a>(
         joined.join(group, *targets, opened_max);
         *targets += 1;
     }
-    // By what each row is of; `None`: by all that is left of its kind.
-    let mut rows: FxHashMap<(Kind, Option<Target>), usize> = FxHashMap::default();
+    let mut rows = Rows::default();
     let mut crowds: Vec<Crowd> = Vec::new();
     for ((kind, target), group) in groups {
         rows.insert((kind, Some(target)), crowds.len());
@@ -289,7 +312,8 @@ fn grouped<'a>(
         rows.insert((kind, None), crowds.len());
         crowds.push(group.into_crowd(kind, None, targets));
     }
-    choose_files(&mut crowds, &rows, entries);
+    choose_files(&mut crowds, &rows, entries.clone());
+    count_states(&mut crowds, &rows, entries);
     crowds.sort_by(|(one, _), (other, _)| {
         let by_count = other.count.cmp(&one.count);
         by_count
@@ -317,26 +341,17 @@ fn take_small(
 }
 
 /// Chooses the files to be looked at of each row that is of several.
-fn choose_files<'a>(
-    crowds: &mut [Crowd],
-    rows: &FxHashMap<(Kind, Option<Target>), usize>,
-    entries: impl Iterator<Item = &'a Entry>,
-) {
+fn choose_files<'a>(crowds: &mut [Crowd], rows: &Rows, entries: impl Iterator<Item = &'a Entry>) {
     let of_several = crowds.iter().filter(|(holder, _)| are_files(holder));
     let fds: usize = of_several.map(|(holder, _)| holder.count as usize).sum();
     if fds == 0 {
         return;
     }
     let step = fds.div_ceil(LOOKED_AT);
-    let row_of = |entry: &Entry| {
-        let kind = entry.open.kind;
-        let own = rows.get(&(kind, Some(entry.target)));
-        own.or_else(|| rows.get(&(kind, None))).copied()
-    };
     let entries = entries.filter(|entry| entry.open.kind.has_path());
     let mut seen = 0_usize;
     for entry in entries {
-        let row = row_of(entry).and_then(|row| crowds.get_mut(row));
+        let row = row_of(entry, rows).and_then(|row| crowds.get_mut(row));
         if let Some((holder, _)) = row.filter(|(holder, _)| are_files(holder)) {
             if seen.is_multiple_of(step) {
                 holder.files.push((entry.open.fd, entry.open.inode));
@@ -344,6 +359,31 @@ fn choose_files<'a>(
             seen += 1;
         }
     }
+}
+
+/// Counts the states of the connections of each row.
+fn count_states<'a>(crowds: &mut [Crowd], rows: &Rows, entries: impl Iterator<Item = &'a Entry>) {
+    for entry in entries {
+        let Some(connection) = entry.connection else {
+            continue;
+        };
+        let row = row_of(entry, rows).and_then(|row| crowds.get_mut(row));
+        if let Some((holder, _)) = row {
+            add_state(&mut holder.states, connection.state, 1);
+        }
+    }
+    for (holder, _) in crowds {
+        sort_states(&mut holder.states);
+    }
+}
+
+/// Rows by what each is of; `None`: of all that is left of its kind.
+type Rows = FxHashMap<(Kind, Option<Target>), usize>;
+
+fn row_of(entry: &Entry, rows: &Rows) -> Option<usize> {
+    let kind = entry.open.kind;
+    let own = rows.get(&(kind, Some(entry.target)));
+    own.or_else(|| rows.get(&(kind, None))).copied()
 }
 
 #[cfg(test)]

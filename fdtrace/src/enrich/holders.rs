@@ -111,7 +111,7 @@ mod tests {
         let holder = |name: &str| Holder {
             kind: Kind::File,
             target: Some(name.as_bytes().to_vec()),
-            state: None,
+            states: Vec::new(),
             targets: 1,
             count: 2,
             inodes: 1,
@@ -144,7 +144,7 @@ mod tests {
         let holder = |inodes| Holder {
             kind: Kind::File,
             target: Some(b"exe".to_vec()),
-            state: None,
+            states: Vec::new(),
             targets: 1,
             count: 2,
             inodes,

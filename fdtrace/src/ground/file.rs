@@ -48,7 +48,7 @@ pub struct OpenFile {
     /// The other end's address.
     pub remote: Option<SocketAddr>,
     /// The state of a connection.
-    pub state: Option<&'static str>,
+    pub state: Option<TcpState>,
 }
 
 const DELETED: &[u8] = b" (deleted)";
@@ -152,10 +152,9 @@ fn unix_name(record: &FileRecord) -> Vec<u8> {
     }
 }
 
-fn state(record: &FileRecord, kind: Kind) -> Option<&'static str> {
+fn state(record: &FileRecord, kind: Kind) -> Option<TcpState> {
     let has_state = matches!(kind, Kind::Tcp | Kind::Unix);
-    let state = TcpState::new(record.state).filter(|_| has_state)?;
-    Some(state.name())
+    TcpState::new(record.state).filter(|_| has_state)
 }
 
 #[cfg(test)]

@@ -1,13 +1,14 @@
 //! A diagnosis as text and as JSON: who holds the fds, and what to make of it.
 
 use std::{
-    fmt::Write as _,
+    collections::BTreeMap,
     io::{self, Write},
 };
 
 use serde::Serialize;
 
 use super::{
+    connections,
     folders::{self, FolderFields},
     json,
     openers::{self, Openers},
@@ -80,15 +81,16 @@ fn write_others(output: &mut impl Write, holders: &[Holder]) -> io::Result<()> {
 }
 
 /// What a group leads to; `None`: its kind says it all.
-fn target(holder: &Holder) -> Option<String> {
+pub(super) fn target(holder: &Holder) -> Option<String> {
     if let Some(words) = folders::one(holder) {
         return Some(words);
     }
-    match &holder.target {
+    let target = match &holder.target {
         Some(target) => Some(printable(target)),
         None if holder.targets > 1 => Some(format!("{} different", holder.targets)),
         None => None,
-    }
+    };
+    connections::words(holder, target.as_deref()).or(target)
 }
 
 /// The stacks of a group of so many fds, a line each. Where there are several, their counts and those of the last
@@ -127,9 +129,6 @@ pub(super) fn write_opener(output: &mut impl Write, stack: &Stack) -> io::Result
 
 fn description(holder: &Holder, diagnosis: &Diagnosis) -> String {
     let mut parts: Vec<_> = target(holder).into_iter().collect();
-    if let (Some(state), Some(target)) = (holder.state, parts.last_mut()) {
-        let _ = write!(target, " ({state})");
-    }
     let age = |moment_ns| age_words(seconds_between(moment_ns, diagnosis.now_ns));
     let is_one = holder.count == 1;
     match (holder.oldest_ns, holder.newest_ns) {
@@ -203,6 +202,8 @@ pub(super) struct HolderFields {
     target: Option<String>,
     /// Of connections that are all in the same one, as `ls` spells it.
     state: Option<&'static str>,
+    /// How many are in each state, as far as that is known.
+    states: Option<BTreeMap<&'static str, u32>>,
     targets: u32,
     /// Of different files: the folder that all of them lie in which were looked at.
     below: Option<String>,
@@ -228,7 +229,8 @@ impl HolderFields {
         Self {
             kind: holder.kind,
             target: holder.target.as_deref().map(json::text),
-            state: holder.state.map(TcpState::name),
+            state: holder.state().map(TcpState::name),
+            states: states(holder),
             targets: holder.targets,
             below: folders::below(holder),
             folders: folders::fields(holder),
@@ -248,7 +250,8 @@ impl HolderFields {
         Self {
             kind: holder.kind,
             target: holder.target.as_deref().map(json::text),
-            state: holder.state.map(TcpState::name),
+            state: holder.state().map(TcpState::name),
+            states: states(holder),
             targets: holder.targets,
             below: folders::below(holder),
             folders: folders::fields(holder),
@@ -262,6 +265,14 @@ impl HolderFields {
             stack: None,
         }
     }
+}
+
+fn states(holder: &Holder) -> Option<BTreeMap<&'static str, u32>> {
+    let states = holder.states.iter();
+    let states: BTreeMap<_, _> = states
+        .map(|(state, count)| (state.name(), *count))
+        .collect();
+    (!states.is_empty()).then_some(states)
 }
 
 /// All holders of a diagnosis.

@@ -136,7 +136,7 @@ mod tests {
         Holder {
             kind: Kind::File,
             target: None,
-            state: None,
+            states: Vec::new(),
             targets: count,
             count,
             inodes: count.min(COUNTED),

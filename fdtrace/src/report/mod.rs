@@ -1,6 +1,7 @@
 //! Facts as text or JSON: one file a format, and what both need.
 
 pub mod audit;
+mod connections;
 mod diagnosis;
 pub mod event;
 pub mod exec;

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::{
-    diagnosis::{HolderFields, VerdictFields, age_words, sentence, write_opener},
+    diagnosis::{self, HolderFields, VerdictFields, age_words, sentence, write_opener},
     folders, json,
     sanitize::printable,
     text::counted,
@@ -138,17 +138,13 @@ fn processes(count: usize) -> String {
 }
 
 fn target(holder: &Holder) -> String {
-    if let Some(words) = folders::one(holder) {
-        return words;
-    }
-    match &holder.target {
-        Some(target) => printable(target),
-        None if holder.targets > 1 => {
-            let parts = [format!("{} different", holder.targets)];
-            let parts = parts.into_iter().chain(folders::several(holder));
-            format!("({})", parts.collect::<Vec<_>>().join(", "))
-        }
-        None => "-".to_owned(),
+    let Some(target) = diagnosis::target(holder) else {
+        return "-".to_owned();
+    };
+    match &folders::several(holder)[..] {
+        [] if holder.target.is_none() && holder.folders.is_none() => format!("({target})"),
+        [] => target,
+        folders => format!("({target}: {})", folders.join(", ")),
     }
 }
 

@@ -51,7 +51,7 @@ fn diagnosis(second: u64, count: u32, kind: Option<verdict::Kind>) -> Diagnosis 
         holders: vec![Holder {
             kind: Kind::File,
             target: None,
-            state: None,
+            states: Vec::new(),
             targets: 1,
             count,
             inodes: 1,

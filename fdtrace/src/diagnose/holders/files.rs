@@ -7,7 +7,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::{Holder, folders::Folders, holders};
 use crate::{
-    engine::table::{Entry, OpenFd, TableBuilder, telling_name},
+    engine::table::{Connection, Entry, OpenFd, TableBuilder, telling_name},
     ground::{file::OpenFile, kind::Kind, socket_end::internet_end},
 };
 
@@ -48,8 +48,13 @@ fn of_table(files: &[&OpenFile]) -> Vec<Holder> {
             kind: file.kind,
             ..OpenFd::default()
         };
+        let connection = file.state.map(|state| Connection {
+            state,
+            is_client: false,
+        });
         let entry = Entry {
             open,
+            connection,
             ..Entry::default()
         };
         table.push(entry, target.as_deref());

@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::engine::table::TableBuilder;
+use crate::engine::table::{Connection, TableBuilder};
 
 /// An fd, and what it leads to.
 type Open = (OpenFd, Option<&'static str>);
@@ -153,6 +153,48 @@ fn what_came_with_the_table_is_counted() {
     inherited.0.is_inherited = true;
     let holders = grouped([inherited, file("a", 9)]);
     assert_eq!((holders[0].count, holders[0].inherited), (2, 1));
+}
+
+/// Sockets of these states, each with its end: the states of each row.
+fn states(sockets: &[(Option<TcpState>, &'static str)]) -> Vec<Vec<(TcpState, u32)>> {
+    let mut table = TableBuilder::default();
+    for (state, end) in sockets {
+        let entry = Entry {
+            open: socket(1, None).0,
+            connection: state.map(|state| Connection {
+                state,
+                is_client: false,
+            }),
+            ..Entry::default()
+        };
+        table.push(entry, Some(end.as_bytes()));
+    }
+    let holders = holders(&table.build());
+    holders.into_iter().map(|holder| holder.states).collect()
+}
+
+#[test]
+fn states_of_connections_are_counted_row_by_row() {
+    const ENDS: [&str; 12] = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l"];
+    let (up, hung_up) = (TcpState::ESTABLISHED, TcpState::CLOSE_WAIT);
+    let a = |state| (state, "10.0.0.3:8080");
+    let sockets = [
+        a(Some(up)),
+        a(Some(hung_up)),
+        a(None),
+        a(Some(hung_up)),
+        (Some(up), "10.0.0.4:1"),
+    ];
+    assert_eq!(
+        states(&sockets),
+        [vec![(hung_up, 2), (up, 1)], vec![(up, 1)]]
+    );
+    // Those of the row of all others too.
+    assert_eq!(
+        states(&ENDS.map(|end| (Some(hung_up), end)))[0],
+        [(hung_up, 2)]
+    );
+    assert_eq!(states(&[a(None)]), [vec![]]);
 }
 
 proptest! {

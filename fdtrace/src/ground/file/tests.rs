@@ -143,14 +143,14 @@ fn sockets_show_both_ends() {
     assert_eq!(file.kind, Kind::Tcp);
     assert_eq!(file.target, b"10.0.0.1:40000");
     assert_eq!(file.remote.unwrap().to_string(), "10.0.0.3:5432");
-    assert_eq!(file.state, Some("established"));
+    assert_eq!(file.state, Some(TcpState::ESTABLISHED));
     let listening = FileRecord {
         state: 10,
         remote_port: 0,
         ..connected
     };
     let file = OpenFile::new(&listening, b"socket:[7]");
-    assert_eq!((file.remote, file.state), (None, Some("listen")));
+    assert_eq!((file.remote, file.state), (None, Some(TcpState::LISTEN)));
 }
 
 #[test]

@@ -14,6 +14,7 @@ use crate::{
         file::OpenFile,
         kind::Kind,
         listing::{Peer, Peers, Usage},
+        tcp_state::TcpState,
     },
     report::{
         diagnosis::HolderFields,
@@ -82,7 +83,7 @@ pub fn file(
             pid: peer.map(|peer| peer.pid),
             fd: peer.map(|peer| peer.fd),
             address: file.remote.map(|remote| remote.to_string()),
-            state: file.state,
+            state: file.state.map(TcpState::name),
         }),
         peers: (total > 0).then_some(named),
         peers_total: (total > 0).then_some(total),

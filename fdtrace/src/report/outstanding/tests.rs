@@ -31,7 +31,7 @@ fn sample(target: &[u8], is_folded: bool) -> Outstanding {
     let holder = Holder {
         kind: Kind::File,
         target: Some(target.to_vec()),
-        state: None,
+        states: Vec::new(),
         targets: 1,
         count: 245,
         inodes: 1,

@@ -25,7 +25,7 @@ fn holder(count: u32, oldest_ns: u64, newest_ns: u64) -> Holder {
     Holder {
         kind: Kind::File,
         target: Some(b"a.log".to_vec()),
-        state: None,
+        states: Vec::new(),
         targets: 1,
         count,
         inodes: 1,
@@ -42,6 +42,7 @@ fn holder(count: u32, oldest_ns: u64, newest_ns: u64) -> Holder {
 /// A group of one fd for each of these stacks, opened one after the other.
 fn group(pid: u32, sequences: &[Sequence]) -> Group {
     let opened = (0..).zip(sequences).map(|(fd, sequence)| Opened {
+        state: None,
         sequence: *sequence,
         open: OpenFd {
             fd,
