@@ -93,7 +93,7 @@ async fn audit(args: &Audit, mut follow: Follow, wanted: &Wanted) -> Result<Verd
     let mut auditor = Auditor::default();
     follow.learn(&mut auditor).await?;
     if !args.run.quiet {
-        banner(&follow.session, &follow);
+        banner(args, &follow.session, &follow);
     }
     let start = Instant::now();
     // Nothing is written before the end.
@@ -238,13 +238,13 @@ fn describe(
     }
 }
 
-fn banner(session: &Session, follow: &Follow) {
+fn banner(args: &Audit, session: &Session, follow: &Follow) {
     let (fds, tables) = follow.engine().size();
     say(&format!(
         "following {fds} fds in {tables} tables, {} backend. Hit Ctrl-C to compare.",
         session.backend
     ));
-    say_what_runs(session);
+    say_what_runs(session, &args.run);
 }
 
 /// Remembers changes, and says what was lost.

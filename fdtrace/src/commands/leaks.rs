@@ -187,7 +187,7 @@ fn banner(args: &Leaks, follow: &Follow) {
         "showing {what}, {} backend. Hit Ctrl-C to end.",
         follow.session.backend
     ));
-    say_what_runs(&follow.session);
+    say_what_runs(&follow.session, &args.run);
     if follow.session.backend == Backend::Census {
         say(
             "ages here are exact to a second, and what opens and closes between two looks is not seen",

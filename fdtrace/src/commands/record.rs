@@ -78,7 +78,7 @@ async fn record(
             "{what}, {fds} fds open in {tables} tables now, {} backend. Hit Ctrl-C to end.",
             follow.session.backend
         ));
-        say_what_runs(&follow.session);
+        say_what_runs(&follow.session, &args.run);
     }
     let start = Instant::now();
     // Where the file cannot be written any more, why is said below.

@@ -102,7 +102,7 @@ async fn trace(args: &Trace, mut follow: Follow, scope: &Scope) -> Result<Ended>
             "showing changes of fds, {fds} fds open in {tables} tables now, {} backend. Hit Ctrl-C to end.",
             follow.session.backend
         ));
-        say_what_runs(&follow.session);
+        say_what_runs(&follow.session, &args.run);
         if is_census {
             say("not seen here: what opens and closes again between two looks, a second apart");
         }

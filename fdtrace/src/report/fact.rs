@@ -224,12 +224,18 @@ pub struct NearLimit {
     pub used: Option<u32>,
     /// Soft `RLIMIT_NOFILE`.
     pub soft: u64,
-    /// Numbers taken, in percent of it.
+    /// Hard `RLIMIT_NOFILE`.
+    pub hard: u64,
+    /// Numbers taken, in percent of the soft limit.
     pub percent: Option<u64>,
     /// Who holds them and why, where that is known.
     pub diagnosis: Option<Diagnosis>,
     /// Which lines of code have opened them.
     pub openers: Openers,
+    /// The host's limits, as they were recorded; live, [`NearLimit::complete`] looks them up.
+    pub host: Option<Host>,
+    /// What the container and the pod are called, where this host tells.
+    pub named: Named,
 }
 
 impl NearLimit {
@@ -244,10 +250,13 @@ impl NearLimit {
             cgroup: None,
             used: task.used,
             soft: task.soft,
+            hard: task.hard,
             percent: near_limit::percent(&task),
             comm: task.comm,
             diagnosis,
             openers: Openers::default(),
+            host: None,
+            named: Named::default(),
         }
     }
 
@@ -265,7 +274,37 @@ impl NearLimit {
         }
         self.uid = lookup.user(self.pid);
         self.cgroup = lookup.cgroup(self.pid);
+        self.host = lookup.host().or(self.host);
+        self.named = lookup.named(self.pid, &self.place());
         self.openers.resolve();
+    }
+
+    /// Where the process belongs, as far as it is known.
+    #[must_use]
+    pub fn place(&self) -> Belonging {
+        place::parse(self.cgroup.as_deref().unwrap_or_default())
+    }
+
+    /// What to type before it runs out, now and for good.
+    #[must_use]
+    pub fn remedies(&self) -> Vec<Remedy> {
+        let verdict = self.diagnosis.as_ref();
+        let verdict = verdict.and_then(|diagnosis| diagnosis.verdict.as_ref());
+        remedy::remedies(&Situation {
+            cause: Cause::RlimitNofile,
+            pid: self.pid,
+            uid: self.uid.unwrap_or_default(),
+            exe: None,
+            soft: self.soft,
+            hard: self.hard,
+            used: self.used,
+            host: self.host.unwrap_or_default(),
+            place: &self.place(),
+            verdict: verdict.map_or(Kind::Unknown, |verdict| verdict.kind),
+            growth_per_min: verdict.and_then(|verdict| verdict.growth_per_min),
+            has_ended: false,
+            line: self.openers.line().as_deref(),
+        })
     }
 }
 

@@ -182,10 +182,12 @@ struct NearLimitFields<'a> {
     cgroup: Option<String>,
     used: Option<u32>,
     limit: Option<u64>,
+    hard: Option<u64>,
     percent: Option<u64>,
     seconds_left: Option<f64>,
     holders: Vec<HolderFields>,
     verdict: Option<VerdictFields<'a>>,
+    remedy: Vec<Remedy>,
 }
 
 impl<'a> NearLimitFields<'a> {
@@ -200,12 +202,14 @@ impl<'a> NearLimitFields<'a> {
             cgroup: near.cgroup.as_deref().map(text),
             used: near.used,
             limit: finite(near.soft),
+            hard: finite(near.hard),
             percent: near.percent,
             seconds_left: near.seconds_left().map(f64::round),
             holders: diagnosis
                 .map(|diagnosis| diagnosis::holders(diagnosis, &near.openers))
                 .unwrap_or_default(),
             verdict: verdict.map(VerdictFields::from),
+            remedy: near.remedies(),
         }
     }
 }

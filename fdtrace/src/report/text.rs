@@ -2,6 +2,8 @@
 
 use std::io::{self, Write};
 
+use jiff::civil::Date;
+
 use super::{
     diagnosis::{self, age_words},
     event,
@@ -10,10 +12,7 @@ use super::{
     sanitize::printable,
     zone::local,
 };
-use crate::{
-    diagnose::cause::{Cause, Silent},
-    enrich::names::Named,
-};
+use crate::diagnose::cause::{Cause, Silent};
 
 /// Writes a fact; losses and the summary are for stderr.
 pub fn write(output: &mut impl Write, fact: &Fact) -> io::Result<()> {
@@ -96,7 +95,10 @@ fn write_near_limit(output: &mut impl Write, near: &NearLimit) -> io::Result<()>
         limit(near.soft),
         "-",
     )?;
-    let mut details = vec![format!("{} % of the soft limit", count(near.percent))];
+    let mut details = vec![
+        format!("{} % of the soft limit", count(near.percent)),
+        format!("hard limit {}", limit(near.hard)),
+    ];
     if let Some(seconds) = near.seconds_left() {
         details.push(format!("full in {} at this rate", age_words(seconds)));
     }
@@ -105,11 +107,33 @@ fn write_near_limit(output: &mut impl Write, near: &NearLimit) -> io::Result<()>
     }
     details.extend(near.uid.map(|uid| format!("uid {uid}")));
     let cgroup = near.cgroup.as_deref();
-    details.extend(cgroup.and_then(|cgroup| place::words(cgroup, &Named::default())));
+    details.extend(cgroup.and_then(|cgroup| place::words(cgroup, &near.named)));
     writeln!(output, "         {}", details.join(", "))?;
-    match &near.diagnosis {
-        Some(diagnosis) => diagnosis::write_text(output, diagnosis, 0, &near.openers),
-        None => Ok(()),
+    if let Some(diagnosis) = &near.diagnosis {
+        diagnosis::write_text(output, diagnosis, 0, &near.openers)?;
+    }
+    remedy::write_text(output, &near.remedies())
+}
+
+/// The days that lines are of: a watch may run for weeks, and a time alone is of any day.
+#[derive(Debug, Default)]
+pub struct Days(Option<Date>);
+
+impl Days {
+    /// Writes the date on a line of its own where it is another than that of the fact before.
+    pub fn write(&mut self, output: &mut impl Write, fact: &Fact) -> io::Result<()> {
+        let time = match fact {
+            Fact::Event(event) => event.time,
+            Fact::Exhausted(exhausted) => exhausted.time,
+            Fact::NearLimit(near) => near.time,
+            Fact::Outstanding(block) if !block.is_folded => block.time,
+            _ => return Ok(()),
+        };
+        let day = local(time).date();
+        match self.0.replace(day) {
+            Some(before) if before != day => writeln!(output, "{day}"),
+            _ => Ok(()),
+        }
     }
 }
 

@@ -173,6 +173,7 @@ fn write_all(
     {
         say(problem);
     }
+    let mut days = text::Days::default();
     while let Ok(mut fact) = facts.recv() {
         if let Fact::Looked(looked) = fact {
             lookup.learn(looked);
@@ -196,7 +197,10 @@ fn write_all(
             }
         }
         match format {
-            Format::Text => text::write(&mut output, &fact)?,
+            Format::Text => {
+                days.write(&mut output, &fact)?;
+                text::write(&mut output, &fact)?;
+            }
             Format::Json => json::write(&mut output, &fact)?,
         }
         if is_live {

@@ -24,7 +24,7 @@ pub(super) fn show(args: &Watch, session: &mut Session) {
         "watching fd exhaustion, {whom}, {} backend. Hit Ctrl-C to end.",
         session.backend
     ));
-    say_what_runs(session);
+    say_what_runs(session, &args.run);
     for feature in session
         .coverage
         .absent

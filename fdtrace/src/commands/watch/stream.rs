@@ -187,7 +187,10 @@ impl Stream {
         for task in self.near_limit.tell(wanted) {
             let diagnosis = Diagnosis::of(Patient::of_task(&task), engine, now_ns);
             let time = self.times.at(self.clock, now_ns);
-            let near = fact::NearLimit::new(task, diagnosis, time);
+            let near = fact::NearLimit {
+                host: self.host,
+                ..fact::NearLimit::new(task, diagnosis, time)
+            };
             self.tell(Fact::NearLimit(Box::new(near)), known.stacks);
         }
     }

@@ -1,7 +1,10 @@
 use insta::assert_snapshot;
 
 use super::*;
-use crate::{diagnose::diagnosis::Diagnosis, enrich::names::Named, report::fact::samples};
+use crate::{
+    diagnose::diagnosis::Diagnosis, enrich::names::Named, report::fact::samples,
+    stream::decode::Task,
+};
 
 /// The time of day stands in the zone of the machine.
 fn without_time(text: &str, exhausted: &Exhausted) -> String {
@@ -52,6 +55,68 @@ fn exhaustions() {
 fn fds_that_no_holder_stands_for_are_told() {
     let shown = shown(|exhausted| exhausted.diagnosis = Some(Diagnosis::default()));
     assert!(shown.contains("\n            1024 not known\n"), "{shown}");
+}
+
+fn near_limit() -> Box<NearLimit> {
+    let task = Task {
+        files: 1,
+        tgid: 2231,
+        tid: 2231,
+        soft: 150,
+        hard: 150,
+        used: Some(122),
+        comm: b"python3".to_vec(),
+    };
+    let diagnosis = Diagnosis {
+        growth_per_min: Some(19.2),
+        ..Diagnosis::default()
+    };
+    let time = "2026-11-22T08:15:30.123456Z".parse().unwrap();
+    Box::new(NearLimit {
+        uid: Some(33),
+        cgroup: Some(b"/system.slice/web.service".to_vec()),
+        ..NearLimit::new(task, Some(diagnosis), time)
+    })
+}
+
+fn written(fact: &Fact) -> String {
+    let mut output = Vec::new();
+    write(&mut output, fact).unwrap();
+    String::from_utf8(output).unwrap()
+}
+
+#[test]
+fn a_warning_says_what_to_type_and_how_far_it_can_be_raised() {
+    let near = near_limit();
+    let time = local(near.time).strftime("%H:%M:%S").to_string();
+    let written = written(&Fact::NearLimit(near));
+    assert_snapshot!(written.replacen(&time, "HH:MM:SS", 1));
+}
+
+#[test]
+fn the_date_is_told_when_the_day_changes() {
+    let mut days = Days::default();
+    let mut told = |time: &str| {
+        let (mut output, time) = (Vec::new(), time.parse().unwrap());
+        let near = NearLimit {
+            time,
+            ..*near_limit()
+        };
+        days.write(&mut output, &Fact::NearLimit(Box::new(near)))
+            .unwrap();
+        let day = local(time).date().to_string();
+        (String::from_utf8(output).unwrap(), format!("{day}\n"))
+    };
+    let nothing = String::new();
+    assert_eq!(
+        told("2026-11-22T08:15:30Z").0,
+        nothing,
+        "of the first day nobody needs to be told"
+    );
+    assert_eq!(told("2026-11-22T08:16:30Z").0, nothing);
+    let (written, day) = told("2026-11-24T08:16:30Z");
+    assert_eq!(written, day);
+    assert_eq!(told("2026-11-24T08:16:31Z").0, nothing);
 }
 
 /// A new exhaustion after a quiet time has no repeats, and neither has one that goes on slowly.
