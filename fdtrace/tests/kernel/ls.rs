@@ -39,6 +39,8 @@ pub(crate) fn trials(setting: &Setting) -> Vec<Trial> {
         trial("ls::count", count),
         trial("ls::count_by_kind", count_by_kind),
         trial("ls::count_with_holders", count_with_holders),
+        trial("ls::many_files_by_folder", many_files_by_folder),
+        trial("ls::by_state", by_state),
         trial("ls::count_sees_reserved_numbers", count_sees_reserved),
         trial("ls::nothing_is_status_1", nothing),
         trial("ls::by_cgroup", by_cgroup),
@@ -359,6 +361,66 @@ fn count_with_holders() -> Result<(), String> {
     ensure(text.contains(&row), || text.into_owned())?;
     let is_plain = without.iter().all(|object| object["holders"].is_null());
     ensure(is_plain, || format!("{without:?}"))
+}
+
+/// Files of a folder that are deleted while they are open.
+fn many_files_by_folder() -> Result<(), String> {
+    let folder = temporary("spool");
+    fs::create_dir(&folder).map_err(said)?;
+    let mut files = Vec::new();
+    for number in 0..40 {
+        let path = folder.join(format!("msg{number}"));
+        files.push(File::create(&path).map_err(said)?);
+        fs::remove_file(&path).map_err(said)?;
+    }
+    let pid = std::process::id().to_string();
+    let seen = objects(&["--count", "--holders", "--kind", "file", "-p", &pid]);
+    let _ = fs::remove_dir(&folder);
+    let seen = seen?;
+    let object = seen.first().ok_or("no process")?;
+    let of_folder = |holder: &Value| {
+        let mut folders = holder["folders"].as_array().into_iter().flatten();
+        folders.any(|it| {
+            it["path"] == folder.display().to_string()
+                && it["pattern"] == "msg*"
+                && it["count"] == files.len()
+                && it["deleted"] == files.len()
+        })
+    };
+    let holders = object["holders"].as_array();
+    let rows = holders.into_iter().flatten();
+    ensure(rows.filter(|holder| of_folder(holder)).count() == 1, || {
+        object.to_string()
+    })
+}
+
+/// A client that keeps what the server has closed.
+fn by_state() -> Result<(), String> {
+    let listener = TcpListener::bind("127.0.0.1:0").map_err(said)?;
+    let address = listener.local_addr().map_err(said)?;
+    let mut client = TcpStream::connect(address).map_err(said)?;
+    drop(listener.accept().map_err(said)?);
+    // The end of what it has sent has come.
+    let read = std::io::Read::read(&mut client, &mut [0]).map_err(said)?;
+    let pid = std::process::id().to_string();
+    let number = client.as_raw_fd();
+    let seen = objects(&["-p", &pid, "--state", "CLOSE_WAIT"])?;
+    let is_it = |object: &&Value| object["fd"] == number;
+    let found = seen.iter().find(is_it).ok_or(format!("{seen:?}"))?;
+    let are_all = seen
+        .iter()
+        .all(|object| object["peer"]["state"] == "close-wait");
+    ensure(are_all && read == 0, || format!("{seen:?}"))?;
+    let counted = objects(&["-p", &pid, "--count", "--holders", "--state", "close-wait"])?;
+    let holders = counted.first().ok_or("no process")?["holders"].clone();
+    let rows = holders.as_array().into_iter().flatten();
+    let mut rows = rows.filter(|row| row["target"] == address.to_string());
+    let is_right = rows.any(|row| row["state"] == "close-wait" && row["states"]["close-wait"] == 1);
+    ensure(is_right, || format!("{holders} of {found}"))?;
+    let others = objects(&["-p", &pid, "--state", "established,listen"])?;
+    ensure(!others.iter().any(|object| object["fd"] == number), || {
+        format!("{others:?}")
+    })
 }
 
 /// A thread that waits in accept holds a number that is not open.
