@@ -1,5 +1,5 @@
 """Fills its table in one of the ways in which real programs do, until there is no room; says so."""
-import asyncio, errno, json, os, socket, sys, time
+import asyncio, errno, json, os, socket, sys, tempfile, time
 
 shape = sys.argv[1]
 listener = socket.create_server(("127.0.0.1", 0), backlog=200)
@@ -24,6 +24,17 @@ def paced(step, every):
 
 def file():
     kept.append(open(sys.argv[0]))
+
+
+def spool():
+    folder = tempfile.mkdtemp(prefix="spool")
+
+    def step():
+        path = f"{folder}/msg{len(kept)}"
+        kept.append(open(path, "w"))
+        os.unlink(path)
+    paced(step, 0.03)
+    os.rmdir(folder)
 
 
 def busy_start():
@@ -60,6 +71,7 @@ def accept():
 SHAPES = {
     "busy_start": (busy_start, None),
     "churn": (churn, None),
+    "spool": (spool, None),
     "event_loops": (event_loops, None),
     "connections": (lambda: paced(connect, 0.03), accept),
     "clients": (lambda: paced(accept, 0), connect),
