@@ -12,12 +12,13 @@ use tokio::{runtime, sync::Notify};
 
 use super::{
     Ended,
-    follow::{Follow, Followed, Listener, Lost, say_what_runs},
+    follow::{Follow, Followed, Listener, Lost},
     kernel_log_level, own,
     replay::{Choice, Replay},
     say, stdout,
     troubles::Troubles,
     wanted::Wanted,
+    what_runs::say_what_runs,
 };
 use crate::{
     cli::{Audit, StacksChoice},

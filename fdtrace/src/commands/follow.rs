@@ -31,7 +31,7 @@ use self::{
     socket_ends::SocketEnds,
 };
 pub(super) use self::{end::End, losses::Lost};
-use super::{say, troubles::Troubles};
+use super::troubles::Troubles;
 use crate::{
     cli::RunArgs,
     diagnose::cause::Host,
@@ -45,7 +45,7 @@ use crate::{
     model::tables::reconcile::{Outcome, Purpose},
     probe::{
         attach::{self, Session},
-        backend::{self, Backend},
+        backend::Backend,
         census, maps,
         runs::{ProgramRuns, Runs},
         scope,
@@ -183,41 +183,6 @@ impl Counts for Session {
 
     fn forget(&mut self, key: &StormKey) -> Result<()> {
         maps::forget_storm(&mut self.ebpf, key, self.shared.cpu_count())
-    }
-}
-
-/// Lines that [`say_what_runs`] takes for it; more are counted, and `doctor` and -v have them.
-const LINES: usize = 2;
-
-/// Says on stderr which backends do not run, and what the one that does cannot see.
-pub(super) fn say_what_runs(session: &Session, args: &RunArgs) {
-    let (rejected, misses) = (&session.rejected, &session.coverage.misses);
-    let are_many = rejected.len() + misses.len() > LINES;
-    if are_many && args.verbose == 0 {
-        let rejected: Vec<_> = rejected.iter().map(|it| it.backend.name()).collect();
-        let rejected = (!rejected.is_empty()).then(|| {
-            format!(
-                "not {}, which this host does not allow",
-                rejected.join(" or ")
-            )
-        });
-        let misses = match misses.len() {
-            0 => None,
-            1 => Some("1 kind of event is not seen here".to_owned()),
-            count => Some(format!("{count} kinds of events are not seen here")),
-        };
-        let words: Vec<_> = rejected.into_iter().chain(misses).collect();
-        say(&format!("{}: see fdtrace doctor", words.join("; ")));
-    } else {
-        for rejected in rejected {
-            say(&format!("not {}: {}", rejected.backend, rejected.reason));
-        }
-        for miss in misses {
-            say(&format!("not seen here: {miss}"));
-        }
-    }
-    for advice in backend::all_advice(&session.rejected, Some(&session.coverage)) {
-        say(advice);
     }
 }
 

@@ -16,11 +16,12 @@ use tokio::{runtime, sync::Notify};
 use self::{collector::Collector, started::Started};
 use super::{
     Ended, finish,
-    follow::{End, Follow, Followed, Listener, say_what_runs},
+    follow::{End, Follow, Followed, Listener},
     kernel_log_level, own,
     replay::{Choice, Chosen, Replay},
     say, stdout,
     wanted::Wanted,
+    what_runs::say_what_runs,
 };
 use crate::{
     cli::{Leaks, ScopeArgs, StacksChoice},

@@ -16,6 +16,7 @@ mod trace;
 mod troubles;
 mod wanted;
 mod watch;
+mod what_runs;
 
 use std::{
     io::{self, Write},

@@ -14,11 +14,7 @@ use tokio::{runtime, sync::Notify};
 use self::{
     file::FileOutput, flight::Flight, lookups::Lookups, openers::Openers, recorder::Recorder,
 };
-use super::{
-    Ended,
-    follow::{Follow, say_what_runs},
-    kernel_log_level, own, say,
-};
+use super::{Ended, follow::Follow, kernel_log_level, own, say, what_runs::say_what_runs};
 use crate::{
     cli::Record,
     probe::{

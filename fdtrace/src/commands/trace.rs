@@ -15,11 +15,12 @@ use tokio::{runtime, sync::Notify};
 use self::held::Held;
 use super::{
     Ended, finish,
-    follow::{Follow, Followed, Listener, Lost, say_what_runs},
+    follow::{Follow, Followed, Listener, Lost},
     kernel_log_level, own,
     replay::{Choice, Chosen, Replay},
     say, stdout,
     wanted::has_name,
+    what_runs::say_what_runs,
 };
 use crate::{
     cli::{StacksChoice, Trace},

@@ -4,7 +4,7 @@ use std::io::{IsTerminal, stderr};
 
 use crate::{
     cli::{ScopeArgs, Watch},
-    commands::{follow::say_what_runs, say},
+    commands::{say, what_runs::say_what_runs},
     diagnose::fullest::{self, Fullness},
     probe::{attach::Session, census},
     report::{sanitize::printable, text},
