@@ -35,6 +35,7 @@ pub(crate) fn trials(setting: &Setting) -> Vec<Trial> {
         trial("ls::other_ends", other_ends),
         trial("ls::all_other_ends", all_other_ends),
         trial("ls::by_path", by_path),
+        trial("ls::by_path_of_another_name", by_path_of_another_name),
         trial("ls::by_path_in_other_mounts", by_path_in_other_mounts),
         trial("ls::count", count),
         trial("ls::count_by_kind", count_by_kind),
@@ -242,6 +243,32 @@ fn by_path() -> Result<(), String> {
     }
     fs::remove_file(&linked).map_err(said)?;
     fs::remove_dir_all(&directory).map_err(said)
+}
+
+/// A file below a directory that was opened by its name elsewhere; not one that has several names, all of them elsewhere.
+fn by_path_of_another_name() -> Result<(), String> {
+    let directory = temporary("names");
+    let elsewhere = temporary("names-elsewhere");
+    for folder in [&directory, &elsewhere] {
+        fs::create_dir(folder).map_err(said)?;
+    }
+    let inside = directory.join("held");
+    File::create(&inside).map_err(said)?;
+    fs::hard_link(&inside, elsewhere.join("held")).map_err(said)?;
+    let held = File::open(elsewhere.join("held")).map_err(said)?;
+    let other = File::create(elsewhere.join("other")).map_err(said)?;
+    fs::hard_link(elsewhere.join("other"), elsewhere.join("link")).map_err(said)?;
+    let seen = objects(&[&directory.display().to_string()]);
+    for folder in [&directory, &elsewhere] {
+        fs::remove_dir_all(folder).map_err(said)?;
+    }
+    let seen = seen?;
+    let fds: Vec<_> = seen
+        .iter()
+        .filter_map(|object| object["fd"].as_u64())
+        .collect();
+    drop(other);
+    ensure(fds == [fd(&held)], || format!("{seen:#?}"))
 }
 
 /// A process with mounts of its own that holds a file open, until its standard input ends.

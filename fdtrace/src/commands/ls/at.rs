@@ -1,6 +1,8 @@
 //! Is an open file the one at a path, or below the directory there? By what it is, and not by what it is called: a file
 //! has several names (hard links, bind mounts, containers), and one name leads to several files (mount namespaces).
 
+mod links;
+
 use std::{
     collections::{HashMap, HashSet},
     fs,
@@ -14,6 +16,7 @@ use std::{
 use anyhow::{Context, Result};
 use rustix::fs::{FileType, Mode, OFlags, fstat, major, minor, open, stat};
 
+use self::links::Links;
 use crate::{
     enrich::{
         mounts::{Device, Mounts},
@@ -37,6 +40,7 @@ pub(super) struct At {
     place: Option<PathBuf>,
     /// What is mounted at the directory or below it.
     below: HashSet<Device>,
+    links: Links,
     namespaces: Namespaces,
 }
 
@@ -62,6 +66,7 @@ impl At {
             stat: (!is_same).then_some((known.st_dev, known.st_ino)),
             place: namespaces.own.locate(&canonical, device),
             below: namespaces.own.at_or_below(&canonical).collect(),
+            links: Links::default(),
             namespaces,
             device,
             inode,
@@ -83,7 +88,8 @@ impl At {
         }
         let is_on_it = file.device == self.device;
         let has_name = self.is_called(file) && (is_on_it || self.below.contains(&file.device));
-        has_name && self.namespaces.is_own(file.tgid) || is_on_it && self.is_below(file)
+        has_name && self.namespaces.is_own(file.tgid)
+            || is_on_it && (self.is_below(file) || self.links.has(&self.path, file))
     }
 
     fn is_called(&self, file: &OpenFile) -> bool {
