@@ -3,7 +3,7 @@
 use std::{path::PathBuf, str::FromStr, time::Duration};
 
 use clap::{
-    Args, Parser, Subcommand, ValueEnum,
+    Args, ColorChoice, Parser, Subcommand, ValueEnum,
     builder::{NonEmptyStringValueParser, PossibleValue, PossibleValuesParser, TypedValueParser},
 };
 use strum::VariantNames;
@@ -393,6 +393,14 @@ pub struct RunArgs {
     /// Print JSON, one object a line
     #[arg(long)]
     pub json: bool,
+    /// Colours in reports.
+    #[arg(
+        long,
+        value_name = "WHEN",
+        default_value = "auto",
+        help = "Show colours in reports; auto: on a terminal, unless NO_COLOR is set"
+    )]
+    pub color: ColorChoice,
     /// How to watch; auto takes the first of the others that works
     #[arg(
         long,

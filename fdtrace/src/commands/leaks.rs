@@ -120,7 +120,7 @@ async fn leaks(args: &Leaks, mut follow: Follow) -> Result<Ended> {
     let writer_ended = Arc::clone(&ended);
     let writer = Writer::start(
         stdout::waiting(),
-        Format::of(args.run.json),
+        Format::of(args.run.json, args.run.color),
         None,
         move || {
             writer_ended.notify_one();
@@ -226,8 +226,12 @@ fn replay(args: &Leaks, path: &Path) -> Result<Ended> {
     if !args.run.quiet {
         replay.banner();
     }
-    let writer = Writer::patient(stdout::waiting(), Format::of(args.run.json), None)
-        .context("starting the output thread")?;
+    let writer = Writer::patient(
+        stdout::waiting(),
+        Format::of(args.run.json, args.run.color),
+        None,
+    )
+    .context("starting the output thread")?;
     let mut collector = Collector::new(args, older(args), writer, Wanted::recorded(&args.scope));
     if replay.start.answers {
         collector.wait_for_answers();

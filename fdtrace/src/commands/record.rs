@@ -21,7 +21,7 @@ use crate::{
         attach, census, load, requirements,
         scope::{Request, Scope},
     },
-    report::text::counted,
+    report::words::counted,
     stream::recording::{Event, Note},
 };
 

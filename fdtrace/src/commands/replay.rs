@@ -30,7 +30,7 @@ use crate::{
     diagnose::cause::Host,
     engine::{Engine, difference::Difference},
     model::tables::reconcile::{Outcome, Pass, Purpose},
-    report::{fact::Place, text::counted, zone},
+    report::{fact::Place, words::counted, zone},
     stream::{
         clock::Clock,
         decode::Task,

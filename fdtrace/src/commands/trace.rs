@@ -79,7 +79,7 @@ pub(super) fn run(args: &Trace) -> Result<Ended> {
 async fn trace(args: &Trace, mut follow: Follow, scope: &Scope) -> Result<Ended> {
     let ended = Arc::new(Notify::new());
     let writer_ended = Arc::clone(&ended);
-    let format = Format::of(args.run.json);
+    let format = Format::of(args.run.json, args.run.color);
     let writer = Writer::start(stdout::waiting(), format, None, move || {
         writer_ended.notify_one();
     })
@@ -129,8 +129,12 @@ fn replay(args: &Trace, path: &Path) -> Result<Ended> {
     if !args.run.quiet {
         replay.banner();
     }
-    let writer = Writer::patient(stdout::waiting(), Format::of(args.run.json), None)
-        .context("starting the output thread")?;
+    let writer = Writer::patient(
+        stdout::waiting(),
+        Format::of(args.run.json, args.run.color),
+        None,
+    )
+    .context("starting the output thread")?;
     let is_census = replay.start.backend == Backend::Census;
     let mut tracer = Tracer::new(args, writer, is_census);
     tracer.own = Some(replay.start.pid);

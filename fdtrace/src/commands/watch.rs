@@ -71,7 +71,7 @@ async fn watch(args: &Watch, mut follow: Follow) -> Result<Ended> {
     }
     let ended = Arc::new(Notify::new());
     let writer_ended = Arc::clone(&ended);
-    let format = Format::of(args.run.json);
+    let format = Format::of(args.run.json, args.run.color);
     let writer = Writer::start(stdout::waiting(), format, exec(args)?, move || {
         writer_ended.notify_one();
     })
@@ -104,8 +104,12 @@ fn replay(args: &Watch, path: &Path) -> Result<Ended> {
     if !args.run.quiet {
         replay.banner();
     }
-    let writer = Writer::patient(stdout::waiting(), Format::of(args.run.json), exec(args)?)
-        .context("starting the output thread")?;
+    let writer = Writer::patient(
+        stdout::waiting(),
+        Format::of(args.run.json, args.run.color),
+        exec(args)?,
+    )
+    .context("starting the output thread")?;
     let mut stream = Stream::new(writer, args, Wanted::recorded(&args.scope));
     stream.start();
     if replay.start.answers {

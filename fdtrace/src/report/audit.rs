@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::{
     json,
     sanitize::printable,
-    text::{count, counted, limit},
+    words::{count, counted, limit},
 };
 use crate::{
     engine::change::{Change, Op},

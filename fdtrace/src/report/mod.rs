@@ -1,6 +1,7 @@
 //! Facts as text or JSON: one file a format, and what both need.
 
 pub mod audit;
+mod block;
 mod connections;
 mod diagnosis;
 pub mod event;
@@ -11,11 +12,12 @@ pub mod json;
 pub mod listing;
 pub mod openers;
 pub mod outstanding;
+pub mod page;
 mod place;
-mod remedy;
 pub mod sanitize;
 pub mod say;
 pub mod stack;
 pub mod text;
+pub mod words;
 pub mod writer;
 pub mod zone;

@@ -43,6 +43,15 @@ impl Openers {
         }
     }
 
+    /// As if these had been asked for and answered.
+    #[cfg(test)]
+    pub(super) fn resolved(resolved: Vec<Frequent>) -> Self {
+        Self {
+            resolved,
+            ..Self::default()
+        }
+    }
+
     /// Those of a group, as far as they are known.
     #[must_use]
     pub fn of(&self, index: usize) -> Option<&Frequent> {
@@ -94,13 +103,10 @@ mod tests {
         assert_eq!(line(&stack), "a < b < c < d < ...");
         stack.script = Some("/srv/app.py".to_owned());
         assert_eq!(line(&stack), "/srv/app.py: a < b < c < d < ...");
-        let openers = Openers {
-            resolved: vec![Frequent {
-                most: vec![(1, stack.into())],
-                others: 0,
-            }],
-            ..Openers::default()
-        };
+        let openers = Openers::resolved(vec![Frequent {
+            most: vec![(1, stack.into())],
+            others: 0,
+        }]);
         assert_eq!(openers.line().as_deref(), Some("/srv/app.py: a"));
     }
 }

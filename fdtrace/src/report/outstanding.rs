@@ -11,10 +11,11 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::{
-    diagnosis::{self, HolderFields, VerdictFields, age_words, sentence, write_opener},
+    diagnosis::{HolderFields, VerdictFields},
     folders, json,
     sanitize::printable,
-    text::counted,
+    text,
+    words::{self, age, counted, seconds_between, sentence},
     zone::local,
 };
 use crate::{
@@ -79,13 +80,13 @@ pub fn write_text(output: &mut impl Write, outstanding: &Outstanding) -> io::Res
     }
     let block = &outstanding.block;
     let time = local(outstanding.time);
-    let age = match outstanding.older_s {
+    let at_least = match outstanding.older_s {
         0.0 => String::new(),
-        older_s => format!(" for {} or longer", age_words(older_s)),
+        older_s => format!(" for {} or longer", age(older_s)),
     };
     writeln!(
         output,
-        "{} {} outstanding{age}, in {}",
+        "{} {} outstanding{at_least}, in {}",
         time.strftime("%H:%M:%S"),
         counted(block.fds, "fd"),
         processes(block.processes),
@@ -99,9 +100,9 @@ pub fn write_text(output: &mut impl Write, outstanding: &Outstanding) -> io::Res
         "COUNT", "GROWN", "OLDEST", "NEWEST", "PID", "COMM", "KIND"
     )?;
     for row in &block.rows {
-        let age = |moment_ns: Option<u64>| {
+        let age_of = |moment_ns: Option<u64>| {
             let seconds = moment_ns.map(|moment_ns| seconds_between(moment_ns, block.now_ns));
-            seconds.map_or_else(|| "-".to_owned(), age_words)
+            seconds.map_or_else(|| "-".to_owned(), age)
         };
         let grown = row.grown_by;
         writeln!(
@@ -109,15 +110,15 @@ pub fn write_text(output: &mut impl Write, outstanding: &Outstanding) -> io::Res
             "{:>8} {:>7} {:>9} {:>9} {:>7} {:<15} {:<8} {}",
             row.holder.count,
             grown.map_or_else(|| "-".to_owned(), |grown| format!("{grown:+}")),
-            age(row.holder.oldest_ns),
-            age(row.holder.newest_ns),
+            age_of(row.holder.oldest_ns),
+            age_of(row.holder.newest_ns),
             row.pid,
             printable(&row.comm),
             row.holder.kind.to_string(),
             described(row),
         )?;
         if let Some(stack) = &row.stack {
-            write_opener(output, stack)?;
+            writeln!(output, "                 by {}", text::functions(stack))?;
         }
     }
     for (pid, comm, verdict) in &block.verdicts {
@@ -138,7 +139,7 @@ fn processes(count: usize) -> String {
 }
 
 fn target(holder: &Holder) -> String {
-    let Some(target) = diagnosis::target(holder) else {
+    let Some(target) = words::target(holder) else {
         return "-".to_owned();
     };
     match &folders::several(holder)[..] {
@@ -227,11 +228,6 @@ pub fn write_json(output: &mut impl Write, outstanding: &Outstanding) -> io::Res
         before::write_json(output, outstanding.time, before, owners.next())?;
     }
     Ok(())
-}
-
-#[expect(clippy::cast_precision_loss, reason = "seconds, to be read by people")]
-fn seconds_between(from_ns: u64, until_ns: u64) -> f64 {
-    until_ns.saturating_sub(from_ns) as f64 / 1e9
 }
 
 #[cfg(test)]

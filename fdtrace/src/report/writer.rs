@@ -2,11 +2,11 @@
 
 use std::{
     io::{self, BufWriter, Write},
-    sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
+    sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel},
     thread::{self, JoinHandle},
 };
 
-use super::{exec::Exec, fact::Fact, json, say::say, text, zone};
+use super::{exec::Exec, fact::Fact, json, page::Paper, say::say, text, zone};
 use crate::{
     enrich::lookup::{Lookup, Recorded, ThisHost},
     probe::cgroup,
@@ -19,16 +19,20 @@ const WAITING: usize = 4096;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
     /// Columns for people.
-    Text,
+    Text(Paper),
     /// One object a line.
     Json,
 }
 
 impl Format {
-    /// As `--json` has it.
+    /// As `--json` and `--color` have it.
     #[must_use]
-    pub fn of(as_json: bool) -> Self {
-        if as_json { Self::Json } else { Self::Text }
+    pub fn of(as_json: bool, colour: clap::ColorChoice) -> Self {
+        if as_json {
+            Self::Json
+        } else {
+            Self::Text(Paper::stdout(colour))
+        }
     }
 }
 
@@ -168,13 +172,25 @@ fn write_all(
     } else {
         Box::new(Recorded::default())
     };
-    if format == Format::Text
+    if matches!(format, Format::Text(_))
         && let Some(problem) = zone::problem()
     {
         say(problem);
     }
-    let mut days = text::Days::default();
-    while let Ok(mut fact) = facts.recv() {
+    let mut form = match format {
+        Format::Text(paper) => Form::Text(text::Printer::new(paper, is_live)),
+        Format::Json => Form::Json,
+    };
+    loop {
+        let mut fact = match form.next(facts) {
+            Next::Fact(fact) => fact,
+            Next::Due => {
+                form.write_due(&mut output)?;
+                output.flush()?;
+                continue;
+            }
+            Next::End => break,
+        };
         if let Fact::Looked(looked) = fact {
             lookup.learn(looked);
             continue;
@@ -196,18 +212,66 @@ fn write_all(
                 exec.run_each(line);
             }
         }
-        match format {
-            Format::Text => {
-                days.write(&mut output, &fact)?;
-                text::write(&mut output, &fact)?;
-            }
-            Format::Json => json::write(&mut output, &fact)?,
-        }
+        form.write(&mut output, &fact)?;
         if is_live {
             output.flush()?;
         }
     }
+    form.finish(&mut output)?;
     output.flush()
 }
+
+/// What comes next.
+enum Next {
+    Fact(Fact),
+    /// Something that was put off.
+    Due,
+    End,
+}
+
+/// A format, and what it remembers.
+enum Form {
+    Text(text::Printer),
+    Json,
+}
+
+impl Form {
+    fn next(&self, facts: &Receiver<Fact>) -> Next {
+        let wait = match self {
+            Self::Text(printer) => printer.wait(),
+            Self::Json => None,
+        };
+        let Some(wait) = wait else {
+            return facts.recv().map_or(Next::End, Next::Fact);
+        };
+        match facts.recv_timeout(wait) {
+            Ok(fact) => Next::Fact(fact),
+            Err(RecvTimeoutError::Timeout) => Next::Due,
+            Err(RecvTimeoutError::Disconnected) => Next::End,
+        }
+    }
+
+    fn write(&mut self, output: &mut impl Write, fact: &Fact) -> io::Result<()> {
+        match self {
+            Self::Text(printer) => printer.print(output, fact),
+            Self::Json => json::write(output, fact),
+        }
+    }
+
+    fn write_due(&mut self, output: &mut impl Write) -> io::Result<()> {
+        match self {
+            Self::Text(printer) => printer.print_due_now(output),
+            Self::Json => Ok(()),
+        }
+    }
+
+    fn finish(&mut self, output: &mut impl Write) -> io::Result<()> {
+        match self {
+            Self::Text(printer) => printer.finish(output),
+            Self::Json => Ok(()),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests;

@@ -7,7 +7,7 @@ use crate::{
     commands::{say, what_runs::say_what_runs},
     diagnose::fullest::{self, Fullness},
     probe::{attach::Session, census},
-    report::{sanitize::printable, text},
+    report::{sanitize::printable, words},
 };
 
 /// Tables that the banner shows.
@@ -55,7 +55,7 @@ fn full_line(table: &Fullness) -> String {
         table.tgid,
         printable(&table.comm),
         table.used,
-        text::limit(table.soft),
+        words::limit(table.soft),
         table.percent(),
     )
 }

@@ -12,9 +12,9 @@ use crate::{
         listing::{Peers, Usage},
     },
     report::{
-        diagnosis,
         sanitize::printable,
-        text::{count, limit},
+        text::write_snapshot,
+        words::{count, limit},
     },
 };
 
@@ -169,7 +169,7 @@ pub fn usages(
             kinds.join(", "),
         )?;
         if let Some(holders) = holders.and_then(|holders| holders.get(&usage.tid)) {
-            diagnosis::write_snapshot(output, holders)?;
+            write_snapshot(output, holders)?;
         }
     }
     Ok(())

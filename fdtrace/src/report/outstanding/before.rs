@@ -7,11 +7,7 @@ use serde::Serialize;
 
 use crate::{
     diagnose::outstanding::FromBefore,
-    report::{
-        diagnosis::{HolderFields, write_snapshot},
-        json,
-        sanitize::printable,
-    },
+    report::{diagnosis::HolderFields, json, sanitize::printable, text::write_snapshot},
 };
 
 /// A line on the process, and one on each of the things its fds lead to.

@@ -167,7 +167,7 @@ fn fds_from_before_are_no_empty_block() {
     let people = text(&outstanding);
     let said = "100 of 100 fds are in use, 97 of them were open before fdtrace looked; none of these has been closed";
     assert!(
-        people.contains(said) && people.contains("     97 file "),
+        people.contains(said) && people.contains("     97  file "),
         "{people}"
     );
     let mut json = Vec::new();

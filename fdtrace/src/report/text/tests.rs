@@ -1,8 +1,24 @@
+use std::{fmt::Write as _, sync::Arc};
+
 use insta::assert_snapshot;
 
 use super::*;
 use crate::{
-    diagnose::diagnosis::Diagnosis, enrich::names::Named, report::fact::samples,
+    diagnose::{
+        cause::{Cause, Silent},
+        diagnosis::Diagnosis,
+        holders::Holder,
+        verdict::{self, Verdict},
+    },
+    enrich::{
+        names::Named,
+        stacks::{Frame, Frequent, Stack},
+    },
+    ground::{kind::Kind, tcp_state::TcpState},
+    report::{
+        fact::{Exhausted, NearLimit, samples},
+        openers::Openers,
+    },
     stream::decode::Task,
 };
 
@@ -17,13 +33,13 @@ fn shown(change: impl FnOnce(&mut Exhausted)) -> String {
     change(&mut exhausted);
     let mut output = Vec::new();
     let fact = Fact::Exhausted(Box::new(exhausted.clone()));
-    write(&mut output, &fact).unwrap();
+    write(&mut output, &fact, Page::PLAIN).unwrap();
     without_time(&String::from_utf8(output).unwrap(), &exhausted)
 }
 
 fn with_header(lines: &[String]) -> String {
     let mut output = Vec::new();
-    write(&mut output, &Fact::Start).unwrap();
+    write(&mut output, &Fact::Start, Page::PLAIN).unwrap();
     String::from_utf8(output).unwrap() + &lines.concat()
 }
 
@@ -51,10 +67,159 @@ fn exhaustions() {
     assert_snapshot!(with_header(&lines));
 }
 
+fn stack(functions: &[&str]) -> Arc<Stack> {
+    let frames = functions.iter().map(|function| Frame {
+        function: Some((*function).to_owned()),
+        ..Frame::default()
+    });
+    Arc::new(Stack {
+        frames: frames.collect(),
+        ..Stack::default()
+    })
+}
+
+/// A leak of connections, and a few other things.
+fn leak(exhausted: &mut Exhausted) {
+    const SECOND: u64 = 1_000_000_000;
+    let now_ns = exhausted.time_ns;
+    let holder = |kind, target: &str, count, ages: Option<(u64, u64)>| Holder {
+        kind,
+        target: (!target.is_empty()).then(|| target.as_bytes().to_vec()),
+        states: Vec::new(),
+        targets: 1,
+        count,
+        inodes: count,
+        inherited: 0,
+        oldest_ns: ages.map(|(oldest, _)| now_ns - oldest * SECOND),
+        newest_ns: ages.map(|(_, newest)| now_ns - newest * SECOND),
+        example: (0, 0),
+        files: Vec::new(),
+        folders: None,
+        openers: Vec::new(),
+    };
+    let mut hung_up = holder(Kind::Tcp, "10.0.0.3:5432", 812, Some((2_460, 2)));
+    hung_up.states = vec![(TcpState::CLOSE_WAIT, 812)];
+    let mut inherited = holder(Kind::Char, "/dev/null", 3, None);
+    inherited.inherited = 3;
+    let holders = [
+        hung_up,
+        holder(
+            Kind::File,
+            "/var/lib/shop/orders/2026-11-22.journal",
+            190,
+            Some((70, 2)),
+        ),
+        holder(Kind::Unix, "/run/systemd/journal/stdout", 6, None),
+        holder(Kind::Epoll, "", 4, Some((3_000, 3_000))),
+        inherited,
+        holder(Kind::Pipe, "", 2, None),
+        holder(Kind::Eventfd, "", 2, None),
+    ];
+    exhausted.diagnosis = Some(Diagnosis {
+        now_ns,
+        since_ns: now_ns - 3_600 * SECOND,
+        holders: holders.into(),
+        growth_per_min: Some(19.2),
+        verdict: Some(Verdict {
+            kind: verdict::Kind::Leak,
+            growth_per_min: Some(19.2),
+            evidence: vec![
+                "minimum open rose 230 to 1015 in 41 min".to_owned(),
+                "410 of 410 open 20 min ago still open".to_owned(),
+                "812 of 1019 in CLOSE_WAIT: closed by the other end only".to_owned(),
+            ],
+        }),
+        is_whole: true,
+    });
+    exhausted.open = Some(1_019);
+    exhausted.openers = Openers::resolved(vec![
+        Frequent {
+            most: vec![
+                (
+                    700,
+                    stack(&[
+                        "connect",
+                        "_connect (psycopg2/__init__.py:122)",
+                        "query (pool.py:41)",
+                    ]),
+                ),
+                (100, stack(&["connect", "ping (health.py:9)"])),
+            ],
+            others: 12,
+        },
+        Frequent {
+            most: vec![(190, stack(&["fopen", "append (journal.py:77)"]))],
+            others: 0,
+        },
+    ]);
+}
+
+/// Verdict first, then where it comes from, what it rests on, and what to do.
+#[test]
+fn a_whole_report() {
+    let mut exhausted = samples::exhausted();
+    leak(&mut exhausted);
+    let fact = Fact::Exhausted(Box::new(exhausted.clone()));
+    let mut all = String::new();
+    for (width, colour) in [
+        (None, false),
+        (Some(80), false),
+        (Some(100), false),
+        (Some(160), false),
+        (Some(80), true),
+    ] {
+        let mut output = Vec::new();
+        write(&mut output, &fact, Page { width, colour }).unwrap();
+        let text = String::from_utf8(output).unwrap();
+        let is_command = |line: &&str| line.contains("prlimit");
+        for line in text.lines().filter(|line| !is_command(line) && !colour) {
+            let columns = line.chars().count();
+            assert!(width.is_none_or(|width| columns <= width), "{line}");
+        }
+        let width = width.map_or("any".to_owned(), |width| width.to_string());
+        let colours = if colour { ", colours" } else { "" };
+        let _ = writeln!(all, "== width {width}{colours}");
+        all += &without_time(&text, &exhausted).replace('\x1b', "ESC");
+    }
+    assert_snapshot!(all);
+}
+
+/// Every verdict begins with its own word.
+#[test]
+fn every_verdict_is_a_clause() {
+    let kinds = [
+        verdict::Kind::Leak,
+        verdict::Kind::Saturation,
+        verdict::Kind::Burst,
+        verdict::Kind::Inherited,
+        verdict::Kind::Unknown,
+    ];
+    let mut clauses = String::new();
+    for kind in kinds {
+        for cause in [Cause::RlimitNofile, Cause::NrOpen] {
+            let shown = shown(|exhausted| {
+                leak(exhausted);
+                exhausted.cause = cause;
+                if let Some(diagnosis) = &mut exhausted.diagnosis
+                    && let Some(verdict) = &mut diagnosis.verdict
+                {
+                    verdict.kind = kind;
+                }
+            });
+            clauses += shown.lines().nth(1).unwrap();
+            clauses.push('\n');
+        }
+    }
+    assert_snapshot!(clauses);
+}
+
 #[test]
 fn fds_that_no_holder_stands_for_are_told() {
     let shown = shown(|exhausted| exhausted.diagnosis = Some(Diagnosis::default()));
-    assert!(shown.contains("\n            1024 not known\n"), "{shown}");
+    assert!(
+        shown.contains("\n  holds      1024  not known\n"),
+        "{shown}"
+    );
 }
 
 fn near_limit() -> Box<NearLimit> {
@@ -81,7 +246,7 @@ fn near_limit() -> Box<NearLimit> {
 
 fn written(fact: &Fact) -> String {
     let mut output = Vec::new();
-    write(&mut output, fact).unwrap();
+    write(&mut output, fact, Page::PLAIN).unwrap();
     String::from_utf8(output).unwrap()
 }
 
@@ -129,7 +294,7 @@ fn holders_and_remedies_are_told_together_or_not_at_all() {
         });
         let has = |words| shown.contains(words);
         assert_eq!(
-            (has("not known"), has("now: ")),
+            (has("not known"), has("  now ")),
             (is_news, is_news),
             "{shown}"
         );
@@ -166,7 +331,8 @@ fn where_it_belongs() {
             exhausted.cgroup = cgroup.as_bytes().to_vec();
             exhausted.named = named;
         });
-        lines += shown.lines().nth(1).unwrap();
+        let who = shown.lines().find(|line| line.starts_with("  who"));
+        lines += who.unwrap();
         lines.push('\n');
     }
     assert_snapshot!(lines);
@@ -199,7 +365,7 @@ fn every_cause_names_what_to_look_at() {
         let shown = shown(|exhausted| exhausted.cause = cause);
         let details = shown.lines().nth(1).unwrap();
         assert_eq!(
-            details.contains("no fd limit"),
+            details.contains("NO FD LIMIT"),
             !cause.is_fd_limit(),
             "{cause:?}"
         );
@@ -214,7 +380,7 @@ fn every_cause_names_what_to_look_at() {
         Silent::SeccompAddfd,
     ] {
         let shown = shown(|exhausted| exhausted.silent = Some(silent));
-        words += shown.lines().nth(1).unwrap();
+        words += shown.lines().nth(2).unwrap();
         words.push('\n');
     }
     assert_snapshot!(words);
@@ -256,7 +422,7 @@ fn hostile_text_stays_on_its_line_and_steers_nothing() {
             exhausted.host = None;
         });
         let lines: Vec<_> = shown.split('\n').collect();
-        assert_eq!(lines.len(), 5, "{shown:?}");
+        assert_eq!(lines.len(), 8, "{shown:?}");
         for line in lines {
             assert!(!line.chars().any(char::is_control), "{line:?}");
         }
@@ -270,7 +436,7 @@ fn only_exhaustions_are_lines_of_stdout() {
         Fact::Summary(samples::summary()),
     ] {
         let mut output = Vec::new();
-        write(&mut output, &fact).unwrap();
+        write(&mut output, &fact, Page::PLAIN).unwrap();
         assert!(output.is_empty());
     }
 }

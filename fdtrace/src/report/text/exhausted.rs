@@ -1,0 +1,105 @@
+//! One exhaustion: a line of columns, and below it what is wrong, where it comes from, and what to type.
+
+use std::io::{self, Write};
+
+use super::{
+    Columns,
+    cause::{cause, silent},
+    holders, remedy, verdict,
+};
+use crate::{
+    diagnose::cause::Cause,
+    report::{
+        block::Block,
+        fact::Exhausted,
+        page::{Page, STRONG},
+        place,
+        sanitize::printable,
+        words::{count, evidence, limit},
+    },
+};
+
+pub(super) fn write(output: &mut impl Write, exhausted: &Exhausted, page: Page) -> io::Result<()> {
+    let used = exhausted.used.map(u64::from);
+    let columns = Columns {
+        time: exhausted.time,
+        pid: exhausted.pid.to_string(),
+        comm: &exhausted.comm,
+        call: &exhausted.call,
+        errno: exhausted.errno,
+        used: count(used),
+        limit: limit(exhausted.soft),
+        repeats: exhausted.repeats.to_string(),
+        is_full: used.is_some_and(|used| used >= exhausted.soft),
+    };
+    columns.write(output, page)?;
+    // What was said of it before is so still.
+    if exhausted.is_news {
+        block(exhausted).write(output, page)?;
+    }
+    Ok(())
+}
+
+fn block(exhausted: &Exhausted) -> Block {
+    let mut block = Block::default();
+    let diagnosis = exhausted.diagnosis.as_ref();
+    let judged = diagnosis.and_then(|diagnosis| diagnosis.verdict.as_ref());
+    match verdict::clause(diagnosis) {
+        Some((style, clause)) if exhausted.cause == Cause::RlimitNofile => {
+            block.call("verdict", style, clause);
+        }
+        Some((style, clause)) => {
+            block.call("verdict", style, format!("{clause}; {}", cause(exhausted)));
+        }
+        None => block.call("verdict", STRONG, cause(exhausted)),
+    }
+    if let Some(how) = exhausted.silent {
+        block.say("silent", silent(how));
+    }
+    block.say("who", who(exhausted));
+    if let Some(diagnosis) = diagnosis {
+        holders::opened(&mut block, diagnosis, &exhausted.openers);
+        let unlisted = exhausted.unlisted().unwrap_or_default();
+        holders::holds(&mut block, diagnosis, unlisted, &exhausted.openers);
+    }
+    if exhausted.cause.is_fd_limit() {
+        block.say("limit", limits(exhausted));
+    }
+    if let Some(verdict) = judged {
+        block.say("why", evidence(verdict));
+    }
+    let verdict = judged.map(|verdict| verdict.kind);
+    remedy::write(&mut block, &exhausted.remedies(), verdict);
+    block
+}
+
+/// The program, where it belongs, and who runs it.
+fn who(exhausted: &Exhausted) -> String {
+    let mut parts: Vec<_> = exhausted
+        .exe
+        .as_deref()
+        .map(printable)
+        .into_iter()
+        .collect();
+    parts.extend(place::words(&exhausted.cgroup, &exhausted.named));
+    parts.push(format!("uid {}", exhausted.uid));
+    if exhausted.tid != exhausted.pid {
+        parts.push(format!("thread {}", exhausted.tid));
+    }
+    if exhausted.has_ended {
+        parts.push("has ended".to_owned());
+    }
+    parts.join(", ")
+}
+
+fn limits(exhausted: &Exhausted) -> String {
+    let (soft, hard) = (limit(exhausted.soft), limit(exhausted.hard));
+    let mut parts = vec![format!("soft {soft}, hard {hard}")];
+    // A number that is taken need not have a file yet.
+    if let (Some(open), Some(used)) = (exhausted.open, exhausted.used)
+        && open != used
+    {
+        parts.push(format!("{used} numbers taken, {open} files open"));
+    }
+    parts.join("; ")
+}
