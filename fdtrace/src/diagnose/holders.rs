@@ -19,7 +19,7 @@ const GROUPS_MAX: usize = 10;
 /// Stacks that are looked at of a group.
 pub const OPENERS_MAX: usize = 256;
 /// Inodes that are told apart in a group.
-const INODES_MAX: usize = 1_000;
+pub(super) const INODES_MAX: usize = 1_000;
 /// From so many small groups of files on, all of them are one group: one row says more of them than a few of many.
 const SMALL_MIN: u32 = 5;
 /// A group is small if it is not more than one part in so many of the table, or one fd.

@@ -10,6 +10,7 @@ mod evidence;
 mod growth;
 mod past;
 mod peak;
+mod served;
 mod turnover;
 
 use serde::Serialize;
@@ -81,13 +82,18 @@ impl Verdict {
     /// Connected clients: they hang up when they have done.
     fn clients(evidence: &Evidence) -> Option<Self> {
         // A short peak of clients is a peak.
-        let are_most = evidence.clients > evidence.open / 2 && evidence.peak.is_none();
+        let for_them = evidence.clients.saturating_add(evidence.for_clients);
+        let are_most = for_them > evidence.open / 2 && evidence.peak.is_none();
         (are_most || evidence.are_clients_growing).then(|| {
-            let words = format!(
+            let mut words = vec![format!(
                 "{} of {} are connected clients (ESTABLISHED)",
                 evidence.clients, evidence.open
-            );
-            Self::new(Kind::Saturation, None, vec![words])
+            )];
+            if evidence.for_clients > 0 {
+                let made = format!("{} are connections made for them", evidence.for_clients);
+                words.push(made);
+            }
+            Self::new(Kind::Saturation, None, words)
         })
     }
 
@@ -108,6 +114,12 @@ impl Verdict {
         ));
         words.extend(hung_up(evidence));
         words.extend(evidence.cohort.clone());
+        // Nothing in the kernel tells the two apart before the cache is full.
+        words.extend(evidence.different_files.map(|count| {
+            format!(
+                "{count} different files, each open once: a cache that still grows looks the same"
+            )
+        }));
         Some(Self::new(Kind::Leak, Some(growth.per_min()), words))
     }
 

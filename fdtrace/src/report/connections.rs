@@ -14,6 +14,14 @@ const HUNG_UP: &str = "the other end has closed, this process has not";
 #[must_use]
 pub(super) fn words(holder: &Holder, target: Option<&str>) -> Option<String> {
     let (most, count) = *holder.states.first()?;
+    // Other sockets are connected or listen, and nobody asks which.
+    let has_hung_up = holder
+        .states
+        .iter()
+        .any(|(state, _)| *state == TcpState::CLOSE_WAIT);
+    if holder.kind != Kind::Tcp && !has_hung_up {
+        return None;
+    }
     let all: u32 = holder.states.iter().map(|(_, count)| count).sum();
     let name = |state: TcpState| match holder.kind {
         Kind::Tcp => state.in_capitals().to_owned(),

@@ -256,11 +256,11 @@ fn text_is_harmless(setting: &Setting) -> Result<(), String> {
     watch.wait().map_err(|error| error.to_string())?;
     let text = String::from_utf8(text).map_err(|error| error.to_string())?;
     let lines: Vec<_> = text.lines().collect();
-    // The header, the report, what it means, holders and the verdict, what to type now and for good. How
-    // many kinds of holders there are depends on what gym's standard fds are here.
+    // The header, the report, and labelled lines. How many kinds of holders there are depends on what gym's standard
+    // fds are here.
     let (head, below) = lines.split_at_checked(2).ok_or_else(|| text.clone())?;
-    let is_indented = below.iter().all(|line| line.starts_with("         "));
-    let are_few = (5..=7).contains(&below.len());
+    let is_indented = below.iter().all(|line| line.starts_with("  "));
+    let are_few = (8..=11).contains(&below.len());
     let is_whole = head[0].starts_with("TIME") && is_indented && are_few;
     ensure(is_whole, || format!("{lines:#?}"))?;
     ensure(lines[1].contains("\\x1b]0;hostile\\x07\\x0a\\xff"), || {

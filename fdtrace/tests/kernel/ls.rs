@@ -383,7 +383,7 @@ fn count_with_holders() -> Result<(), String> {
         Some(total) == object["open"].as_u64() && holders.iter().any(listens),
         || object.to_string(),
     )?;
-    let row = format!("{:>16} file      {}\n", files.len(), path.display());
+    let row = format!("{:>17}  file      {}\n", files.len(), path.display());
     let text = String::from_utf8_lossy(&text.stdout);
     ensure(text.contains(&row), || text.into_owned())?;
     let is_plain = without.iter().all(|object| object["holders"].is_null());

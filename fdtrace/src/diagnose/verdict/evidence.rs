@@ -4,11 +4,16 @@ use super::{
     growth::{GROWN_MIN, Growth, JITTER, SECONDS_MIN},
     past::{Ages, Mark, Past},
     peak::Peak,
+    served::{Made, is_made},
     turnover::Turnover,
 };
 use crate::{
-    diagnose::{connections::Connections, holders::Holder},
+    diagnose::{
+        connections::Connections,
+        holders::{Holder, INODES_MAX},
+    },
     engine::table::{Entry, Stretch, Table},
+    ground::kind::Kind,
 };
 
 /// Fewer stretches of time tell nothing about growth.
@@ -52,6 +57,8 @@ pub struct Evidence {
     pub is_exhausted: bool,
     /// Connected clients of a server that the process runs.
     pub clients: u32,
+    /// Connections that the process has made for them, as a proxy does.
+    pub for_clients: u32,
     /// They are most of what has come since the table began to grow.
     pub are_clients_growing: bool,
     /// Connections that the other end has closed.
@@ -68,6 +75,8 @@ pub struct Evidence {
     pub peak: Option<Peak>,
     /// What most of the fds are, in words.
     pub cohort: Option<String>,
+    /// Most of the fds are files of which no two are the same: what a cache holds as well.
+    pub different_files: Option<u32>,
 }
 
 /// The minimum open, from the first stretch of time to the last.
@@ -134,17 +143,21 @@ impl Evidence {
         });
         let first = first.unwrap_or(now);
         let past = Past::new(begin, stretches, now, Ages::new(before, own(&|_| true)));
+        let made = Made::of(table, has_time);
         let mut growth = Growth::of(&past, limit);
         let mut are_clients_growing = false;
         if let Some(grown) = growth.filter(|_| connections.clients() > 0) {
             // Clients leave; what has piled up beside them is what counts.
-            let mut clients = own(&Entry::is_client);
-            clients.retain(|time_ns| *time_ns >= grown.since_ns);
+            let clients = own(&Entry::is_client);
+            let since = clients.iter().chain(&made.for_clients);
+            let since = since.filter(|time_ns| **time_ns >= grown.since_ns);
+            are_clients_growing = since.count() * 2 > grown.kept as usize;
+            let mut others = own(&|entry| !entry.is_client() && !is_made(entry));
+            others.extend(&made.others);
             let without = Past {
                 marks: past.marks.clone(),
-                ages: Ages::new(before, own(&|entry| !entry.is_client())),
+                ages: Ages::new(before, others),
             };
-            are_clients_growing = clients.len() * 2 > grown.kept as usize;
             growth = Growth::of(&without, limit);
         }
         let a_second_ago = now_ns.saturating_sub(1_000_000_000);
@@ -166,6 +179,7 @@ impl Evidence {
             highest: highs.max().unwrap_or(open).max(open),
             is_exhausted: false,
             clients: connections.clients(),
+            for_clients: u32::try_from(made.for_clients.len()).unwrap_or(u32::MAX),
             are_clients_growing,
             close_wait: connections.close_wait(),
             is_close_wait_old: count(table, old) > open / 4,
@@ -176,6 +190,9 @@ impl Evidence {
             cohort: largest
                 .filter(|holder| holder.count > open / 2)
                 .map(|holder| cohort(holder, open)),
+            different_files: largest
+                .filter(|holder| holder.count > open / 2 && is_of_different_files(holder))
+                .map(|holder| holder.count),
         }
     }
 
@@ -192,6 +209,14 @@ impl Evidence {
         let is_growing = is_enough && rise.is_steady && grown >= GROWN_MIN;
         is_growing.then(|| (f64::from(grown) / rise.seconds * 600.0).round() / 10.0)
     }
+}
+
+/// Is each fd the only one of its file, or nearly each?
+fn is_of_different_files(holder: &Holder) -> bool {
+    let told_apart = holder
+        .count
+        .min(u32::try_from(INODES_MAX).unwrap_or(u32::MAX));
+    holder.kind == Kind::File && holder.inodes >= told_apart - told_apart / 10
 }
 
 fn cohort(holder: &Holder, open: u32) -> String {

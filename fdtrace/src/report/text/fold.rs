@@ -167,7 +167,10 @@ impl Others {
         block.say("same", self.who());
         if let Some(now) = self.now.as_ref().filter(|_| self.pids.len() <= TYPED) {
             let pids: Vec<_> = self.pids.iter().map(ToString::to_string).collect();
-            let each = format!("for pid in {}; do {now}; done", pids.join(" "));
+            let each = match &pids[..] {
+                [pid] => now.replace("$pid", pid),
+                _ => format!("for pid in {}; do {now}; done", pids.join(" ")),
+            };
             block.command("now", STRONG, each);
         }
         block.write(output, page)
