@@ -26,6 +26,7 @@ mod programs;
 mod record;
 mod remedy;
 mod scope;
+mod services;
 mod shapes;
 mod stacks;
 mod storm;
@@ -88,6 +89,7 @@ fn main() -> ExitCode {
     trials.extend(shapes::trials(&setting));
     trials.extend(languages::trials(&setting));
     trials.extend(programs::trials(&setting));
+    trials.extend(services::trials(&setting));
     trials.extend(privilege::trials(&setting));
     trials.extend(conditions::trials(&setting));
     if !is_root {

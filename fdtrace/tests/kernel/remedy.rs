@@ -130,7 +130,7 @@ fn goes_on(
 }
 
 /// As in a terminal.
-fn typed(command: &str) -> Result<(), String> {
+pub(crate) fn typed(command: &str) -> Result<(), String> {
     let output = Command::new("sh")
         .args(["-c", command])
         .output()

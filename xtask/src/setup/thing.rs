@@ -20,7 +20,27 @@ pub(super) const MACHINE_PACKAGES: [&str; 3] = [
 
 /// Programs that are brought to their limit, the load that brings them there, and what `fdtrace ls`
 /// is compared with; and what the fuzzer is compiled by.
-pub(super) const TEST_PACKAGES: [&str; 6] = ["g++", "golang-go", "lsof", "nginx", "python3", "wrk"];
+pub(super) const TEST_PACKAGES: [&str; 10] = [
+    "g++",
+    "golang-go",
+    "lsof",
+    "mariadb-server",
+    "nginx",
+    "python3",
+    "redis-server",
+    "rsyslog",
+    "supervisor",
+    "wrk",
+];
+
+/// The units that packages start, which the tests only want the programs of.
+const UNITS: [(&str, &str); 5] = [
+    ("mariadb-server", "mariadb"),
+    ("nginx", "nginx"),
+    ("redis-server", "redis-server"),
+    ("rsyslog", "rsyslog"),
+    ("supervisor", "supervisor"),
+];
 
 /// What the benchmark in short counts instructions with, and compares fdtrace with.
 pub(super) const QUICK_PEERS: [&str; 2] = ["libbpf-tools", "valgrind"];
@@ -112,8 +132,10 @@ pub(super) fn install(things: &[Thing]) -> Result<()> {
         names.extend(compiler::packages()?);
     }
     apt::install(&names)?;
-    if names.contains(&"nginx") {
-        stop_nginx()?;
+    for (package, unit) in UNITS {
+        if names.contains(&package) {
+            stop(unit)?;
+        }
     }
     if needs_compiler {
         compiler::install_nightly_if_still_needed()?;
@@ -128,10 +150,10 @@ pub(super) fn install(things: &[Thing]) -> Result<()> {
     Ok(())
 }
 
-/// Its package starts it as a service; the tests only want the program.
-fn stop_nginx() -> Result<()> {
+/// Ends what its package has just started.
+fn stop(unit: &str) -> Result<()> {
     if !Path::new("/run/systemd/system").exists() {
         return Ok(());
     }
-    command::run(Command::new("systemctl").args(["--quiet", "disable", "--now", "nginx"]))
+    command::run(Command::new("systemctl").args(["--quiet", "disable", "--now", unit]))
 }
