@@ -1,8 +1,12 @@
 //! A stack as people read it.
 
+mod libraries;
+
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+
+use self::libraries::{BEGINNINGS, GO_PACKAGES, LIBRARIES, RUNTIME_MODULES, RUNTIMES, WRAPPERS};
 
 /// Functions that called each other, the innermost first.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -37,21 +41,41 @@ pub struct Frame {
 }
 
 impl Stack {
-    /// The innermost function that is none of a library's ways to make a system call.
+    /// The innermost function that somebody has written for this program: none of a library's ways to make a system
+    /// call, and none of the language's runtime or standard library, unless there is nothing else. `None` where there
+    /// are only ways to make a system call.
     #[must_use]
     pub fn caller(&self) -> Option<&Frame> {
-        let mut frames = self.frames.iter();
-        frames.find(|frame| !frame.is_wrapper)
+        self.from_caller().first().filter(|frame| !frame.is_wrapper)
     }
 
     /// The functions that say something: from the [`Stack::caller`] on, or all where there is none.
     #[must_use]
     pub fn from_caller(&self) -> &[Frame] {
         let wrappers = self.frames.iter().take_while(|frame| frame.is_wrapper);
-        match self.frames.get(wrappers.count()..) {
-            Some([]) | None => &self.frames,
+        let outside = match self.frames.get(wrappers.count()..) {
+            Some([]) | None => return &self.frames,
+            Some(frames) => frames,
+        };
+        let is_go = self.is_go();
+        let library = outside
+            .iter()
+            .take_while(|frame| frame.is_of_runtime(is_go));
+        match outside.get(library.count()..) {
+            // All of it is the runtime's, as in a goroutine of net/http's own.
+            Some([]) | None => outside,
             Some(frames) => frames,
         }
+    }
+
+    /// Is it of a program in Go? Each of its stacks has functions of these packages.
+    #[must_use]
+    pub fn is_go(&self) -> bool {
+        self.frames.iter().any(|frame| {
+            let function = frame.function.as_deref().unwrap_or_default();
+            let mut packages = ["runtime.", "syscall.", "internal/"].iter();
+            packages.any(|package| function.starts_with(package))
+        })
     }
 
     /// The functions that a line of text has room for: the first four of [`Stack::from_caller`].
@@ -73,95 +97,46 @@ impl Stack {
     }
 }
 
-/// Functions of C libraries that ask for fds, where they are linked into the program; leading underscores
-/// and what versions add to the names left out.
-const WRAPPERS: &[&str] = &[
-    "IO_file_fopen",
-    "IO_file_open",
-    "IO_new_file_fopen",
-    "accept",
-    "accept4",
-    "clone",
-    "clone3",
-    "connect",
-    "creat",
-    "dup",
-    "dup2",
-    "dup3",
-    "epoll_create",
-    "epoll_create1",
-    "eventfd",
-    "fanotify_init",
-    "fcntl",
-    "fcntl64_nocancel",
-    "fdopendir",
-    "fopen",
-    "fopen64",
-    "fopen_internal",
-    "fork",
-    "inotify_init",
-    "inotify_init1",
-    "libc_accept",
-    "libc_fcntl",
-    "libc_fcntl64",
-    "libc_open",
-    "libc_open64",
-    "libc_openat",
-    "libc_openat64",
-    "libc_recvmsg",
-    "memfd_create",
-    "mkostemp",
-    "mkstemp",
-    "new_fopen",
-    "open",
-    "open64",
-    "open64_nocancel",
-    "open_nocancel",
-    "openat",
-    "openat64",
-    "openat64_nocancel",
-    "openat_nocancel",
-    "opendir",
-    "opendir_tail",
-    "perf_event_open",
-    "pidfd_open",
-    "pipe",
-    "pipe2",
-    "recvmsg",
-    "signalfd",
-    "socket",
-    "socketpair",
-    "syscall",
-    "syscall_cp",
-    "timerfd_create",
-];
-
-/// How names of functions begin that belong to a language's own library: C++ and Rust; Go.
-const LIBRARIES: &[&str] = &[
-    "std::",
-    "<std::",
-    "core::",
-    "<core::",
-    "alloc::",
-    "<alloc::",
-    "rustix::",
-    "<rustix::",
-    "nix::",
-    "libc::",
-    "internal/",
-    "runtime.",
-    "runtime/",
-    "syscall.",
-    "os.",
-    "net.",
-    "io/",
-    "golang.org/x/sys/",
-];
-
 impl Frame {
-    fn is_of_libc(&self) -> bool {
+    /// Is it part of a language's runtime or standard library, or the beginning of a thread? What is named like a package
+    /// of Go's is one in a program in Go only.
+    fn is_of_runtime(&self, is_go: bool) -> bool {
+        let module = self.module_name();
+        if self.is_of_libc() || RUNTIME_MODULES.contains(&module) {
+            return true;
+        }
+        let Some(function) = self.function.as_deref() else {
+            return false;
+        };
+        let bare = function.trim_start_matches('_');
+        // A template's name begins with what it returns.
+        let head = function.split(['(', '<']).next().unwrap_or_default();
+        let name = head.rsplit(' ').next().unwrap_or_default();
+        let is_runtime = |start: &&str| {
+            [function, bare, name]
+                .iter()
+                .any(|it| it.starts_with(*start))
+        };
+        if RUNTIMES.iter().any(is_runtime) || BEGINNINGS.contains(&bare) || self.is_known_wrapper()
+        {
+            return true;
+        }
+        if is_go {
+            let package = function.split(['/', '.']).next().unwrap_or_default();
+            return GO_PACKAGES.contains(&package);
+        }
+        // What starts Node is of no more use than what runs in it.
+        bare == "main" && (module == "node" || module == "java")
+    }
+
+    /// The file's name, without its folder.
+    fn module_name(&self) -> &str {
         let module = self.module.as_deref().unwrap_or_default();
-        let name = module.rsplit('/').next().unwrap_or_default();
+        module.rsplit('/').next().unwrap_or_default()
+    }
+
+    fn is_of_libc(&self) -> bool {
+        let name = self.module_name();
         [
             "libc.so",
             "libc-2",
@@ -280,6 +255,74 @@ mod tests {
             "leak (/bin/a)"
         );
         assert_eq!(caller(&[("", libc)]), "");
+    }
+
+    #[test]
+    fn the_caller_is_outside_of_the_runtime_and_its_library() {
+        let caller = |module: &str, functions: &[&str]| {
+            let frames = functions
+                .iter()
+                .map(|function| match function.split_once('@') {
+                    Some((function, module)) => frame(function, module),
+                    None => frame(function, module),
+                });
+            let mut stack = Stack {
+                frames: frames.collect(),
+                ..Stack::default()
+            };
+            stack.mark_wrappers();
+            let all = stack.frames.len();
+            let caller = stack.caller().and_then(|frame| frame.function.clone());
+            (caller.unwrap_or_default(), all - stack.from_caller().len())
+        };
+        let go = |functions: &[&str]| caller("/bin/server", functions).0;
+        assert_eq!(
+            go(&[
+                "syscall.Syscall6",
+                "net.socket",
+                "net/http.(*Transport).dial",
+                "main.(*client).fetch",
+                "main.main",
+                "runtime.main",
+            ]),
+            "main.(*client).fetch"
+        );
+        // In a goroutine of the library's own there is nothing else.
+        assert_eq!(
+            go(&[
+                "syscall.Syscall",
+                "net.socket",
+                "net/http.(*Transport).dialConn",
+                "runtime.goexit"
+            ]),
+            "net/http.(*Transport).dialConn"
+        );
+        // In C such names are somebody's own.
+        assert_eq!(
+            caller("/bin/a", &["open64", "log.part.0", "main"]).0,
+            "log.part.0"
+        );
+        let libc = "start_thread@/lib/libc.so.6";
+        let node = ["open64@/lib/libc.so.6", "uv__fs_open", "uv__worker", libc];
+        assert_eq!(caller("/usr/bin/node", &node).0, "uv__fs_open");
+        let addon = [
+            "uv_fs_open",
+            "node::fs::Open(v8::Args const&)",
+            "addon::Leak()@/a/addon.node",
+        ];
+        assert_eq!(caller("/usr/bin/node", &addon).0, "addon::Leak()");
+        let java = [
+            "Java_sun_nio_ch_Net_socket0@/j/libnio.so",
+            "sun.nio.ch.Net::socket",
+            "com.acme.Pool::get",
+        ];
+        assert_eq!(caller("", &java).0, "com.acme.Pool::get");
+        let rust = [
+            "mio::net::tcp::connect",
+            "<tokio::net::TcpStream>::connect",
+            "web::fetch",
+        ];
+        assert_eq!(caller("/bin/web", &rust), ("web::fetch".to_owned(), 2));
     }
 
     #[test]
