@@ -40,6 +40,18 @@ impl Wanted {
         }
     }
 
+    /// Is every process asked for?
+    pub(super) fn is_all(&self) -> bool {
+        let ScopeArgs {
+            pids,
+            cgroups,
+            comm,
+            uid,
+            ..
+        } = &self.scope;
+        pids.is_empty() && cgroups.is_empty() && comm.is_none() && uid.is_none()
+    }
+
     /// Those of the tasks that were asked for, as far as that can be found out. A process has its own name and those
     /// of its threads, which `engine` knows.
     pub(super) fn choose(

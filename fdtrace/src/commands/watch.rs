@@ -3,6 +3,8 @@
 mod banner;
 mod diagnoses;
 mod kernel_log;
+mod other_ends;
+mod shared_holders;
 mod stream;
 
 use std::{path::Path, sync::Arc, time::Instant};

@@ -7,12 +7,15 @@ mod lasting;
 mod limit;
 mod shell;
 mod sysctl;
+mod whose;
 
 use serde::Serialize;
 
-use self::limit::Raise;
+use self::{limit::Raise, sysctl::Cost};
 use super::{
     cause::{Cause, Host, TABLE_SLOTS},
+    origin::Whose,
+    programs::{self, Program},
     verdict::Kind,
 };
 use crate::enrich::place::Place;
@@ -39,6 +42,9 @@ pub struct Remedy {
     /// What it does, or what to do.
     #[serde(rename = "why")]
     pub text: String,
+    /// Of a higher limit: the time that it buys, as "3 min 20 s", or that it buys none. `None`: not known, or not what it
+    /// is about.
+    pub buys: Option<String>,
 }
 
 impl Remedy {
@@ -47,6 +53,7 @@ impl Remedy {
             when,
             command: Some(command),
             text: text.into(),
+            buys: None,
         }
     }
 
@@ -55,6 +62,7 @@ impl Remedy {
             when,
             command: None,
             text: text.into(),
+            buys: None,
         }
     }
 }
@@ -88,6 +96,12 @@ pub struct Situation<'a> {
     pub has_ended: bool,
     /// Where in the program they come from; hostile.
     pub line: Option<&'a str>,
+    /// Whose limit it is, where somebody has looked.
+    pub whose: Option<&'a Whose>,
+    /// The program is one in Go.
+    pub is_go: bool,
+    /// It has run out; else it is near its limit.
+    pub is_exhausted: bool,
 }
 
 impl Situation<'_> {
@@ -95,6 +109,11 @@ impl Situation<'_> {
     fn program(&self) -> String {
         let exe = self.exe.and_then(|exe| std::str::from_utf8(exe).ok());
         exe.and_then(harmless).unwrap_or("the program").to_owned()
+    }
+
+    /// What is known of it.
+    fn known_program(&self) -> Option<&'static Program> {
+        programs::program(self.exe, self.is_go)
     }
 }
 
@@ -124,12 +143,16 @@ pub fn remedies(situation: &Situation) -> Vec<Remedy> {
             ),
         )],
         Cause::InotifyInstances => {
-            sysctl::of_user("fs.inotify.max_user_instances", settings.inotify_instances)
+            let current = settings.inotify_instances;
+            sysctl::of_user("fs.inotify.max_user_instances", current, Cost::Watches)
         }
         Cause::FanotifyGroups => {
-            sysctl::of_user("fs.fanotify.max_user_groups", settings.fanotify_groups)
+            let current = settings.fanotify_groups;
+            sysctl::of_user("fs.fanotify.max_user_groups", current, Cost::Watches)
         }
-        Cause::PipePages => sysctl::of_user("fs.pipe-user-pages-hard", settings.pipe_pages),
+        Cause::PipePages => {
+            sysctl::of_user("fs.pipe-user-pages-hard", settings.pipe_pages, Cost::Pages)
+        }
         Cause::MqueueBytes => mqueue(situation),
         Cause::DupfdMinimum => vec![Remedy::words(
             When::Code,
@@ -158,11 +181,10 @@ fn nofile(situation: &Situation) -> Vec<Remedy> {
     let mut remedies = in_code(situation);
     match &raise {
         Some(raise) => {
-            let now = (!situation.has_ended).then(|| raise.now(situation));
+            let now = (!situation.has_ended).then(|| whose::now(*raise, situation));
             remedies.extend(now);
             remedies.extend(raise.settings_for_good());
-            let limit = lasting::Limit::files(raise.soft, raise.hard, situation.hard);
-            remedies.extend(lasting::remedies(&limit, situation));
+            remedies.extend(whose::for_good(*raise, situation));
         }
         None => remedies.push(Remedy::words(
             When::Now,
@@ -176,7 +198,8 @@ fn nofile(situation: &Situation) -> Vec<Remedy> {
             "says whether a higher limit is enough: run it twice; many of the same, more each time, is a leak",
         ));
     }
-    if situation.soft < situation.hard {
+    // What is known of a program says how it does that.
+    if situation.soft < situation.hard && situation.known_program().is_none() {
         remedies.push(Remedy::words(
             When::Code,
             format!(

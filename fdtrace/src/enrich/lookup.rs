@@ -4,20 +4,29 @@
 mod looked;
 mod recorded;
 
+use std::time::Instant;
+
 pub use self::{
     looked::{Looked, LookedPath, LookedProcess, Text},
     recorded::Recorded,
 };
 use super::{
+    lineage::Lineages,
     names::{Named, Names},
     path,
     place::Place,
-    process::{has_ended, user_of},
+    process::{folder, has_ended, user_of},
+    shared,
 };
 use crate::{
-    diagnose::cause::Host,
+    diagnose::{
+        cause::Host,
+        origin::{Lineage, Nofile, Whose},
+        shared::{Counted, SharedHolder},
+    },
     ground::newest::Newest,
     probe::{cgroup, host},
+    timers::Timer,
 };
 
 /// Whoever is asked about processes. Not for the loop that reads records.
@@ -46,6 +55,22 @@ pub trait Lookup: Send {
     /// What the container and the pod of a process are called that belongs there.
     fn named(&mut self, pid: u32, place: &Place) -> Named;
 
+    /// Whose the limits of a process are, which has these, and belongs there; `None`: nobody has looked.
+    fn whose(&mut self, _pid: u32, _own: Nofile, _place: &Place) -> Option<Whose> {
+        None
+    }
+
+    /// Who holds most of what processes share, of a user if it is what each user may have, and whether some were left
+    /// out; `None`: nobody can tell.
+    fn shared(&mut self, _counted: Counted, _uid: u32) -> Option<(Vec<SharedHolder>, bool)> {
+        None
+    }
+
+    /// A process's executable.
+    fn exe(&mut self, _pid: u32) -> Option<Vec<u8>> {
+        None
+    }
+
     /// The host's limits now; `None`: what a fact says of them is right already.
     fn host(&mut self) -> Option<Host>;
 
@@ -57,9 +82,29 @@ pub trait Lookup: Send {
 #[derive(Default)]
 pub struct ThisHost {
     names: Names,
+    lineages: Lineages,
+    /// The last answer, for the storm that follows.
+    shared: Option<Answer>,
     before: Recorded,
     /// Of files that reports have named, by process and inode number.
     paths: Newest<(u32, u64), Vec<u8>>,
+}
+
+/// Who holds what is shared is asked again after so long.
+const FRESH: Timer = Timer::seconds(5);
+
+/// See [`Lookup::shared`].
+struct Answer {
+    question: (Counted, u32),
+    time: Instant,
+    told: Option<(Vec<SharedHolder>, bool)>,
+}
+
+impl ThisHost {
+    /// Who is above a process, and what its unit says; `None` where it is gone.
+    pub fn lineage(&mut self, pid: u32) -> Option<Lineage> {
+        self.lineages.of(pid)
+    }
 }
 
 impl Lookup for ThisHost {
@@ -91,6 +136,33 @@ impl Lookup for ThisHost {
         self.names.of(place)
     }
 
+    fn whose(&mut self, pid: u32, own: Nofile, place: &Place) -> Option<Whose> {
+        let lineage = self.lineage(pid);
+        Some(Whose::of(own, place, lineage.as_ref()))
+    }
+
+    fn shared(&mut self, counted: Counted, uid: u32) -> Option<(Vec<SharedHolder>, bool)> {
+        let question = (counted, uid);
+        let is_fresh = |shared: &&Answer| {
+            shared.question == question && shared.time.elapsed() < FRESH.duration()
+        };
+        if let Some(answer) = self.shared.as_ref().filter(is_fresh) {
+            return answer.told.clone();
+        }
+        let answer = shared::holders(counted, uid);
+        self.shared = Some(Answer {
+            question,
+            time: Instant::now(),
+            told: answer.clone(),
+        });
+        answer
+    }
+
+    fn exe(&mut self, pid: u32) -> Option<Vec<u8>> {
+        let exe = std::fs::read_link(folder(pid).join("exe")).ok()?;
+        Some(exe.into_os_string().into_encoded_bytes())
+    }
+
     fn host(&mut self) -> Option<Host> {
         Some(host::all())
     }
@@ -114,6 +186,7 @@ mod tests {
             cgroup: Some(Text(b"/told".to_vec())),
             named: Named::default(),
             ended_ns: None,
+            lineage: None,
         };
         let mut host = ThisHost::default();
         assert_eq!((host.user(ended), host.cgroup(ended)), (None, None));

@@ -2,6 +2,7 @@
 //! the loop that drains the ring.
 
 pub mod holders;
+pub mod lineage;
 pub mod lookup;
 pub mod mounts;
 pub mod names;
@@ -9,5 +10,6 @@ pub mod path;
 pub mod place;
 pub mod process;
 pub mod regular;
+pub mod shared;
 pub mod sockets;
 pub mod stacks;

@@ -10,6 +10,8 @@ use crate::{
         cause::{self, Cause, Host, Silent},
         diagnosis::Diagnosis,
         near_limit,
+        origin::{Nofile, Whose},
+        pipe_ends::PipeEnds,
         remedy::{self, Remedy, Situation},
         verdict::Kind,
     },
@@ -23,6 +25,8 @@ use crate::{
     probe::{backend::Backend, runs::ProgramRuns},
     stream::{clock::Clock, decode::Task, timeline::Timeline},
 };
+
+pub use self::shared::Shared;
 
 /// Anything a stream says.
 #[derive(Clone, Debug, PartialEq)]
@@ -116,6 +120,12 @@ pub struct Exhausted {
     pub host: Option<Host>,
     /// What the container and the pod are called, where this host tells.
     pub named: Named,
+    /// Whose limit it is, where that is what was hit; `None`: nobody has looked.
+    pub whose: Option<Whose>,
+    /// Who else has the pipes of the table open, where pipes are what fills it.
+    pub pipe_ends: Option<PipeEnds>,
+    /// Of a limit that processes share: who holds most of it; `None` where it is none.
+    pub shared: Option<Shared>,
 }
 
 impl Exhausted {
@@ -152,6 +162,9 @@ impl Exhausted {
             is_news: false,
             host: None,
             named: Named::default(),
+            whose: None,
+            pipe_ends: None,
+            shared: None,
         }
     }
 }
@@ -159,10 +172,18 @@ impl Exhausted {
 impl Exhausted {
     /// See [`Fact::complete`].
     pub fn complete(&mut self, lookup: &mut dyn Lookup) {
+        if self.cause == Cause::RlimitNofile {
+            let own = Nofile {
+                soft: self.soft,
+                hard: self.hard,
+            };
+            self.whose = lookup.whose(self.pid, own, &self.place());
+        }
         if let Some(diagnosis) = &mut self.diagnosis {
             enrich::holders::find_paths(&mut diagnosis.holders, self.pid, lookup);
         }
         self.host = lookup.host().or(self.host);
+        self.choose_shared(lookup);
         self.named = lookup.named(self.pid, &self.place());
         self.has_ended |= lookup.has_ended(self.pid, self.started_ns, self.time_ns);
         self.openers.resolve();
@@ -201,6 +222,9 @@ impl Exhausted {
             growth_per_min: verdict.and_then(|verdict| verdict.growth_per_min),
             has_ended: self.has_ended,
             line: self.openers.line().as_deref(),
+            whose: self.whose.as_ref(),
+            is_go: self.openers.is_go(),
+            is_exhausted: true,
         })
     }
 }
@@ -216,6 +240,8 @@ pub struct NearLimit {
     pub tid: u32,
     /// Its name.
     pub comm: Vec<u8>,
+    /// The program, where it is known.
+    pub exe: Option<Vec<u8>>,
     /// Its user, where it is known.
     pub uid: Option<u32>,
     /// The cgroup v2 path, where it is known.
@@ -236,6 +262,10 @@ pub struct NearLimit {
     pub host: Option<Host>,
     /// What the container and the pod are called, where this host tells.
     pub named: Named,
+    /// Whose limit it is, where that is what was hit; `None`: nobody has looked.
+    pub whose: Option<Whose>,
+    /// Who else has the pipes of the table open, where pipes are what fills it.
+    pub pipe_ends: Option<PipeEnds>,
 }
 
 impl NearLimit {
@@ -246,6 +276,7 @@ impl NearLimit {
             time,
             pid: task.tgid,
             tid: task.tid,
+            exe: None,
             uid: None,
             cgroup: None,
             used: task.used,
@@ -257,6 +288,8 @@ impl NearLimit {
             openers: Openers::default(),
             host: None,
             named: Named::default(),
+            whose: None,
+            pipe_ends: None,
         }
     }
 
@@ -274,6 +307,12 @@ impl NearLimit {
         }
         self.uid = lookup.user(self.pid);
         self.cgroup = lookup.cgroup(self.pid);
+        self.exe = lookup.exe(self.pid);
+        let own = Nofile {
+            soft: self.soft,
+            hard: self.hard,
+        };
+        self.whose = lookup.whose(self.pid, own, &self.place());
         self.host = lookup.host().or(self.host);
         self.named = lookup.named(self.pid, &self.place());
         self.openers.resolve();
@@ -294,7 +333,7 @@ impl NearLimit {
             cause: Cause::RlimitNofile,
             pid: self.pid,
             uid: self.uid.unwrap_or_default(),
-            exe: None,
+            exe: self.exe.as_deref(),
             soft: self.soft,
             hard: self.hard,
             used: self.used,
@@ -304,6 +343,9 @@ impl NearLimit {
             growth_per_min: verdict.and_then(|verdict| verdict.growth_per_min),
             has_ended: false,
             line: self.openers.line().as_deref(),
+            whose: self.whose.as_ref(),
+            is_go: self.openers.is_go(),
+            is_exhausted: false,
         })
     }
 }
@@ -368,3 +410,4 @@ pub struct Summary {
 
 #[cfg(test)]
 pub(crate) mod samples;
+mod shared;

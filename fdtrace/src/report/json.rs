@@ -13,7 +13,15 @@ use super::{
     outstanding,
     sanitize::is_hostile,
 };
-use crate::{diagnose::remedy::Remedy, probe::runs::ProgramRuns};
+use crate::{
+    diagnose::{
+        origin::{Ancestor, Origin, Whose},
+        pipe_ends::{OtherEnd, PipeEnds},
+        remedy::Remedy,
+        shared::SharedHolder,
+    },
+    probe::runs::ProgramRuns,
+};
 
 /// The version of the objects' shape; fields are only ever added to it.
 const VERSION: u32 = 1;
@@ -97,6 +105,76 @@ struct Object<'a, T: Serialize> {
 struct Limit {
     soft: Option<u64>,
     hard: Option<u64>,
+    #[serde(flatten)]
+    whose: WhoseFields,
+}
+
+/// Whose limit it is; all `None` where nobody has looked.
+#[derive(Default, Serialize)]
+struct WhoseFields {
+    origin: Option<Origin>,
+    parent: Option<AncestorFields>,
+    starter: Option<AncestorFields>,
+    /// The file of a unit that sets it.
+    file: Option<String>,
+}
+
+#[derive(Serialize)]
+struct AncestorFields {
+    pid: u32,
+    comm: String,
+    soft: Option<u64>,
+    hard: Option<u64>,
+    script: Option<String>,
+}
+
+impl From<&Ancestor> for AncestorFields {
+    fn from(ancestor: &Ancestor) -> Self {
+        Self {
+            pid: ancestor.pid,
+            comm: ancestor.comm.clone(),
+            soft: ancestor.limits.and_then(|limits| finite(limits.soft)),
+            hard: ancestor.limits.and_then(|limits| finite(limits.hard)),
+            script: ancestor.script.clone(),
+        }
+    }
+}
+
+impl From<Option<&Whose>> for WhoseFields {
+    fn from(whose: Option<&Whose>) -> Self {
+        let Some(whose) = whose else {
+            return Self::default();
+        };
+        Self {
+            origin: Some(whose.origin),
+            parent: whose.parent.as_ref().map(AncestorFields::from),
+            starter: whose.starter.as_ref().map(AncestorFields::from),
+            file: whose.unit.as_ref().and_then(|unit| unit.path.clone()),
+        }
+    }
+}
+
+/// Who else has the pipes that fill a table.
+#[derive(Serialize)]
+struct PipeEndsFields<'a> {
+    /// Other processes, those with most of them first.
+    others: &'a [OtherEnd],
+    /// How many other processes there are.
+    total: usize,
+    /// Pipes of which both ends are in this process, and those whose other end is closed.
+    own: u32,
+    closed: u32,
+}
+
+impl<'a> From<&'a PipeEnds> for PipeEndsFields<'a> {
+    fn from(ends: &'a PipeEnds) -> Self {
+        Self {
+            others: &ends.others,
+            total: ends.total,
+            own: ends.own,
+            closed: ends.closed,
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -126,6 +204,11 @@ struct ExhaustedFields<'a> {
     ended: bool,
     holders: Vec<HolderFields>,
     unlisted: Option<u32>,
+    pipe_ends: Option<PipeEndsFields<'a>>,
+    /// Of a limit that processes share: who holds most.
+    shared_holders: Option<&'a [SharedHolder]>,
+    /// They are the largest of those only that were looked at.
+    shared_holders_partial: Option<bool>,
     verdict: Option<VerdictFields<'a>>,
     remedy: Vec<Remedy>,
 }
@@ -159,11 +242,15 @@ impl<'a> ExhaustedFields<'a> {
             limit: Limit {
                 soft: finite(exhausted.soft),
                 hard: finite(exhausted.hard),
+                whose: exhausted.whose.as_ref().into(),
             },
             used: exhausted.used,
             open: exhausted.open,
             ended: exhausted.has_ended,
             unlisted: exhausted.unlisted(),
+            pipe_ends: exhausted.pipe_ends.as_ref().map(PipeEndsFields::from),
+            shared_holders: exhausted.shared.as_ref().map(|shared| &*shared.holders),
+            shared_holders_partial: exhausted.shared.as_ref().map(|shared| shared.is_partial),
             holders: diagnosis
                 .map(|diagnosis| diagnosis::holders(diagnosis, &exhausted.openers))
                 .unwrap_or_default(),
@@ -184,8 +271,11 @@ struct NearLimitFields<'a> {
     limit: Option<u64>,
     hard: Option<u64>,
     percent: Option<u64>,
+    /// As those of `limit` in `exhausted`.
+    limit_origin: WhoseFields,
     seconds_left: Option<f64>,
     holders: Vec<HolderFields>,
+    pipe_ends: Option<PipeEndsFields<'a>>,
     verdict: Option<VerdictFields<'a>>,
     remedy: Vec<Remedy>,
 }
@@ -204,10 +294,12 @@ impl<'a> NearLimitFields<'a> {
             limit: finite(near.soft),
             hard: finite(near.hard),
             percent: near.percent,
+            limit_origin: near.whose.as_ref().into(),
             seconds_left: near.seconds_left().map(f64::round),
             holders: diagnosis
                 .map(|diagnosis| diagnosis::holders(diagnosis, &near.openers))
                 .unwrap_or_default(),
+            pipe_ends: near.pipe_ends.as_ref().map(PipeEndsFields::from),
             verdict: verdict.map(VerdictFields::from),
             remedy: near.remedies(),
         }

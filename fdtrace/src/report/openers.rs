@@ -64,6 +64,13 @@ impl Openers {
         let (_, stack) = self.of(0)?.most.first()?;
         Some(with_script(stack, stack.caller()?.to_string()))
     }
+
+    /// Is it a program in Go, by the names of the functions that have opened most?
+    #[must_use]
+    pub fn is_go(&self) -> bool {
+        let mut stacks = self.resolved.iter().flat_map(|openers| &openers.most);
+        stacks.any(|(_, stack)| stack.is_go())
+    }
 }
 
 /// Functions in a line, the innermost first.

@@ -1,7 +1,7 @@
 //! What several formats for people say in the same words.
 
 use super::{connections, folders, sanitize::printable};
-use crate::diagnose::{holders::Holder, verdict::Verdict};
+use crate::diagnose::{holders::Holder, origin::Whose, verdict::Verdict};
 
 /// One thing, or several.
 #[must_use]
@@ -22,6 +22,18 @@ pub fn limit(limit: u64) -> String {
         "unlimited".to_owned()
     } else {
         limit.to_string()
+    }
+}
+
+/// The soft limit in words, who has given it, and the hard one.
+#[must_use]
+pub(super) fn given(soft: &str, hard: &str, whose: Option<&Whose>) -> Vec<String> {
+    match whose.and_then(Whose::words) {
+        Some(words) => {
+            let words = printable(words.as_bytes());
+            vec![format!("{soft}, {words}"), format!("hard {hard}")]
+        }
+        None => vec![format!("{soft}, hard {hard}")],
     }
 }
 

@@ -17,6 +17,7 @@ mod gym;
 
 mod languages;
 mod leaks;
+mod limits;
 mod lives;
 mod losses;
 mod ls;
@@ -82,6 +83,7 @@ fn main() -> ExitCode {
     trials.extend(stacks::trials(&setting));
     trials.extend(record::trials(&setting));
     trials.extend(remedy::trials(&setting));
+    trials.extend(limits::trials(&setting));
     trials.extend(leaks::trials(&setting));
     trials.extend(losses::trials(&setting));
     trials.extend(cookbook::trials(&setting));

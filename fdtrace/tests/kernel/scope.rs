@@ -118,10 +118,10 @@ fn children_from_before(setting: &Setting) -> Result<(), String> {
 }
 
 /// A cgroup made for one test.
-struct Cgroup(PathBuf);
+pub(crate) struct Cgroup(pub(crate) PathBuf);
 
 impl Cgroup {
-    fn new(path: PathBuf) -> Result<Self, String> {
+    pub(crate) fn new(path: PathBuf) -> Result<Self, String> {
         fs::create_dir(&path).map_err(|error| format!("making {}: {error}", path.display()))?;
         Ok(Self(path))
     }
@@ -146,7 +146,7 @@ impl Drop for Cgroup {
     }
 }
 
-fn mount() -> Result<PathBuf, String> {
+pub(crate) fn mount() -> Result<PathBuf, String> {
     fdtrace::probe::cgroup::mount_point().ok_or_else(|| "no cgroup v2 hierarchy".to_owned())
 }
 

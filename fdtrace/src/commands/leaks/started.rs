@@ -50,6 +50,7 @@ impl Started {
             uid: user_of(pid),
             cgroup: cgroup_of(pid).map(Text),
             named: Named::default(),
+            lineage: None,
             ended_ns: None,
         };
         let mut started = Self {

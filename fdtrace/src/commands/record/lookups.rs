@@ -223,6 +223,8 @@ impl Lookups {
                     if let Some(before) = known.as_ref().and_then(|known| known.answer.as_ref()) {
                         // One that has ended has no user any more.
                         process.uid = process.uid.or(before.uid);
+                        let before = || before.lineage.clone();
+                        process.lineage = process.lineage.or_else(before);
                     }
                     if known.is_none_or(|known| set(known, &process)) {
                         processes.push(process);

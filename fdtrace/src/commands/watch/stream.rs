@@ -2,7 +2,11 @@
 
 use fdtrace_common::alarm::StormKey;
 
-use super::diagnoses::{Diagnoses, Finding};
+use super::{
+    diagnoses::{Diagnoses, Finding},
+    other_ends::OtherEnds,
+    shared_holders::SharedHolders,
+};
 use crate::{
     cli::Watch,
     commands::{
@@ -51,6 +55,8 @@ pub(super) struct Stream {
     diagnoses: Diagnoses,
     near_limit: NearLimit,
     wanted: Wanted,
+    shared_holders: SharedHolders,
+    other_ends: OtherEnds,
     /// Facts of a recording that tells answers.
     late: Option<Late<Fact>>,
 }
@@ -72,6 +78,8 @@ impl Stream {
             times: Timeline::default(),
             host: None,
             diagnoses: Diagnoses::default(),
+            shared_holders: SharedHolders::default(),
+            other_ends: OtherEnds::default(),
             late: None,
         }
     }
@@ -135,7 +143,21 @@ impl Stream {
         self.reports += 1;
         self.failures += 1 + report.repeats;
         let (finding, is_news) = self.diagnoses.of(&report);
+        let is_partial = !self.wanted.is_all();
+        // With filters, who has an end may be left out.
+        let table = (report.alarm.key.files, report.alarm.key.tgid);
+        let now_ns = self.clock.now_ns();
+        let pipe_ends = finding.diagnosis.as_ref().filter(|_| !is_partial);
+        let pipe_ends = self.other_ends.of(pipe_ends, table, known.engine, now_ns);
+        let shared = self
+            .shared_holders
+            .of(finding.cause, known.engine, self.clock.now_ns());
         let exhausted = Exhausted {
+            pipe_ends,
+            shared: shared.map(|holders| fact::Shared {
+                holders,
+                is_partial,
+            }),
             diagnosis: finding.diagnosis,
             openers: finding.openers,
             is_news,
@@ -187,7 +209,10 @@ impl Stream {
         for task in self.near_limit.tell(wanted) {
             let diagnosis = Diagnosis::of(Patient::of_task(&task), engine, now_ns);
             let time = self.times.at(self.clock, now_ns);
+            let whole = diagnosis.as_ref().filter(|_| self.wanted.is_all());
+            let table = (task.files, task.tgid);
             let near = fact::NearLimit {
+                pipe_ends: self.other_ends.of(whole, table, engine, now_ns),
                 host: self.host,
                 ..fact::NearLimit::new(task, diagnosis, time)
             };

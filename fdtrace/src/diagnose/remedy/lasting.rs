@@ -1,6 +1,6 @@
 //! Limits that last, set where the process comes from.
 
-use super::{Remedy, Situation, When, limit::shown, shell};
+use super::{Remedy, Situation, When, harmless, limit::shown, shell};
 use crate::enrich::place::{Container, Runtime};
 
 /// A limit in the words of all who set it.
@@ -41,12 +41,12 @@ impl Limit {
     }
 
     /// Is it above the hard limit, or may it be? Then nobody but root can set it, and not before that one.
-    fn is_above(&self) -> bool {
+    pub(super) fn is_above(&self) -> bool {
         self.present.is_none_or(|present| self.hard > present)
     }
 
     /// The hard limit in words.
-    fn present(&self) -> String {
+    pub(super) fn present(&self) -> String {
         let present = self.present.map(shown);
         present.map_or_else(
             || "the hard limit".to_owned(),
@@ -55,7 +55,7 @@ impl Limit {
     }
 
     /// `LimitNOFILE=SOFT:HARD`: one number would set both, and lower the hard limit.
-    fn line(&self) -> String {
+    pub(super) fn line(&self) -> String {
         let value = |limit| match limit {
             u64::MAX => "infinity".to_owned(),
             limit => limit.to_string(),
@@ -82,11 +82,11 @@ impl Limit {
         )
     }
 
-    fn in_shell(&self) -> String {
+    pub(super) fn in_shell(&self) -> String {
         format!("`ulimit -S{} {}`", self.flag, shown(self.soft))
     }
 
-    fn hard_in_shell(&self) -> String {
+    pub(super) fn hard_in_shell(&self) -> String {
         format!("`ulimit -H{} {}`", self.flag, shown(self.hard))
     }
 }
@@ -117,7 +117,10 @@ pub(super) fn remedies(limit: &Limit, situation: &Situation) -> Vec<Remedy> {
     if let Some(unit) = &place.unit
         && let Some(section) = section(unit)
     {
-        return of_unit(limit, unit, section);
+        let file = situation
+            .whose
+            .and_then(|whose| whose.unit.as_ref()?.path.as_deref());
+        return of_unit(limit, unit, section, file);
     }
     let (program, soft) = (situation.program(), limit.in_shell());
     let text = if limit.is_above() {
@@ -149,6 +152,18 @@ fn section(unit: &str) -> Option<&'static str> {
 /// Writes a file beside the unit's own, which works for it alone, and is there after updates.
 fn drop_in(limit: &Limit, folder: &str, unit: &str, section: &str, reload: &str) -> String {
     let file = format!("90-fdtrace-{}.conf", limit.name);
+    drop_in_file(limit, folder, unit, section, reload, &file)
+}
+
+/// The same by this name: the last one counts, by the order of their names.
+fn drop_in_file(
+    limit: &Limit,
+    folder: &str,
+    unit: &str,
+    section: &str,
+    reload: &str,
+    file: &str,
+) -> String {
     let below = shell::quote(unit).into_owned();
     let header = format!("[{section}]");
     let write = shell::write_file(
@@ -158,13 +173,33 @@ fn drop_in(limit: &Limit, folder: &str, unit: &str, section: &str, reload: &str)
     format!("mkdir -p {folder}/{below}.d && {write} && {reload}")
 }
 
-fn of_unit(limit: &Limit, unit: &str, section: &str) -> Vec<Remedy> {
-    let command = drop_in(
+/// `set_by`: the file that sets it now, where that is known.
+fn of_unit(limit: &Limit, unit: &str, section: &str, set_by: Option<&str>) -> Vec<Remedy> {
+    // What it must come after.
+    let other = set_by
+        .and_then(|path| path.rsplit_once(".d/"))
+        .map(|(_, name)| name);
+    let names = ["90", "zz"].map(|begin| format!("{begin}-fdtrace-{}.conf", limit.name));
+    let name = names
+        .iter()
+        .find(|name| other.is_none_or(|other| other <= name.as_str()));
+    let Some(name) = name else {
+        let path = set_by
+            .and_then(harmless)
+            .unwrap_or("the drop-in that sets it");
+        let text = format!(
+            "{} in {path}, then `systemctl daemon-reload` and a restart",
+            limit.line()
+        );
+        return vec![Remedy::words(When::Permanent, text)];
+    };
+    let command = drop_in_file(
         limit,
         "/etc/systemd/system",
         unit,
         section,
         "systemctl daemon-reload",
+        name,
     );
     let mut text = format!("{} for {unit}, from its next start on", limit.line());
     if let Some((stem, rest)) = unit.split_once('@')

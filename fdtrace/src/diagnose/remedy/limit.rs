@@ -98,7 +98,24 @@ impl Raise {
             text.push_str("; fs.nr_open, which is not known here, must allow as much");
         }
         text.push_str(&self.bought(situation));
-        Remedy::command(When::Now, command, text)
+        Remedy {
+            buys: self.buys(situation),
+            ..Remedy::command(When::Now, command, text)
+        }
+    }
+
+    /// The same without touching the hard limit; `None` where there is no room below it.
+    pub(super) fn below_hard(self, situation: &Situation) -> Option<Self> {
+        if !self.is_above_hard {
+            return Some(self);
+        }
+        let has_room = situation.soft < situation.hard && self.nr_open.is_none();
+        has_room.then_some(Self {
+            soft: situation.hard,
+            hard: situation.hard,
+            is_above_hard: false,
+            ..self
+        })
     }
 
     /// What else the limit needs after a boot.
@@ -109,32 +126,47 @@ impl Raise {
 
     /// What a higher limit is worth.
     fn bought(self, situation: &Situation) -> String {
+        if does_not_grow(situation) {
+            return "; buys nothing: it does not grow".to_owned();
+        }
         if situation.verdict == Kind::Saturation {
             return "; what is open is in use, so that it is the right thing to do".to_owned();
         }
         if situation.verdict != Kind::Leak {
             return String::new();
         }
-        let used = situation.used.map_or(situation.soft, u64::from);
-        let minutes = situation
-            .growth_per_min
-            .and_then(|growth| minutes(self.soft.saturating_sub(used), growth));
-        minutes.map_or_else(
+        self.time(situation).map_or_else(
             || "; it only buys time".to_owned(),
-            |minutes| {
-                format!(
-                    "; raising the limit to {} buys {}",
-                    self.soft,
-                    duration(minutes)
-                )
-            },
+            |time| format!("; raising the limit to {} buys {time}", self.soft),
         )
+    }
+
+    /// The same in short: the time until the table is full again, or that there is none to be had.
+    fn buys(self, situation: &Situation) -> Option<String> {
+        if does_not_grow(situation) {
+            return Some("nothing: it does not grow".to_owned());
+        }
+        self.time(situation)
+    }
+
+    /// How long it takes to fill the table up to the new limit.
+    fn time(self, situation: &Situation) -> Option<String> {
+        let used = situation.used.map_or(situation.soft, u64::from);
+        let growth = situation.growth_per_min?;
+        seconds(self.soft.saturating_sub(used), growth).map(duration)
     }
 }
 
+/// Nothing has failed yet, and the table has been seen to stay as it is.
+fn does_not_grow(situation: &Situation) -> bool {
+    !situation.is_exhausted
+        && situation.verdict == Kind::Saturation
+        && situation.growth_per_min.is_none()
+}
+
 /// How long until so many more are open. `None` for what is no growth.
-fn minutes(more: u64, growth_per_min: f64) -> Option<u64> {
-    // A quarter of an fd a day is as good as none, and keeps the quotient a number of minutes.
+fn seconds(more: u64, growth_per_min: f64) -> Option<u64> {
+    // A quarter of an fd a day is as good as none, and keeps the quotient a number of seconds.
     const LEAST: f64 = 1e-4;
     if !growth_per_min.is_finite() || growth_per_min < LEAST {
         return None;
@@ -142,14 +174,16 @@ fn minutes(more: u64, growth_per_min: f64) -> Option<u64> {
     // Thousandths are exact enough, and keep to whole numbers.
     let thousandths = (growth_per_min.min(1e9) * 1e4).round();
     let thousandths = format!("{thousandths:.0}").parse::<u64>().ok()?;
-    more.saturating_mul(10_000).checked_div(thousandths)
+    more.saturating_mul(600_000).checked_div(thousandths)
 }
 
 /// In its two largest units.
-fn duration(minutes: u64) -> String {
+fn duration(seconds: u64) -> String {
+    let (minutes, rest_s) = (seconds / 60, seconds % 60);
     let (days, hours, rest) = (minutes / 1440, minutes / 60 % 24, minutes % 60);
     match (days, hours) {
-        (0, 0) if rest == 0 => "less than a minute".to_owned(),
+        (0, 0) if minutes == 0 => format!("{} s", seconds.max(1)),
+        (0, 0) if minutes < 10 && rest_s > 0 => format!("{rest} min {rest_s} s"),
         (0, 0) => format!("{rest} min"),
         (0, _) => format!("{hours} h {rest} min"),
         (1..=999, _) => format!("{days} d {hours} h"),
@@ -176,13 +210,14 @@ mod tests {
 
     #[test]
     fn growth_tells_how_long_it_lasts() {
-        let lasts = |more, growth| minutes(more, growth).map(duration);
+        let lasts = |more, growth| seconds(more, growth).map(duration);
         assert_eq!(lasts(64_512, 18.2).as_deref(), Some("2 d 11 h"));
         assert_eq!(lasts(3_072, 19.2).as_deref(), Some("2 h 40 min"));
-        assert_eq!(lasts(10, 1e300).as_deref(), Some("less than a minute"));
+        assert_eq!(lasts(10, 1e300).as_deref(), Some("1 s"));
+        assert_eq!(lasts(4_000, 1_200.0).as_deref(), Some("3 min 20 s"));
         assert_eq!(
             lasts(u64::MAX, 0.0001).as_deref(),
-            Some("35096545041304 years")
+            Some("584942417355 years")
         );
         for none in [0.0, -1.0, f64::NAN, f64::INFINITY, 1e-9] {
             assert_eq!(lasts(1, none), None, "{none}");

@@ -7,6 +7,10 @@ use super::{Remedy, Situation, When, shell};
 pub(super) const NR_OPEN_MAX: u64 = 0x7fff_ffc0;
 /// The kernel's own `fs.nr_open`.
 const NR_OPEN: u64 = 1 << 20;
+/// Bytes that an open file takes by itself: the `filp` slab gives each `struct file` 192 (6.18) to 256 (before).
+const FILE_SIZE: u64 = 256;
+/// Bytes of a page where no record says otherwise.
+const PAGE_SIZE: u64 = 4_096;
 /// The settings of users are ints.
 const INT_MAX: u64 = 0x7fff_ffff;
 
@@ -66,8 +70,13 @@ pub(super) fn nr_open(situation: &Situation) -> Vec<Remedy> {
 pub(super) fn file_max(situation: &Situation) -> Vec<Remedy> {
     let mut remedies = more_files(situation, |current| {
         format!(
-            "doubles what all processes together may have open, {current} now; root is exempt. Each file takes \
-             some hundred bytes of the kernel's memory"
+            "doubles what all processes together may have open, {current} now; root is exempt. Costs up to {} of the \
+             kernel's memory when all are used, without what they lead to",
+            size(
+                doubled(current)
+                    .saturating_sub(current)
+                    .saturating_mul(FILE_SIZE)
+            )
         )
     });
     remedies.push(Remedy::command(
@@ -95,6 +104,11 @@ pub(super) fn unix_sockets(situation: &Situation) -> Vec<Remedy> {
     remedies
 }
 
+/// Twice as many, and not few.
+fn doubled(files: u64) -> u64 {
+    files.saturating_mul(2).max(1 << 16)
+}
+
 /// Doubles fs.file-max; `why` is given its value.
 fn more_files(situation: &Situation, why: impl Fn(u64) -> String) -> Vec<Remedy> {
     const NAME: &str = "fs.file-max";
@@ -102,7 +116,7 @@ fn more_files(situation: &Situation, why: impl Fn(u64) -> String) -> Vec<Remedy>
     const MAX: u64 = i64::MAX.unsigned_abs();
     match situation.host.file_max {
         Some(current) if current < MAX => {
-            let wanted = current.saturating_mul(2).clamp(1 << 16, MAX);
+            let wanted = doubled(current).min(MAX);
             vec![
                 Remedy::command(When::Now, set(NAME, wanted), why(current)),
                 for_good(NAME, wanted),
@@ -113,8 +127,27 @@ fn more_files(situation: &Situation, why: impl Fn(u64) -> String) -> Vec<Remedy>
     }
 }
 
+/// What one more of a user's costs.
+#[derive(Clone, Copy)]
+pub(super) enum Cost {
+    /// Little, until something is watched: a watch pins an inode, which takes about a kilobyte (`INOTIFY_WATCH_COST`;
+    /// `fs/notify/inotify/inotify_user.c`).
+    Watches,
+    /// Memory that nothing can take back.
+    Pages,
+}
+
+/// A number of bytes for people.
+fn size(bytes: u64) -> String {
+    const MIB: u64 = 1 << 20;
+    match bytes {
+        0..MIB => format!("{} KiB", bytes.div_ceil(1 << 10)),
+        _ => format!("{} MiB", bytes.div_ceil(MIB)),
+    }
+}
+
 /// A limit that each user has for all processes together.
-pub(super) fn of_user(name: &str, current: Option<u64>) -> Vec<Remedy> {
+pub(super) fn of_user(name: &str, current: Option<u64>, cost: Cost) -> Vec<Remedy> {
     /// Enough for most, and cheap.
     const USUAL: u64 = 1024;
     // No setting, or none that limits: nothing is known of what it is now.
@@ -122,8 +155,22 @@ pub(super) fn of_user(name: &str, current: Option<u64>) -> Vec<Remedy> {
         return not_known(name);
     };
     let wanted = current.saturating_mul(2).clamp(USUAL, INT_MAX);
+    let cost = match cost {
+        Cost::Watches => {
+            "each takes less than a kilobyte of the kernel's memory, and each of its watches \
+                          about one"
+                .to_owned()
+        }
+        Cost::Pages => {
+            let more = (wanted - current).saturating_mul(PAGE_SIZE);
+            format!(
+                "costs each user up to {} more of memory that cannot be reclaimed",
+                size(more)
+            )
+        }
+    };
     let text = format!(
-        "{current} is what a user may have in all processes together; others may hold them"
+        "{current} is what a user may have in all processes together; others may hold them; {cost}"
     );
     vec![
         Remedy::command(When::Now, set(name, wanted), text),

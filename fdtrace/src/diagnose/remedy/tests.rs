@@ -4,7 +4,13 @@ use insta::assert_snapshot;
 use proptest::prelude::*;
 
 use super::*;
-use crate::{diagnose::cause::Settings, enrich::place::parse};
+use crate::{
+    diagnose::{
+        cause::Settings,
+        origin::{Ancestor, Lineage, Nofile, UnitFile},
+    },
+    enrich::place::parse,
+};
 
 const ID: &str = "3f4c0e1b9a7d52f86e3b4c0e1b9a7d52f86e3b4c0e1b9a7d52f86e3b4c0e1b9a";
 
@@ -36,6 +42,9 @@ fn of(cgroup: &str, change: impl FnOnce(&mut Situation)) -> Vec<Remedy> {
         growth_per_min: None,
         has_ended: false,
         line: None,
+        whose: None,
+        is_go: false,
+        is_exhausted: true,
     };
     change(&mut situation);
     remedies(&situation)
@@ -122,6 +131,184 @@ fn a_soft_limit_in_the_shell_is_not_above_the_hard_one() {
             }
         }
     }
+}
+
+/// A process above: number, name, limits, script.
+type Above = (u32, &'static str, (u64, u64), Option<&'static str>);
+
+/// What there is to do where these are above it.
+fn below(
+    cgroup: &str,
+    exe: &'static str,
+    (soft, hard): (u64, u64),
+    above: &[Above],
+    unit: Option<UnitFile>,
+) -> String {
+    let above = above
+        .iter()
+        .map(|(pid, comm, (soft, hard), script)| Ancestor {
+            pid: *pid,
+            comm: (*comm).to_owned(),
+            cgroup: if *pid == 1 {
+                "/init.scope".to_owned()
+            } else {
+                cgroup.to_owned()
+            },
+            limits: Some(Nofile {
+                soft: *soft,
+                hard: *hard,
+            }),
+            script: script.map(str::to_owned),
+        });
+    let lineage = Lineage {
+        above: above.collect(),
+        unit,
+    };
+    let place = parse(cgroup.as_bytes());
+    let whose = Whose::of(Nofile { soft, hard }, &place, Some(&lineage));
+    let situation = Situation {
+        cause: Cause::RlimitNofile,
+        pid: 2231,
+        uid: 33,
+        exe: Some(exe.as_bytes()),
+        soft,
+        hard,
+        used: Some(u32::try_from(soft).unwrap()),
+        host: HOST,
+        place: &place,
+        verdict: Kind::Saturation,
+        growth_per_min: None,
+        has_ended: false,
+        line: None,
+        whose: Some(&whose),
+        is_go: false,
+        is_exhausted: true,
+    };
+    let shown = shown(&remedies(&situation));
+    format!("== {exe}, {}\n{shown}", whose.words().unwrap_or_default())
+}
+
+#[test]
+fn whose_limit_it_is_says_where_it_is_changed() {
+    const WEB: &str = "/system.slice/web.service";
+    const USUAL: (u64, u64) = (1_024, 524_288);
+    let systemd = (1, "systemd", (1 << 20, 1 << 20), None);
+    let unit = |path: Option<&str>| {
+        Some(UnitFile {
+            name: "web.service".to_owned(),
+            limits: path.map(|_| Nofile {
+                soft: 1_024,
+                hard: 524_288,
+            }),
+            path: path.map(str::to_owned),
+        })
+    };
+    let nginx = [(7, "nginx", (20_000, 20_000), None), systemd];
+    let low = (256, 256);
+    let mut all = below(WEB, "/usr/sbin/nginx", low, &nginx, unit(None));
+    all += &below(WEB, "/opt/own", low, &nginx, unit(None));
+    let supervisord = [
+        (7, "supervisord", USUAL, None),
+        (1, "systemd", (9, 9), None),
+    ];
+    let other = Some(UnitFile {
+        limits: Some(Nofile { soft: 5, hard: 5 }),
+        ..UnitFile::default()
+    });
+    all += &below(WEB, "/opt/worker", USUAL, &supervisord, other);
+    for (hard, script) in [
+        (524_288, Some("/srv/start.sh")),
+        (150, Some("/srv/start.sh")),
+        (150, None),
+    ] {
+        let sh = [(7, "sh", (150, hard), script), (6, "bash", USUAL, None)];
+        all += &below("/", "/opt/worker", (150, hard), &sh, None);
+    }
+    let shim = [(7, "runit", (150, 150), None), (6, "init", USUAL, None)];
+    all += &below("/", "/opt/worker", (150, 150), &shim, None);
+    all += &below(WEB, "/opt/worker", USUAL, &[systemd], unit(None));
+    for path in [
+        "/etc/systemd/system/web.service.d/99.conf",
+        "/run/systemd/system/web.service.d/zzz.conf",
+    ] {
+        all += &below(WEB, "/opt/worker", USUAL, &[systemd], unit(Some(path)));
+    }
+    assert_snapshot!(all);
+}
+
+#[test]
+fn programs_that_size_themselves_are_told_what_they_take() {
+    let mut all = String::new();
+    for exe in [
+        "/usr/bin/redis-server",
+        "/usr/sbin/haproxy",
+        "/usr/bin/memcached",
+        "/usr/sbin/mariadbd",
+        "/usr/lib/postgresql/15/bin/postgres",
+        "/opt/jdk/bin/java",
+        "/usr/bin/node",
+        "/usr/sbin/php-fpm8.2",
+    ] {
+        for hard in [524_288, 1_024] {
+            let systemd = (1, "systemd", (1 << 20, 1 << 20), None);
+            let unit = UnitFile {
+                name: "web.service".to_owned(),
+                limits: Some(Nofile { soft: 1_024, hard }),
+                path: Some("/lib/systemd/system/web.service".to_owned()),
+            };
+            all += &below(
+                "/system.slice/web.service",
+                exe,
+                (1_024, hard),
+                &[systemd],
+                Some(unit),
+            );
+        }
+    }
+    assert_snapshot!(all);
+}
+
+/// What is typed must take effect: nothing to type where a program would not notice, or be harmed.
+#[test]
+fn nothing_is_typed_that_has_no_effect() {
+    let typed_when = |exe: &'static str, hard, is_exhausted| {
+        let remedies = of("/", |it| {
+            (it.exe, it.hard) = (Some(exe.as_bytes()), hard);
+            it.is_exhausted = is_exhausted;
+        });
+        let now = remedies.iter().find(|remedy| remedy.when == When::Now);
+        now.unwrap().command.clone()
+    };
+    let typed = |exe, hard| typed_when(exe, hard, true);
+    for exe in ["/usr/bin/redis-server", "/usr/sbin/haproxy"] {
+        assert_eq!(typed_when(exe, 524_288, false), None);
+        // The limit was lowered since, or it would not have run out.
+        assert!(typed(exe, 524_288).is_some());
+    }
+    assert_eq!(typed("/opt/jdk/bin/java", 1_024), None);
+    let up_to_hard = Some("prlimit --pid 2231 --nofile=2000:".to_owned());
+    assert_eq!(typed("/opt/jdk/bin/java", 2_000), up_to_hard);
+    assert!(typed("/usr/sbin/nginx", 1_024).is_some());
+}
+
+#[test]
+fn a_higher_limit_buys_time_only_where_the_table_grows() {
+    let buys = |change: &dyn Fn(&mut Situation)| {
+        let remedies = of("/", |it| change(it));
+        let now = remedies.iter().find(|remedy| remedy.when == When::Now);
+        now.unwrap().buys.clone()
+    };
+    let leak = |growth| {
+        buys(&|it: &mut Situation| {
+            (it.soft, it.hard, it.used) = (150, 4_096, Some(150));
+            (it.verdict, it.growth_per_min) = (Kind::Leak, growth);
+        })
+    };
+    assert_eq!(leak(Some(1_184.0)).as_deref(), Some("3 min 19 s"));
+    assert_eq!(leak(None), None);
+    assert_eq!(buys(&|it: &mut Situation| it.is_exhausted = true), None);
+    let still = buys(&|it: &mut Situation| it.is_exhausted = false);
+    assert_eq!(still.as_deref(), Some("nothing: it does not grow"));
 }
 
 #[test]
@@ -315,6 +502,23 @@ const KINDS: [Kind; 5] = [
 ];
 
 prop_compose! {
+    /// A process above, untrusted text in it.
+    fn above()(
+        comm in prop_oneof![any::<String>(), prop::sample::select(vec!["sh", "supervisord"]).prop_map(String::from)],
+        script in prop::option::of(any::<String>()),
+        limits in prop::option::of((numbers(), numbers())),
+    ) -> Ancestor {
+        Ancestor {
+            pid: 7,
+            comm,
+            cgroup: String::new(),
+            limits: limits.map(|(soft, hard)| Nofile { soft, hard }),
+            script,
+        }
+    }
+}
+
+prop_compose! {
     fn anything()(
         // Half of them are of the cause that there is most to say about.
         cause in prop_oneof![Just(Cause::RlimitNofile), prop::sample::select(CAUSES.to_vec())],
@@ -324,11 +528,17 @@ prop_compose! {
         settings in prop::collection::vec(prop::option::of(numbers()), 5),
         growth in prop::option::of(any::<f64>()),
         has_ended in any::<bool>(),
-        exe in prop::collection::vec(any::<u8>(), 0..20),
+        exe in prop_oneof![
+            prop::collection::vec(any::<u8>(), 0..20),
+            prop::sample::select(vec!["nginx", "java", "redis-server", "mariadbd"]).prop_map(Vec::from),
+        ],
         line in any::<String>(),
+        above in prop::collection::vec(above(), 0..4),
     ) -> (Vec<Remedy>, u64, u64, Option<u64>) {
         let place = parse(&cgroup);
         let (soft, hard) = (limits.0.min(limits.1), limits.0.max(limits.1));
+        let lineage = Lineage { above, unit: None };
+        let whose = Whose::of(Nofile { soft, hard }, &place, Some(&lineage));
         let found = remedies(&Situation {
             cause,
             pid: 2231,
@@ -352,6 +562,9 @@ prop_compose! {
             growth_per_min: growth,
             has_ended,
             line: Some(&line),
+            whose: Some(&whose),
+            is_go: false,
+            is_exhausted: true,
         });
         (found, soft, hard, settings[0])
     }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::enrich::names::Named;
+use crate::{diagnose::origin::Lineage, enrich::names::Named};
 
 /// Answers of one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,6 +30,9 @@ pub struct LookedProcess {
     /// What its container and its pod are called.
     #[serde(default, skip_serializing_if = "Named::is_nothing")]
     pub named: Named,
+    /// Who is above it, where somebody wanted to know whose its limit is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lineage: Option<Lineage>,
 }
 
 /// A path, and who has the file open.

@@ -2,7 +2,10 @@
 
 use super::{Looked, LookedProcess, Lookup};
 use crate::{
-    diagnose::cause::Host,
+    diagnose::{
+        cause::Host,
+        origin::{Nofile, Whose},
+    },
     enrich::{names::Named, place::Place},
     ground::newest::Newest,
 };
@@ -46,6 +49,11 @@ impl Lookup for Recorded {
             .unwrap_or_default()
     }
 
+    fn whose(&mut self, pid: u32, own: Nofile, place: &Place) -> Option<Whose> {
+        let lineage = self.processes.get(&pid)?.lineage.as_ref()?;
+        Some(Whose::of(own, place, Some(lineage)))
+    }
+
     fn host(&mut self) -> Option<Host> {
         None
     }
@@ -81,6 +89,7 @@ mod tests {
                 cgroup: Some(Text(b"/web".to_vec())),
                 ended_ns: Some(5 * ASKED_NS),
                 named: Named::default(),
+                lineage: None,
             }],
             paths: vec![path("/dev/null", &[(7, 4), (8, 4)]), path("/a", &[(7, 5)])],
         });

@@ -31,7 +31,7 @@ mod path;
 mod program;
 pub mod reader;
 pub mod resolver;
-mod script;
+pub(in crate::enrich) mod script;
 mod sigbus;
 pub mod stack;
 #[cfg_attr(not(feature = "symbols"), path = "no_symbols.rs")]

@@ -176,7 +176,7 @@ const INTERPRETERS: [Interpreter; 7] = [
 
 /// The script of a process in /proc, if an interpreter runs it: a file's name, a class or jar, `-m` and a
 /// module, or the option that the code itself follows.
-pub(super) fn of_process(folder: &Path) -> Option<Rc<str>> {
+pub(in crate::enrich) fn of_process(folder: &Path) -> Option<Rc<str>> {
     let program = folder.join("exe").read_link().ok()?;
     let interpreter = Interpreter::named(program.file_name()?)?;
     let mut line = Vec::new();

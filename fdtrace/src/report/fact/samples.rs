@@ -51,6 +51,9 @@ pub(crate) fn exhausted() -> Exhausted {
             },
         }),
         named: Named::default(),
+        whose: None,
+        pipe_ends: None,
+        shared: None,
     }
 }
 

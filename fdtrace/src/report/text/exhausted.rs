@@ -11,11 +11,11 @@ use crate::{
     diagnose::cause::Cause,
     report::{
         block::Block,
-        fact::Exhausted,
+        fact::{Exhausted, Shared},
         page::{Page, STRONG},
         place,
         sanitize::printable,
-        words::{count, evidence, limit},
+        words::{count, evidence, given, limit},
     },
 };
 
@@ -62,6 +62,10 @@ fn block(exhausted: &Exhausted) -> Block {
         let unlisted = exhausted.unlisted().unwrap_or_default();
         holders::holds(&mut block, diagnosis, unlisted, &exhausted.openers);
     }
+    holders::pipe_ends(&mut block, exhausted.pipe_ends.as_ref());
+    if let Some(shared) = &exhausted.shared {
+        write_shared(&mut block, shared);
+    }
     if exhausted.cause.is_fd_limit() {
         block.say("limit", limits(exhausted));
     }
@@ -92,9 +96,24 @@ fn who(exhausted: &Exhausted) -> String {
     parts.join(", ")
 }
 
+/// Who holds most of what processes share.
+fn write_shared(block: &mut Block, shared: &Shared) {
+    for holder in &shared.holders {
+        let comm = printable(holder.comm.as_bytes());
+        let text = format!("in {comm} ({})", holder.pid);
+        block.row("shared", format!("{:>6}  ", holder.count), text);
+    }
+    if shared.is_partial {
+        block.say(
+            "shared",
+            "(of the processes that were looked at, not of all)",
+        );
+    }
+}
+
 fn limits(exhausted: &Exhausted) -> String {
     let (soft, hard) = (limit(exhausted.soft), limit(exhausted.hard));
-    let mut parts = vec![format!("soft {soft}, hard {hard}")];
+    let mut parts = given(&format!("soft {soft}"), &hard, exhausted.whose.as_ref());
     // A number that is taken need not have a file yet.
     if let (Some(open), Some(used)) = (exhausted.open, exhausted.used)
         && open != used

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use crate::{
-    diagnose::{diagnosis::Diagnosis, holders::Holder},
+    diagnose::{diagnosis::Diagnosis, holders::Holder, pipe_ends::PipeEnds},
     enrich::stacks::{Frequent, Stack},
     report::{
         block::Block,
@@ -45,6 +45,32 @@ pub(super) fn holds(block: &mut Block, diagnosis: &Diagnosis, unlisted: u32, ope
     others(block, HOLDS, &diagnosis.holders);
     if unlisted > 0 {
         block.row(HOLDS, column(unlisted), "not known");
+    }
+}
+
+/// Who else has the pipes of the table, a row each.
+pub(super) fn pipe_ends(block: &mut Block, ends: Option<&PipeEnds>) {
+    const ENDS: &str = "ends";
+    let Some(ends) = ends else {
+        return;
+    };
+    for other in &ends.others {
+        let comm = printable(other.comm.as_bytes());
+        block.row(
+            ENDS,
+            column(other.count),
+            format!("in {comm} ({})", other.pid),
+        );
+    }
+    if ends.total > ends.others.len() {
+        let more = ends.total - ends.others.len();
+        block.row(ENDS, " ".repeat(KIND_AT), format!("and in {more} more"));
+    }
+    if ends.own > 0 {
+        block.row(ENDS, column(ends.own), "with both ends in this process");
+    }
+    if ends.closed > 0 {
+        block.row(ENDS, column(ends.closed), "whose other end is closed");
     }
 }
 

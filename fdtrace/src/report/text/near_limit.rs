@@ -8,7 +8,7 @@ use crate::report::{
     fact::NearLimit,
     page::Page,
     place,
-    words::{age, count, evidence, limit},
+    words::{age, count, evidence, given, limit},
 };
 
 /// In place of a call.
@@ -44,6 +44,7 @@ fn block(near: &NearLimit) -> Block {
         holders::opened(&mut block, diagnosis, &near.openers);
         holders::holds(&mut block, diagnosis, 0, &near.openers);
     }
+    holders::pipe_ends(&mut block, near.pipe_ends.as_ref());
     block.say("limit", limits(near));
     let judged = diagnosis.and_then(|diagnosis| diagnosis.verdict.as_ref());
     if let Some(verdict) = judged {
@@ -68,7 +69,8 @@ fn who(near: &NearLimit) -> String {
 fn limits(near: &NearLimit) -> String {
     let (soft, hard) = (limit(near.soft), limit(near.hard));
     let percent = count(near.percent);
-    let mut parts = vec![format!("{percent} % of soft {soft}, hard {hard}")];
+    let soft = format!("{percent} % of soft {soft}");
+    let mut parts = given(&soft, &hard, near.whose.as_ref());
     let left = near.seconds_left();
     parts.extend(left.map(|seconds| format!("full in {} at this rate", age(seconds))));
     parts.join("; ")

@@ -8,6 +8,8 @@ use crate::{
         cause::{Cause, Silent},
         diagnosis::Diagnosis,
         holders::Holder,
+        origin::{Ancestor, Lineage, Nofile, Whose},
+        shared::SharedHolder,
         verdict::{self, Verdict},
     },
     enrich::{
@@ -16,7 +18,7 @@ use crate::{
     },
     ground::{kind::Kind, tcp_state::TcpState},
     report::{
-        fact::{Exhausted, NearLimit, samples},
+        fact::{Exhausted, NearLimit, Shared, samples},
         openers::Openers,
     },
     stream::decode::Task,
@@ -63,6 +65,49 @@ fn exhaustions() {
             exhausted.hard = u64::MAX;
         }),
         shown(|exhausted| exhausted.has_ended = true),
+    ];
+    assert_snapshot!(with_header(&lines));
+}
+
+#[test]
+fn whose_limit_it_is_and_who_fills_a_shared_one() {
+    let lines = [
+        shown(|exhausted| {
+            (exhausted.soft, exhausted.hard) = (150, 4096);
+            let above = Ancestor {
+                pid: 70,
+                comm: "ba\x1b[2Jsh".to_owned(),
+                limits: Some(Nofile {
+                    soft: 1024,
+                    hard: 4096,
+                }),
+                ..Ancestor::default()
+            };
+            let lineage = Lineage {
+                above: vec![above],
+                unit: None,
+            };
+            let own = Nofile {
+                soft: 150,
+                hard: 4096,
+            };
+            exhausted.whose = Some(Whose::of(own, &exhausted.place(), Some(&lineage)));
+        }),
+        shown(|exhausted| {
+            exhausted.cause = Cause::InotifyInstances;
+            let holder = |pid, comm: &str, count| SharedHolder {
+                pid,
+                comm: comm.to_owned(),
+                count,
+            };
+            exhausted.shared = Some(Shared {
+                holders: vec![
+                    holder(811, "containerd-shim", 64),
+                    holder(93, "edi\x1b[2Jtor", 9),
+                ],
+                is_partial: true,
+            });
+        }),
     ];
     assert_snapshot!(with_header(&lines));
 }

@@ -1,6 +1,7 @@
 //! nginx, whose workers have a limit of their own: `worker_rlimit_nofile`.
 
 use std::{
+    fs,
     io::{Read, Write},
     net::{TcpListener, TcpStream},
     process::{Command, Stdio},
@@ -8,8 +9,10 @@ use std::{
     thread,
 };
 
+use rustix::process::{Pid, Signal, kill_process};
+
 use super::{Folder, PATIENCE, Service, ensure, free_port, may_raise_hard_limits, type_now};
-use crate::{Setting, tracer::Tracer};
+use crate::{Setting, limits::why, tracer::Tracer};
 
 /// A server with too small a limit under load: its workers fail in accept.
 pub(super) fn serves(setting: &Setting) -> Result<(), String> {
@@ -32,7 +35,38 @@ pub(super) fn serves(setting: &Setting) -> Result<(), String> {
         && object["used"] == 32
         && object["exe"] == "/usr/sbin/nginx"
         && object["pid"] != service.pid();
-    ensure(is_right, || object.to_string())
+    ensure(is_right, || object.to_string())?;
+    // The worker has set its limit itself, as its configuration says; there it is changed.
+    let limit = &object["limit"];
+    let is_own = limit["origin"] == "self"
+        && limit["parent"]["pid"] == service.pid()
+        && limit["parent"]["comm"] == "nginx";
+    ensure(is_own, || object.to_string())?;
+    let why = why(&object, "permanent")?;
+    let line = why.split('`').nth(1).unwrap_or_default();
+    ensure(line.starts_with("worker_rlimit_nofile "), || why.clone())?;
+    reload(service, port, line)
+}
+
+/// Puts this line in place of the one that limits its workers, and waits until one has that limit.
+fn reload(mut service: Service, port: u16, line: &str) -> Result<(), String> {
+    let text = configuration(port, 32, "return 200 'ok';");
+    let text = text.replace("worker_rlimit_nofile 32;", line);
+    service.folder.write("nginx.conf", &text)?;
+    let pid = i32::try_from(service.pid()).ok().and_then(Pid::from_raw);
+    kill_process(pid.ok_or("no pid")?, Signal::HUP).map_err(|error| error.to_string())?;
+    let wanted = line.trim_end_matches(';').rsplit(' ').next();
+    let children = format!("/proc/{0}/task/{0}/children", service.pid());
+    let has = |worker: &str| {
+        let limits = fs::read_to_string(format!("/proc/{worker}/limits")).unwrap_or_default();
+        let mut lines = limits.lines();
+        let line = lines.find(|line| line.starts_with("Max open files"));
+        line.is_some_and(|line| line.split_whitespace().nth(3) == wanted)
+    };
+    service.wait_until(|_| {
+        let workers = fs::read_to_string(&children).unwrap_or_default();
+        workers.split_whitespace().any(has)
+    })
 }
 
 /// Clients wait for a slow server behind it: two fds each, and all of them load. What is typed lets the rest in.

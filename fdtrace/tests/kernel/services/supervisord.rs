@@ -3,7 +3,7 @@
 use std::net::UdpSocket;
 
 use super::{Folder, PATIENCE, Service, ensure, type_now};
-use crate::{Setting, tracer::Tracer};
+use crate::{Setting, limits::why, tracer::Tracer};
 
 /// Loses a file each 20 ms, and says so once it has more than any of its limits before.
 const LEAK: &str = "import socket, sys, time\n\
@@ -45,6 +45,13 @@ pub(super) fn starts_a_leak(setting: &Setting) -> Result<(), String> {
         && most["target"] == "/etc/hostname"
         && most["count"].as_u64().is_some_and(|count| count > 190);
     ensure(is_right, || format!("{object:#}"))?;
+    let limit = &object["limit"];
+    let is_given = limit["origin"] == "parent"
+        && limit["starter"]["comm"] == "supervisord"
+        && limit["starter"]["soft"] == 200;
+    ensure(is_given, || format!("{object:#}"))?;
+    let why = why(&object, "permanent")?;
+    ensure(why.contains("`minfds="), || why.clone())?;
     type_now(&object)?;
     let mut over = [0; 4];
     let received = report.recv(&mut over);

@@ -128,6 +128,7 @@ fn who_has_ended_is_still_known() {
         uid,
         cgroup: Some(Text(b"/web".to_vec())),
         named: Named::default(),
+        lineage: None,
     };
     lookups.processes.insert(7, Known::default());
     let mut take = |process| lookups.take(vec![Answer::Process(process)]).0;

@@ -80,6 +80,8 @@ fn answer(question: Question, host: &mut ThisHost) -> Answer {
             started_ns,
             cgroup,
         } => {
+            // It has run out of fds, or nobody would know its cgroup already.
+            let lineage = cgroup.is_some().then(|| host.lineage(pid)).flatten();
             let cgroup = cgroup.or_else(|| host.cgroup(pid));
             let named = cgroup
                 .as_deref()
@@ -92,6 +94,7 @@ fn answer(question: Question, host: &mut ThisHost) -> Answer {
                 uid: host.user(pid),
                 cgroup: cgroup.map(Text),
                 named: named.unwrap_or_default(),
+                lineage,
             })
         }
     }
