@@ -1,6 +1,7 @@
 //! The subcommands, one file each, and what surrounds them: parsing, logging, exit status.
 
 mod audit;
+mod called;
 mod doctor;
 mod finish;
 mod follow;

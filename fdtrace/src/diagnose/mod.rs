@@ -9,4 +9,5 @@ pub mod holders;
 pub mod near_limit;
 pub mod outstanding;
 pub mod remedy;
+pub mod select;
 pub mod verdict;

@@ -5,6 +5,7 @@
 
 mod lasting;
 mod limit;
+mod select;
 mod shell;
 mod sysctl;
 
@@ -13,6 +14,7 @@ use serde::Serialize;
 use self::limit::Raise;
 use super::{
     cause::{Cause, Host, TABLE_SLOTS},
+    select::Select,
     verdict::Kind,
 };
 use crate::enrich::place::Place;
@@ -39,6 +41,9 @@ pub struct Remedy {
     /// What it does, or what to do.
     #[serde(rename = "why")]
     pub text: String,
+    /// What may go wrong with it, to be known before it is typed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub warning: Option<String>,
 }
 
 impl Remedy {
@@ -47,6 +52,7 @@ impl Remedy {
             when,
             command: Some(command),
             text: text.into(),
+            warning: None,
         }
     }
 
@@ -55,6 +61,7 @@ impl Remedy {
             when,
             command: None,
             text: text.into(),
+            warning: None,
         }
     }
 }
@@ -88,6 +95,8 @@ pub struct Situation<'a> {
     pub has_ended: bool,
     /// Where in the program they come from; hostile.
     pub line: Option<&'a str>,
+    /// Does the program use select(2)? `None`: not known.
+    pub select: Option<&'a Select>,
 }
 
 impl Situation<'_> {
@@ -156,14 +165,18 @@ pub fn remedies(situation: &Situation) -> Vec<Remedy> {
 fn nofile(situation: &Situation) -> Vec<Remedy> {
     let raise = Raise::of(situation);
     let mut remedies = in_code(situation);
+    remedies.extend(select::instead(situation));
     match &raise {
         Some(raise) => {
             let now = (!situation.has_ended).then(|| raise.now(situation));
+            let first = remedies.len();
             remedies.extend(now);
             remedies.extend(raise.settings_for_good());
             let limit = lasting::Limit::files(raise.soft, raise.hard, situation.hard);
             remedies.extend(lasting::remedies(&limit, situation));
+            select::warn(&mut remedies[first..], raise.soft, situation);
         }
+        None if select::is_in_the_way(situation) => {}
         None => remedies.push(Remedy::words(
             When::Now,
             "the limit is as high as any kernel takes: fewer fds must do",
@@ -176,7 +189,7 @@ fn nofile(situation: &Situation) -> Vec<Remedy> {
             "says whether a higher limit is enough: run it twice; many of the same, more each time, is a leak",
         ));
     }
-    if situation.soft < situation.hard {
+    if situation.soft < situation.hard && !select::is_in_the_way(situation) {
         remedies.push(Remedy::words(
             When::Code,
             format!(

@@ -15,7 +15,7 @@ use super::{
     process::{has_ended, user_of},
 };
 use crate::{
-    diagnose::cause::Host,
+    diagnose::{cause::Host, select::Select},
     ground::newest::Newest,
     probe::{cgroup, host},
 };
@@ -45,6 +45,11 @@ pub trait Lookup: Send {
 
     /// What the container and the pod of a process are called that belongs there.
     fn named(&mut self, pid: u32, place: &Place) -> Named;
+
+    /// Whether a process was found to use select(2). Live, whoever makes the fact asks.
+    fn select(&mut self, _pid: u32) -> Option<Select> {
+        None
+    }
 
     /// The host's limits now; `None`: what a fact says of them is right already.
     fn host(&mut self) -> Option<Host>;
@@ -113,6 +118,7 @@ mod tests {
             uid: Some(4_321),
             cgroup: Some(Text(b"/told".to_vec())),
             named: Named::default(),
+            select: None,
             ended_ns: None,
         };
         let mut host = ThisHost::default();

@@ -9,5 +9,6 @@ pub mod path;
 pub mod place;
 pub mod process;
 pub mod regular;
+pub mod select;
 pub mod sockets;
 pub mod stacks;

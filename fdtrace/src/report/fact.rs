@@ -11,6 +11,7 @@ use crate::{
         diagnosis::Diagnosis,
         near_limit,
         remedy::{self, Remedy, Situation},
+        select::Select,
         verdict::Kind,
     },
     engine::storms::Report,
@@ -19,6 +20,7 @@ use crate::{
         lookup::{Looked, Lookup},
         names::Named,
         place::{self, Place as Belonging},
+        select::AskedSelect,
     },
     probe::{backend::Backend, runs::ProgramRuns},
     stream::{clock::Clock, decode::Task, timeline::Timeline},
@@ -116,6 +118,10 @@ pub struct Exhausted {
     pub host: Option<Host>,
     /// What the container and the pod are called, where this host tells.
     pub named: Named,
+    /// Whether the process uses select(2), as it is found out.
+    pub asked_select: AskedSelect,
+    /// The answer.
+    pub select: Option<Select>,
 }
 
 impl Exhausted {
@@ -152,6 +158,8 @@ impl Exhausted {
             is_news: false,
             host: None,
             named: Named::default(),
+            asked_select: AskedSelect::default(),
+            select: None,
         }
     }
 }
@@ -165,6 +173,7 @@ impl Exhausted {
         self.host = lookup.host().or(self.host);
         self.named = lookup.named(self.pid, &self.place());
         self.has_ended |= lookup.has_ended(self.pid, self.started_ns, self.time_ns);
+        self.select = self.asked_select.wait().or_else(|| lookup.select(self.pid));
         self.openers.resolve();
     }
 
@@ -201,6 +210,7 @@ impl Exhausted {
             growth_per_min: verdict.and_then(|verdict| verdict.growth_per_min),
             has_ended: self.has_ended,
             line: self.openers.line().as_deref(),
+            select: self.select.as_ref(),
         })
     }
 }
@@ -236,6 +246,10 @@ pub struct NearLimit {
     pub host: Option<Host>,
     /// What the container and the pod are called, where this host tells.
     pub named: Named,
+    /// Whether the process uses select(2), as it is found out.
+    pub asked_select: AskedSelect,
+    /// The answer.
+    pub select: Option<Select>,
 }
 
 impl NearLimit {
@@ -257,6 +271,8 @@ impl NearLimit {
             openers: Openers::default(),
             host: None,
             named: Named::default(),
+            asked_select: AskedSelect::default(),
+            select: None,
         }
     }
 
@@ -276,6 +292,7 @@ impl NearLimit {
         self.cgroup = lookup.cgroup(self.pid);
         self.host = lookup.host().or(self.host);
         self.named = lookup.named(self.pid, &self.place());
+        self.select = self.asked_select.wait().or_else(|| lookup.select(self.pid));
         self.openers.resolve();
     }
 
@@ -304,6 +321,7 @@ impl NearLimit {
             growth_per_min: verdict.and_then(|verdict| verdict.growth_per_min),
             has_ended: false,
             line: self.openers.line().as_deref(),
+            select: self.select.as_ref(),
         })
     }
 }

@@ -13,7 +13,10 @@ use super::{
     outstanding,
     sanitize::is_hostile,
 };
-use crate::{diagnose::remedy::Remedy, probe::runs::ProgramRuns};
+use crate::{
+    diagnose::{remedy::Remedy, select::Select},
+    probe::runs::ProgramRuns,
+};
 
 /// The version of the objects' shape; fields are only ever added to it.
 const VERSION: u32 = 1;
@@ -127,6 +130,8 @@ struct ExhaustedFields<'a> {
     holders: Vec<HolderFields>,
     unlisted: Option<u32>,
     verdict: Option<VerdictFields<'a>>,
+    #[serde(flatten)]
+    select: SelectFields<'a>,
     remedy: Vec<Remedy>,
 }
 
@@ -168,7 +173,26 @@ impl<'a> ExhaustedFields<'a> {
                 .map(|diagnosis| diagnosis::holders(diagnosis, &exhausted.openers))
                 .unwrap_or_default(),
             verdict: verdict.map(VerdictFields::from),
+            select: SelectFields::new(exhausted.select.as_ref()),
             remedy: exhausted.remedies(),
+        }
+    }
+}
+
+/// Whether the program uses select(2), and how that is known.
+#[derive(Serialize)]
+struct SelectFields<'a> {
+    select: Option<&'static str>,
+    select_nfds: Option<u32>,
+    select_by: Option<&'a str>,
+}
+
+impl<'a> SelectFields<'a> {
+    fn new(select: Option<&'a Select>) -> Self {
+        Self {
+            select: select.map(Select::name),
+            select_nfds: select.and_then(Select::most),
+            select_by: select.and_then(Select::imported_by),
         }
     }
 }
@@ -187,6 +211,8 @@ struct NearLimitFields<'a> {
     seconds_left: Option<f64>,
     holders: Vec<HolderFields>,
     verdict: Option<VerdictFields<'a>>,
+    #[serde(flatten)]
+    select: SelectFields<'a>,
     remedy: Vec<Remedy>,
 }
 
@@ -209,6 +235,7 @@ impl<'a> NearLimitFields<'a> {
                 .map(|diagnosis| diagnosis::holders(diagnosis, &near.openers))
                 .unwrap_or_default(),
             verdict: verdict.map(VerdictFields::from),
+            select: SelectFields::new(near.select.as_ref()),
             remedy: near.remedies(),
         }
     }

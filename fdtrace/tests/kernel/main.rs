@@ -26,6 +26,7 @@ mod programs;
 mod record;
 mod remedy;
 mod scope;
+mod select;
 mod services;
 mod shapes;
 mod stacks;
@@ -35,6 +36,7 @@ mod threads;
 mod trace;
 mod tracer;
 mod verdicts;
+mod victim;
 
 use std::{env, path::Path, process::ExitCode};
 
@@ -82,6 +84,7 @@ fn main() -> ExitCode {
     trials.extend(stacks::trials(&setting));
     trials.extend(record::trials(&setting));
     trials.extend(remedy::trials(&setting));
+    trials.extend(select::trials(&setting));
     trials.extend(leaks::trials(&setting));
     trials.extend(losses::trials(&setting));
     trials.extend(cookbook::trials(&setting));

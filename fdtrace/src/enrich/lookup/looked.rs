@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::enrich::names::Named;
+use crate::{diagnose::select::Select, enrich::names::Named};
 
 /// Answers of one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,6 +30,9 @@ pub struct LookedProcess {
     /// What its container and its pod are called.
     #[serde(default, skip_serializing_if = "Named::is_nothing")]
     pub named: Named,
+    /// Whether it uses select(2), where somebody asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub select: Option<Select>,
 }
 
 /// A path, and who has the file open.

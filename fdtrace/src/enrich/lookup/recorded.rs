@@ -2,7 +2,7 @@
 
 use super::{Looked, LookedProcess, Lookup};
 use crate::{
-    diagnose::cause::Host,
+    diagnose::{cause::Host, select::Select},
     enrich::{names::Named, place::Place},
     ground::newest::Newest,
 };
@@ -46,6 +46,10 @@ impl Lookup for Recorded {
             .unwrap_or_default()
     }
 
+    fn select(&mut self, pid: u32) -> Option<Select> {
+        self.processes.get(&pid)?.select.clone()
+    }
+
     fn host(&mut self) -> Option<Host> {
         None
     }
@@ -81,6 +85,7 @@ mod tests {
                 cgroup: Some(Text(b"/web".to_vec())),
                 ended_ns: Some(5 * ASKED_NS),
                 named: Named::default(),
+                select: Some(Select::Called { most: 9 }),
             }],
             paths: vec![path("/dev/null", &[(7, 4), (8, 4)]), path("/a", &[(7, 5)])],
         });
@@ -101,6 +106,8 @@ mod tests {
             [false, false, true, true]
         );
         assert!(!recorded.has_ended(8, 0, u64::MAX));
+        assert_eq!(recorded.select(7), Some(Select::Called { most: 9 }));
+        assert_eq!(recorded.select(8), None);
         assert_eq!(recorded.cgroup(7).as_deref(), Some(&b"/web"[..]));
     }
 }

@@ -51,6 +51,8 @@ pub(crate) fn exhausted() -> Exhausted {
             },
         }),
         named: Named::default(),
+        asked_select: AskedSelect::default(),
+        select: None,
     }
 }
 

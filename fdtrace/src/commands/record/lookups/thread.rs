@@ -12,6 +12,7 @@ use crate::{
     enrich::{
         lookup::{LookedProcess, Lookup, Text, ThisHost},
         place,
+        select::AskedSelect,
     },
     probe::cgroup,
     stream::clock,
@@ -29,6 +30,7 @@ pub(super) enum Question {
         pid: u32,
         started_ns: u64,
         cgroup: Option<Vec<u8>>,
+        select: AskedSelect,
     },
     Until(u64),
 }
@@ -79,6 +81,7 @@ fn answer(question: Question, host: &mut ThisHost) -> Answer {
             pid,
             started_ns,
             cgroup,
+            select,
         } => {
             let cgroup = cgroup.or_else(|| host.cgroup(pid));
             let named = cgroup
@@ -92,6 +95,7 @@ fn answer(question: Question, host: &mut ThisHost) -> Answer {
                 uid: host.user(pid),
                 cgroup: cgroup.map(Text),
                 named: named.unwrap_or_default(),
+                select: select.wait(),
             })
         }
     }

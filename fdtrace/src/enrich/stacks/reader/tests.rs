@@ -1,7 +1,7 @@
 use std::{fs, os::unix::fs::FileExt, rc::Rc};
 
 use fdtrace_common::stack::{REGISTER_IP, REGISTER_SP};
-use object::elf::{SHT_PROGBITS, SHT_STRTAB, SHT_SYMTAB};
+use object::elf::{SHT_DYNSYM, SHT_PROGBITS, SHT_STRTAB, SHT_SYMTAB};
 use rustix::net::sockopt::socket_type;
 
 use super::{
@@ -408,4 +408,26 @@ fn a_file_that_becomes_shorter_while_it_is_read_ends_nothing() {
     let _ = file.write_at(b"x", 0);
     let _ = reader.names(&module, CODE + 2);
     still_works(&mut reader);
+}
+
+/// Tables of symbols that are damaged, or larger than anybody's, say nothing.
+#[test]
+fn imports_are_read_within_bounds() {
+    let mut reader = Reader::default();
+    assert_eq!(
+        reader.imports(&shell()),
+        Some(Imports::Nothing),
+        "it waits for nobody"
+    );
+    let huge = bounds::IMPORTS + 1;
+    for (name, content) in [
+        ("huge", Content::Hole(huge)),
+        ("odd", Content::Bytes(&[1; 23])),
+        ("wild", Content::Bytes(&[0xff; 240])),
+    ] {
+        let program = Program::new(name, &[(".dynsym", SHT_DYNSYM, 0, content)]);
+        let imports = reader.imports(&module(&program));
+        assert_ne!(imports, Some(Imports::Select), "{name}");
+        still_works(&mut reader);
+    }
 }
