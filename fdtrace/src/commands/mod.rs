@@ -10,6 +10,7 @@ mod ls;
 mod man;
 mod own;
 mod record;
+mod relieve;
 mod replay;
 mod round;
 mod stdout;
@@ -40,7 +41,7 @@ use crate::{
 enum Ended {
     /// 0: done.
     Done,
-    /// 1: nothing of what was asked for was found.
+    /// 1: nothing of what was asked for was found, or it was refused.
     NothingFound,
 }
 
@@ -100,6 +101,10 @@ fn run(cli: Cli) -> Result<Ended> {
         Command::Record(args) => {
             prepare(&args.run);
             record::run(&args)
+        }
+        Command::Relieve(args) => {
+            prepare(&args.run);
+            relieve::run(&args)
         }
         Command::Doctor(args) => {
             prepare(&args.run);

@@ -8,6 +8,7 @@ pub mod fullest;
 pub mod holders;
 pub mod near_limit;
 pub mod outstanding;
+pub mod relieve;
 pub mod remedy;
 pub mod select;
 pub mod verdict;

@@ -24,6 +24,7 @@ mod moment;
 mod privilege;
 mod programs;
 mod record;
+mod relieve;
 mod remedy;
 mod scope;
 mod select;
@@ -85,6 +86,7 @@ fn main() -> ExitCode {
     trials.extend(record::trials(&setting));
     trials.extend(remedy::trials(&setting));
     trials.extend(select::trials(&setting));
+    trials.extend(relieve::trials(&setting));
     trials.extend(leaks::trials(&setting));
     trials.extend(losses::trials(&setting));
     trials.extend(cookbook::trials(&setting));

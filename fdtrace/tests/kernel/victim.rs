@@ -5,6 +5,8 @@ use std::{
     net::TcpStream,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    thread,
+    time::{Duration, Instant},
 };
 
 const SOURCE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/kernel/victim/server.c");
@@ -44,7 +46,7 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Starts it at a soft limit, with what else a shell is to do before; it runs as the shell's process.
+    /// Starts it at a soft limit; `before`: what a shell executes it with, in its own process.
     pub(crate) fn start(
         waits: Waits,
         soft: u32,
@@ -53,7 +55,8 @@ impl Server {
     ) -> Result<Self, String> {
         let program = built(waits)?;
         let mut command = super::programs::clean("sh");
-        let script = format!("ulimit -Sn {soft}; {before} exec \"$0\" \"$@\"");
+        let before = if before.is_empty() { "exec" } else { before };
+        let script = format!("ulimit -Sn {soft}; {before} \"$0\" \"$@\"");
         command.args(["-c", &script]).arg(&program).arg(argument);
         command.stdin(Stdio::null()).stdout(Stdio::piped());
         let mut child = command.spawn().map_err(|error| format!("sh: {error}"))?;
@@ -92,4 +95,33 @@ impl Drop for Server {
         let _ = self.child.wait();
         let _ = std::fs::remove_file(&self.program);
     }
+}
+
+/// Waits until a process has so many fds open, or more.
+pub(crate) fn until_open(pid: u32, count: usize) -> Result<(), String> {
+    let folder = format!("/proc/{pid}/fd");
+    until(|| {
+        let entries = std::fs::read_dir(&folder).map_err(|error| format!("{folder}: {error}"))?;
+        Ok(entries.count() >= count)
+    })
+}
+
+/// Asks until the answer is yes.
+pub(crate) fn until(mut reached: impl FnMut() -> Result<bool, String>) -> Result<(), String> {
+    let end = Instant::now() + Duration::from_mins(1);
+    while !reached()? {
+        super::ensure(Instant::now() < end, || "no end of waiting".to_owned())?;
+        thread::sleep(Duration::from_millis(5));
+    }
+    Ok(())
+}
+
+/// The children of a process.
+pub(crate) fn children(pid: u32) -> Result<Vec<u32>, String> {
+    let path = format!("/proc/{pid}/task/{pid}/children");
+    let text = std::fs::read_to_string(&path).map_err(|error| format!("{path}: {error}"))?;
+    Ok(text
+        .split_whitespace()
+        .filter_map(|it| it.parse().ok())
+        .collect())
 }

@@ -12,7 +12,7 @@ use object::{
     ReadRef,
     elf::{SHN_UNDEF, SHT_DYNSYM, SHT_SYMTAB, Sym64},
     endian::Endianness,
-    read::elf::{FileHeader, SectionHeader, Sym},
+    read::elf::{FileHeader, SectionHeader, SectionTable, Sym},
 };
 use serde::{Deserialize, Serialize};
 
@@ -67,13 +67,35 @@ pub(super) enum Imports {
     Unknown,
 }
 
-/// Reads a file's symbols; `None`: it is no ELF file whose tables are within bounds.
-pub(super) fn read(file: &File) -> Option<Imports> {
+/// What is read of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Found {
+    pub(super) imports: Imports,
+    /// Go's compiler has made it.
+    pub(super) is_go: bool,
+}
+
+/// Where Go's linker says what it has linked (`cmd/link`, since 1.13).
+const GO: &[u8] = b".go.buildinfo";
+
+type Sections<'a> = SectionTable<'a, Header, Symbols<'a>>;
+
+/// Reads a file; `None`: it is no ELF file whose tables are within bounds.
+pub(super) fn read(file: &File) -> Option<Found> {
     let cache = cache(file)?;
     let data = Symbols(&cache);
     let header = Header::parse(data).ok()?;
     let endian = header.endian().ok()?;
     let sections = header.sections(endian, data).ok()?;
+    let mut all = sections.iter();
+    let is_go = all.any(|section| sections.section_name(endian, section) == Ok(GO));
+    Some(Found {
+        imports: imports(&sections, endian, data)?,
+        is_go,
+    })
+}
+
+fn imports(sections: &Sections<'_>, endian: Endianness, data: Symbols<'_>) -> Option<Imports> {
     let mut is_known = false;
     // A program that is linked statically may have a table of imports with nothing in it.
     for (kind, is_import) in [(SHT_DYNSYM, true), (SHT_SYMTAB, false)] {

@@ -13,7 +13,7 @@ use log::debug;
 use rustc_hash::FxHashMap;
 use rustix::process::{Resource, getrlimit};
 
-use super::{bounds, imports::Imports};
+use super::{bounds, imports::Found};
 use crate::enrich::regular::{Key, Regular};
 
 /// One file.
@@ -25,7 +25,7 @@ pub(super) struct Module {
     /// As the first process called it that had it mapped. Untrusted.
     pub(super) path: Rc<str>,
     /// Whether it uses select, once somebody has looked; `None`: it cannot be read.
-    pub(super) imports: OnceCell<Option<Imports>>,
+    pub(super) imports: OnceCell<Option<Found>>,
 }
 
 /// All files that are held.

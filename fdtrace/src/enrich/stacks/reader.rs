@@ -36,7 +36,7 @@ use self::wire::{Answer, Mapped, Request};
 use super::{
     bounds,
     image::Image,
-    imports::Imports,
+    imports::Found,
     module::Module,
     stack::Frame,
     unwind::{DEPTH, Unwound},
@@ -185,7 +185,7 @@ impl Reader {
     }
 
     /// Whether a file uses select; `None`: it cannot be read.
-    pub(super) fn imports(&mut self, module: &Module) -> Option<Imports> {
+    pub(super) fn imports(&mut self, module: &Module) -> Option<Found> {
         if self.refused_modules.contains(&module.id) {
             return None;
         }

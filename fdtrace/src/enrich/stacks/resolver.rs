@@ -125,10 +125,9 @@ impl Resolver {
         libraries.retain(is_other);
         libraries.truncate(bounds::IMPORTERS);
         for module in std::iter::once(&program).chain(&libraries) {
-            let reader = &mut self.reader;
-            module.imports.get_or_init(|| reader.imports(module));
+            self.found_in(module);
         }
-        let known = |module: &Rc<Module>| module.imports.get().copied().flatten();
+        let known = |module: &Rc<Module>| Some(module.imports.get().copied().flatten()?.imports);
         let libraries = libraries.iter().map(|it| (&*it.path, known(it)));
         let select = imports::judge((&path, known(&program)), libraries);
         if self.selects.len() >= bounds::IMPORTERS_KEPT {
@@ -136,6 +135,19 @@ impl Resolver {
         }
         self.selects.insert(key, select.clone());
         select
+    }
+
+    /// Has Go's compiler made the program of a process? `None`: it is gone, or its program cannot be read.
+    pub fn is_go(&mut self, pid: u32) -> Option<bool> {
+        let exe = process::folder(pid).join("exe");
+        let path = fs::read_link(&exe).ok()?;
+        let program = self.modules.find(&exe, &path.to_string_lossy(), None)?;
+        Some(self.found_in(&program)?.is_go)
+    }
+
+    fn found_in(&mut self, module: &Rc<Module>) -> Option<imports::Found> {
+        let reader = &mut self.reader;
+        *module.imports.get_or_init(|| reader.imports(module))
     }
 
     /// Somebody asks something: names are read for so long, and no longer.

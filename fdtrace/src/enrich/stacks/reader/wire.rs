@@ -13,7 +13,7 @@ use rustix::net::{
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use super::super::{imports::Imports, stack::Frame, unwind::Unwound};
+use super::super::{imports::Found, stack::Frame, unwind::Unwound};
 
 /// Bytes of a message: below what a socket's buffer takes by default (`net.core.wmem_default`).
 const MESSAGE_MAX: usize = 192 << 10;
@@ -64,7 +64,7 @@ pub(super) enum Answer {
     /// The innermost first, without the file.
     Names(Vec<Frame>),
     /// `None`: it is no ELF file whose tables are within bounds.
-    Imports(Option<Imports>),
+    Imports(Option<Found>),
 }
 
 /// A message, bytes behind it, and an fd with it.
