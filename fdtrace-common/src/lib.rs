@@ -7,6 +7,7 @@
 //! * [`control`]: what the user side tells running programs, and the counters they keep.
 //! * [`file`]: one open fd as the file iterator finds it.
 //! * [`held`]: what a table holds when it has run out.
+//! * [`select`]: which processes call select(2).
 //! * [`self_test`]: how a failure made by fdtrace's self-test is recognised.
 //! * [`kind`]: what kind of thing an fd leads to.
 //! * [`stack`]: the user stack behind an fd that is opened.
@@ -22,6 +23,7 @@ pub mod file;
 pub mod held;
 pub mod kind;
 pub mod record;
+pub mod select;
 pub mod self_test;
 pub mod stack;
 

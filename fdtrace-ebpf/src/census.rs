@@ -3,7 +3,10 @@
 use aya_ebpf::helpers::generated::bpf_seq_write;
 use fdtrace_common::{census::TaskRecord, change::ThreadRecord, record::RECORD_BOUND};
 
-use crate::kernel::{self, Address, member, offset};
+use crate::{
+    kernel::{self, Address, member, offset},
+    selects,
+};
 
 /// `struct bpf_iter__task`: what an `iter/task` program is given (`kernel/bpf/task_iter.c`).
 #[repr(C)]
@@ -60,10 +63,27 @@ pub(crate) extern "C" fn census_threads(context: *mut TaskContext) -> i32 {
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "iter/task")]
 pub(crate) extern "C" fn census_task(context: *mut TaskContext) -> i32 {
+    census::<false>(context)
+}
+
+/// The same, and notes which threads are in select(2): for the backend that has no hook to see them.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "iter/task")]
+pub(crate) extern "C" fn census_task_calls(context: *mut TaskContext) -> i32 {
+    census::<true>(context)
+}
+
+#[inline(always)]
+fn census<const CALLS: bool>(context: *mut TaskContext) -> i32 {
     // SAFETY: the kernel passes a whole context; `task` is NULL after the last one.
     let (meta, task) = unsafe { ((*context).meta, (*context).task as Address) };
     if task == 0 {
         return 0;
+    }
+    if CALLS {
+        // SAFETY: as above, and there is a task.
+        let registers = kernel::registers_of(unsafe { (*context).task }.cast());
+        selects::look(task, registers);
     }
     let files: Address = member(task, &offset::TASK_FILES);
     if files == 0 {

@@ -20,7 +20,7 @@ use crate::{
     call,
     handover::hand_over,
     kernel::{self, Address, member, offset, read},
-    repeats, tables,
+    repeats, selects, tables,
 };
 
 /// Errnos, as everywhere in Linux (include/uapi/asm-generic/errno-base.h).
@@ -301,10 +301,11 @@ fn false_lead(ctx: &RetProbeContext, hook: u32, result: i64) {
 #[raw_tracepoint]
 pub(crate) fn sys_exit(ctx: RawTracePointContext) -> u32 {
     let result: i64 = ctx.arg(1);
+    let registers: Address = ctx.arg(0);
     if result != -EMFILE && result != -ENFILE && result != -EBADF {
+        selects::ended(registers);
         return 0;
     }
-    let registers: Address = ctx.arg(0);
     if result == -EBADF {
         let task = kernel::current_task();
         let call = call::current(task, registers);
@@ -315,6 +316,7 @@ pub(crate) fn sys_exit(ctx: RawTracePointContext) -> u32 {
             return 0;
         }
     }
+    selects::failed();
     raise(failure(HOOK_SYS_EXIT, -result, None), registers);
     0
 }

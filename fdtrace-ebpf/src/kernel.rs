@@ -192,6 +192,19 @@ pub(crate) fn current_files() -> Address {
     member(current_task(), &offset::TASK_FILES)
 }
 
+/// When the current process was started, nanoseconds since boot.
+#[inline(always)]
+pub(crate) fn current_started() -> u64 {
+    if HAVE_TASK_BTF.load() == 1 {
+        // SAFETY: as in `current_files`.
+        let task = unsafe { bpf_get_current_task_btf() };
+        let leader = Typed(task.cast_const().cast()).follow(&offset::TASK_GROUP_LEADER);
+        return leader.member(&offset::TASK_START);
+    }
+    let leader: Address = member(current_task(), &offset::TASK_GROUP_LEADER);
+    member(leader, &offset::TASK_START)
+}
+
 /// The value at `base` + the member's offset; 0 where either is absent or unreadable.
 #[inline(always)]
 pub(crate) fn member<T: Copy + Default>(base: Address, member: &impl Offset) -> T {
@@ -255,7 +268,22 @@ pub(crate) fn entry_registers(task: Address) -> Address {
         // SAFETY: `task` comes from the helper above.
         return unsafe { bpf_task_pt_regs(task) } as Address;
     }
-    // Before that helper, no kernel pads the top of the stack (x86 does since FRED, 6.9).
+    registers_on_stack(task)
+}
+
+/// The registers that any thread entered the kernel with last; `task` is a pointer that the verifier knows.
+#[inline(always)]
+pub(crate) fn registers_of(task: *const aya_ebpf::bindings::task_struct) -> Address {
+    if HAVE_TASK_PT_REGS.load() == 1 {
+        // SAFETY: a task that the kernel holds while the program runs.
+        return unsafe { bpf_task_pt_regs(task.cast_mut()) } as Address;
+    }
+    registers_on_stack(task as Address)
+}
+
+/// Before `bpf_task_pt_regs`, no kernel pads the top of the stack (x86 does since FRED, 6.9).
+#[inline(always)]
+fn registers_on_stack(task: Address) -> Address {
     let stack: Address = member(task, &offset::TASK_STACK);
     stack + u64::from(STACK_SIZE.load()) - u64::from(REGS_SIZE.load())
 }

@@ -17,6 +17,7 @@ mod repeats;
 mod ring;
 mod scope;
 mod seccomp;
+mod selects;
 mod self_test;
 mod slots;
 mod stacks;

@@ -25,7 +25,7 @@ use crate::{
     call, control, kernel,
     kernel::{Address, Offset as _, Table, member, offset, read},
     repeat::{Turn, repeat},
-    ring, scope, stacks,
+    ring, scope, selects, stacks,
 };
 
 /// Slots of a copied table that are told.
@@ -159,6 +159,7 @@ fn executed() {
     if scope::tracks(kernel::current_files(), control::phase()) {
         tell_bits(task);
     }
+    selects::forget();
     stacks::tell_program(task);
 }
 

@@ -33,13 +33,14 @@ pub(crate) const EXAMPLES: &str = "\
   sudo fdtrace record -o night.fdtrace --flight 5
                                  keep the last five minutes, write them at each exhaustion
   fdtrace --replay night.fdtrace what happened in them
+  sudo fdtrace relieve 2231      may the limit of process 2231 be raised? with --yes: raises it
   sudo fdtrace doctor            if it does not work: what this kernel offers, what is missing";
 
 /// Where the output goes, and what the exit status says.
 pub(crate) const OUTCOME: &str = "\
 Reports go to stdout, everything else to stderr.
-Exit status: 0 done; 1 nothing seen (--once with -d), nothing to show (ls), differences (audit) or
-no way to watch (doctor); 2 error.";
+Exit status: 0 done; 1 nothing seen (--once with -d), nothing to show (ls), differences (audit),
+refused (relieve) or no way to watch (doctor); 2 error.";
 
 /// Shows every "too many open files" on this host the moment it happens
 ///
@@ -78,6 +79,8 @@ pub enum Command {
     Audit(Audit),
     /// Keep a stream in a file, or its last minutes, for --replay
     Record(Record),
+    /// Raise the limit of a running process, after checking that this helps and harms nothing
+    Relieve(Relieve),
     /// Say how fdtrace can watch on this kernel, what is missing, and the limits in force
     Doctor(Doctor),
 }
@@ -110,6 +113,47 @@ pub struct Watch {
     /// Who has opened what.
     #[command(flatten)]
     pub stacks: StacksArgs,
+    /// How to run.
+    #[command(flatten)]
+    pub run: RunArgs,
+}
+
+/// `fdtrace relieve`.
+#[derive(Args, Clone, Debug)]
+#[group(id = "whom", required = true, multiple = false, args = ["pid", "unit", "cgroup", "undo"])]
+pub struct Relieve {
+    /// The process
+    #[arg(value_name = "PID", value_parser = pid)]
+    pub pid: Option<u32>,
+    /// All processes of this systemd unit of the host
+    #[arg(long, value_name = "UNIT", value_parser = NonEmptyStringValueParser::new())]
+    pub unit: Option<String>,
+    /// All processes in this cgroup (v2) and below it
+    #[arg(long, value_name = "PATH")]
+    pub cgroup: Option<PathBuf>,
+    /// With PID: its children too, and its parents as long as they run the same program in the same cgroup, with their
+    /// children: a master and its workers
+    #[arg(long, requires = "pid")]
+    pub tree: bool,
+    /// Raise the soft limit to this [default: four times what is used, at least 4096, at most 65536]
+    #[arg(long = "to", value_name = "LIMIT", value_parser = clap::value_parser!(u64).range(1..=0x7fff_ffc0), conflicts_with = "undo")]
+    pub to: Option<u64>,
+    /// Stay, and take it back after this time, unless so many fds are open by then: seconds, or with units (2h)
+    #[arg(long = "for", value_name = "TIME", value_parser = duration, requires = "yes", conflicts_with = "undo")]
+    pub lease: Option<Duration>,
+    /// Do it; without this, the checks are made and nothing is changed
+    #[arg(short, long)]
+    pub yes: bool,
+    /// Do it although a check refuses
+    #[arg(long)]
+    pub force: bool,
+    /// Set the limits back: of this process, or by the file that was kept of it
+    #[arg(long, value_name = "PID|FILE")]
+    pub undo: Option<String>,
+    /// Where what is needed to undo it is kept [default: /run/fdtrace/relieve; without root, below the
+    /// user's runtime directory]
+    #[arg(long, value_name = "FOLDER")]
+    pub records: Option<PathBuf>,
     /// How to run.
     #[command(flatten)]
     pub run: RunArgs,

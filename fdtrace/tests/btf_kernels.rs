@@ -78,7 +78,7 @@ const FIELDS: &[(&str, &str, [i64; 5], u32)] = &[
     ("mount", "mnt_parent", [16, 16, 16, 16, 16], 8),
     ("mount", "mnt_mountpoint", [24, 24, 24, 24, 24], 8),
     ("vfsmount", "mnt_root", [0, 0, 0, 0, 0], 8),
-    ("mm_struct", "exe_file", [928, 936, 1160, 1312, 1536], 8),
+    ("mm_struct", "exe_file", [928, 936, 1168, 1312, 1536], 8),
     ("css_set", "dfl_cgrp", [120, 128, 128, 112, 128], 8),
     ("css_set", "subsys[0]", [0, 0, 0, 0, 0], 8),
     ("cgroup", "kn", [248, 248, 256, 256, 296], 8),
@@ -256,6 +256,10 @@ fn prototypes_that_stayed() {
             (
                 "alloc_empty_file",
                 "int flags, struct cred * cred -> struct file *",
+            ),
+            (
+                "core_sys_select",
+                "int n, fd_set * inp, fd_set * outp, fd_set * exp, struct timespec64 * end_time -> int",
             ),
             ("exit_files", "struct task_struct * tsk -> void"),
             ("get_anon_bdev", "dev_t * p -> int"),

@@ -105,7 +105,7 @@ async fn audit(args: &Audit, mut follow: Follow, wanted: &Wanted) -> Result<Verd
     follow.settle(&mut auditor).await;
     follow.end_troubles(&mut auditor);
     let differences = follow.compare(&mut auditor).await?;
-    let tasks = census::read(&mut follow.session.ebpf, &follow.session.targets)?;
+    let tasks = census::read_again(&mut follow.session)?;
     let tasks = wanted.choose(tasks, follow.tracker.engine(), &mut follow.troubles);
     follow.end_troubles(&mut auditor);
     let duration = Duration::from_secs_f64(duration_s);

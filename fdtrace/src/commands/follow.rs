@@ -465,7 +465,7 @@ impl Follow {
 
     /// A process at its own limit may get no fd for the iterator; the next look comes.
     fn read_limits(&mut self) -> Option<Vec<Task>> {
-        let tasks = census::read(&mut self.session.ebpf, &self.session.targets);
+        let tasks = census::read_again(&mut self.session);
         self.troubles
             .note("cannot see how full the tables are now", tasks)
     }

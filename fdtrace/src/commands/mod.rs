@@ -1,6 +1,7 @@
 //! The subcommands, one file each, and what surrounds them: parsing, logging, exit status.
 
 mod audit;
+mod called;
 mod doctor;
 mod finish;
 mod follow;
@@ -9,6 +10,7 @@ mod ls;
 mod man;
 mod own;
 mod record;
+mod relieve;
 mod replay;
 mod round;
 mod stdout;
@@ -39,7 +41,7 @@ use crate::{
 enum Ended {
     /// 0: done.
     Done,
-    /// 1: nothing of what was asked for was found.
+    /// 1: nothing of what was asked for was found, or it was refused.
     NothingFound,
 }
 
@@ -99,6 +101,10 @@ fn run(cli: Cli) -> Result<Ended> {
         Command::Record(args) => {
             prepare(&args.run);
             record::run(&args)
+        }
+        Command::Relieve(args) => {
+            prepare(&args.run);
+            relieve::run(&args)
         }
         Command::Doctor(args) => {
             prepare(&args.run);

@@ -14,7 +14,9 @@ use tokio::{runtime, sync::Notify};
 use self::{
     file::FileOutput, flight::Flight, lookups::Lookups, openers::Openers, recorder::Recorder,
 };
-use super::{Ended, follow::Follow, kernel_log_level, own, say, what_runs::say_what_runs};
+use super::{
+    Ended, called::Called, follow::Follow, kernel_log_level, own, say, what_runs::say_what_runs,
+};
 use crate::{
     cli::Record,
     probe::{
@@ -45,11 +47,11 @@ pub(super) fn run(args: &Record) -> Result<Ended> {
         ring_bytes: args.tracking.ring_bytes(),
         without_hook: args.tracking.without_hook.clone(),
     };
-    let (session, ring) = attach::attach(&options, &scope)?;
+    let (mut session, ring) = attach::attach(&options, &scope)?;
     let runtime = runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.context("starting the runtime")?;
     runtime.block_on(async {
-        let recorder = Recorder::new(session.backend, output)?;
+        let recorder = Recorder::new(session.backend, Called::live(&mut session.ebpf)?, output)?;
         let mut follow = Follow::new(session, ring, &args.run)?;
         follow.find_socket_ends()?;
         record(args, follow, recorder, &ended).await
@@ -84,7 +86,7 @@ async fn record(
         // What the recording has followed is proven in it, for `audit --replay`.
         follow.settle(&mut recorder).await;
         let proof = match follow.compare(&mut recorder).await {
-            Ok(_) => census::read(&mut follow.session.ebpf, &follow.session.targets),
+            Ok(_) => census::read_again(&mut follow.session),
             Err(error) => Err(error),
         };
         let what = "the recording ends without a comparison with the kernel's tables";

@@ -14,7 +14,9 @@ use tokio::{runtime, sync::Notify};
 
 use self::stream::Stream;
 use super::{
-    Ended, finish,
+    Ended,
+    called::Called,
+    finish,
     follow::{End, Follow},
     kernel_log_level, own,
     replay::{Choice, Chosen, Replay},
@@ -78,7 +80,8 @@ async fn watch(args: &Watch, mut follow: Follow) -> Result<Ended> {
         writer_ended.notify_one();
     })
     .context("starting the output thread")?;
-    let mut stream = Stream::new(writer, args, Wanted::live(&args.scope));
+    let called = Called::live(&mut follow.session.ebpf)?;
+    let mut stream = Stream::new(writer, args, Wanted::live(&args.scope), called);
     let started = Instant::now();
     follow.begin(&mut stream)?;
     // Last of all: whoever waits for it may do as it likes from here on, to fdtrace too.
@@ -112,7 +115,12 @@ fn replay(args: &Watch, path: &Path) -> Result<Ended> {
         exec(args)?,
     )
     .context("starting the output thread")?;
-    let mut stream = Stream::new(writer, args, Wanted::recorded(&args.scope));
+    let mut stream = Stream::new(
+        writer,
+        args,
+        Wanted::recorded(&args.scope),
+        Called::default(),
+    );
     stream.start();
     if replay.start.answers {
         stream.wait_for_answers();

@@ -71,7 +71,7 @@ mod tests {
             .iter()
             .map(|miss| (*miss).to_owned())
             .collect();
-        let usual = "fentry and kprobe do not work here; census does not see 5 kinds of events: see fdtrace doctor";
+        let usual = "fentry and kprobe do not work here; census does not see 6 kinds of events: see fdtrace doctor";
         assert_eq!(
             what_runs(Backend::Census, &rejected, &misses, false),
             [usual]
@@ -84,7 +84,7 @@ mod tests {
         let all = what_runs(Backend::Census, &rejected, &misses, true);
         assert_eq!(all.len(), 2 + misses.len());
         assert_eq!(all[0], "not fentry: the kernel refuses it");
-        let one_of_it = what_runs(Backend::Kprobe, &rejected[..1], &misses[5..], false);
+        let one_of_it = what_runs(Backend::Kprobe, &rejected[..1], &misses[6..], false);
         assert_eq!(
             one_of_it,
             [
@@ -93,8 +93,8 @@ mod tests {
             ]
         );
         assert_eq!(
-            what_runs(Backend::Census, &[], &misses[..5], false),
-            ["census does not see 5 kinds of events: see fdtrace doctor"]
+            what_runs(Backend::Census, &[], &misses[..6], false),
+            ["census does not see 6 kinds of events: see fdtrace doctor"]
         );
     }
 }

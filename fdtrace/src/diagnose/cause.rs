@@ -10,8 +10,9 @@ use super::call;
 use crate::stream::decode::Alarm;
 
 /// The limit that a call ran into.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, strum::Display)]
 #[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 pub enum Cause {
     /// The process's soft `RLIMIT_NOFILE`.
     RlimitNofile,

@@ -5,6 +5,7 @@
 
 mod lasting;
 mod limit;
+mod select;
 mod shell;
 mod sysctl;
 mod whose;
@@ -16,6 +17,7 @@ use super::{
     cause::{Cause, Host, TABLE_SLOTS},
     origin::Whose,
     programs::{self, Program},
+    select::Select,
     verdict::Kind,
 };
 use crate::enrich::place::Place;
@@ -45,6 +47,9 @@ pub struct Remedy {
     /// Of a higher limit: the time that it buys, as "3 min 20 s", or that it buys none. `None`: not known, or not what it
     /// is about.
     pub buys: Option<String>,
+    /// What may go wrong with it, to be known before it is typed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub warning: Option<String>,
 }
 
 impl Remedy {
@@ -54,6 +59,7 @@ impl Remedy {
             command: Some(command),
             text: text.into(),
             buys: None,
+            warning: None,
         }
     }
 
@@ -63,6 +69,7 @@ impl Remedy {
             command: None,
             text: text.into(),
             buys: None,
+            warning: None,
         }
     }
 }
@@ -102,6 +109,8 @@ pub struct Situation<'a> {
     pub is_go: bool,
     /// It has run out; else it is near its limit.
     pub is_exhausted: bool,
+    /// Does the program use select(2)? `None`: not known.
+    pub select: Option<&'a Select>,
 }
 
 impl Situation<'_> {
@@ -179,13 +188,17 @@ pub fn remedies(situation: &Situation) -> Vec<Remedy> {
 fn nofile(situation: &Situation) -> Vec<Remedy> {
     let raise = Raise::of(situation);
     let mut remedies = in_code(situation);
+    remedies.extend(select::instead(situation));
     match &raise {
         Some(raise) => {
+            let first = remedies.len();
             let now = (!situation.has_ended).then(|| whose::now(*raise, situation));
             remedies.extend(now);
             remedies.extend(raise.settings_for_good());
             remedies.extend(whose::for_good(*raise, situation));
+            select::warn(&mut remedies[first..], raise.soft, situation);
         }
+        None if select::is_in_the_way(situation) => {}
         None => remedies.push(Remedy::words(
             When::Now,
             "the limit is as high as any kernel takes: fewer fds must do",
@@ -199,7 +212,8 @@ fn nofile(situation: &Situation) -> Vec<Remedy> {
         ));
     }
     // What is known of a program says how it does that.
-    if situation.soft < situation.hard && situation.known_program().is_none() {
+    let is_told = situation.known_program().is_some() || select::is_in_the_way(situation);
+    if situation.soft < situation.hard && !is_told {
         remedies.push(Remedy::words(
             When::Code,
             format!(

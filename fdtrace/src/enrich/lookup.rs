@@ -22,6 +22,7 @@ use crate::{
     diagnose::{
         cause::Host,
         origin::{Lineage, Nofile, Whose},
+        select::Select,
         shared::{Counted, SharedHolder},
     },
     ground::newest::Newest,
@@ -68,6 +69,11 @@ pub trait Lookup: Send {
 
     /// A process's executable.
     fn exe(&mut self, _pid: u32) -> Option<Vec<u8>> {
+        None
+    }
+
+    /// Whether a process was found to use select(2). Live, whoever makes the fact asks.
+    fn select(&mut self, _pid: u32) -> Option<Select> {
         None
     }
 
@@ -185,6 +191,7 @@ mod tests {
             uid: Some(4_321),
             cgroup: Some(Text(b"/told".to_vec())),
             named: Named::default(),
+            select: None,
             ended_ns: None,
             lineage: None,
         };

@@ -10,6 +10,7 @@ pub mod path;
 pub mod place;
 pub mod process;
 pub mod regular;
+pub mod select;
 pub mod shared;
 pub mod sockets;
 pub mod stacks;

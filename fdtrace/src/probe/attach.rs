@@ -12,7 +12,9 @@ use super::{
     cgroups::Cgroups,
     heap,
     load::{Loaded, Options, Stacks, load},
-    maps, plan, proc_mount,
+    maps,
+    plan::{self, Role},
+    proc_mount,
     refusal::one_line,
     requirements,
     scope::{Named, Scope},
@@ -73,7 +75,7 @@ pub fn attach(options: &Options<'_>, scope: &Scope) -> Result<(Session, RingBuf<
                 coverage.misses.extend(gaps.iter().map(ToString::to_string));
                 loaded.follow(scope)?;
                 let cgroups = loaded.follow_cgroups(scope, &mut coverage)?;
-                loaded.load_iterators()?;
+                loaded.load_iterators(backend)?;
                 maps::clear_storms(&mut loaded.ebpf)?;
                 let openers = match options.stacks {
                     Stacks::Always => Openers::All,
@@ -143,10 +145,11 @@ impl Loaded {
             Backend::Fentry | Backend::Kprobe => self.attach_hooks(backend),
             Backend::Census => self.attach_census(),
         };
-        let outcome = attached.and_then(|coverage| {
+        let outcome = attached.and_then(|mut coverage| {
             let start = clock::own_cpu_time();
             if self.alarms {
                 self_test::alarm::run(&mut self.ring, backend)?;
+                self.test_select(&mut coverage);
             }
             if self.tables && backend != Backend::Census {
                 self_test::tables::run(&mut self.ring)?;
@@ -159,6 +162,18 @@ impl Loaded {
             self.unload();
         }
         outcome
+    }
+
+    /// A backend that does not see select is one all the same: what is missed is said.
+    fn test_select(&self, coverage: &mut Coverage) {
+        let hook = plan::HOOKS.iter().find(|hook| hook.role == Role::Remedy);
+        let Some(hook) = hook else { return };
+        let is_attached = coverage.hooks.iter().any(|it| it.sees == hook.sees);
+        if is_attached && let Err(error) = self_test::select::run(&self.ebpf) {
+            coverage.hooks.retain(|it| it.sees != hook.sees);
+            let reason = one_line(&error);
+            coverage.misses.push(format!("{}: {reason}", hook.sees));
+        }
     }
 
     /// Keeps the set of watched processes up to date from here on.

@@ -83,7 +83,7 @@ impl Coverage {
         let reason = format!("the kernel has no function {}", hook.functions());
         let (list, more) = match hook.role {
             Role::Required => bail!(reason),
-            Role::Exhaustion => (&mut self.misses, ""),
+            Role::Exhaustion | Role::Remedy => (&mut self.misses, ""),
             Role::FalseLead => (&mut self.absent, " built in"),
             Role::OlderKernels => return Ok(()),
         };

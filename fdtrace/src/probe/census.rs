@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use aya::{Btf, Ebpf, programs::Iter};
 use rustix::io::Errno;
 
-use super::{heap, targets::Targets};
+use super::{attach::Session, backend::Backend, heap, targets::Targets};
 use crate::stream::decode::Task;
 
 /// An iterator's program, and what it goes over.
@@ -36,10 +36,31 @@ pub(super) const fn files(program: &'static str) -> Iterator {
 /// The census's own.
 pub(super) const PROGRAM: Iterator = tasks("census_task");
 
+/// The same, which also notes who is in select(2) (`selects`).
+pub(super) const PROGRAM_CALLS: Iterator = tasks("census_task_calls");
+
+/// The program that goes over all tasks where this backend follows them.
+pub(super) fn program_of(backend: Backend) -> Iterator {
+    match backend {
+        Backend::Census => PROGRAM_CALLS,
+        Backend::Fentry | Backend::Kprobe => PROGRAM,
+    }
+}
+
 /// Reads all tables, each once for every process that has it. Tables too large for the program are counted
 /// through /proc.
 pub fn read(ebpf: &mut Ebpf, targets: &Targets) -> Result<Vec<Task>> {
-    let mut tasks = Task::decode_all(&run(ebpf, targets, PROGRAM)?)?;
+    read_by(ebpf, targets, PROGRAM)
+}
+
+/// The same for a session.
+pub fn read_again(session: &mut Session) -> Result<Vec<Task>> {
+    let program = program_of(session.backend);
+    read_by(&mut session.ebpf, &session.targets, program)
+}
+
+fn read_by(ebpf: &mut Ebpf, targets: &Targets, program: Iterator) -> Result<Vec<Task>> {
+    let mut tasks = Task::decode_all(&run(ebpf, targets, program)?)?;
     Task::one_a_table(&mut tasks);
     for task in &mut tasks {
         task.used = task.used.or_else(|| count_in_proc(task.tgid, task.tid));

@@ -243,6 +243,13 @@ pub fn read_from_root() {
     ROOT.set(root.unwrap_or_default());
 }
 
+/// The cgroups of this name below a folder.
+#[must_use]
+pub fn named(root: &Path, name: &str) -> Vec<PathBuf> {
+    let is_it = |folder: &PathBuf| folder.file_name().is_some_and(|it| it == name);
+    subtree(root.to_owned()).filter(is_it).collect()
+}
+
 /// The processes in a cgroup and below it, as they are now.
 pub fn members(path: &Path) -> Result<Vec<u32>> {
     let directory = open(path)?;

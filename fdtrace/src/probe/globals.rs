@@ -5,7 +5,7 @@
 
 use anyhow::{Context, Result, bail};
 use aya::EbpfLoader;
-use fdtrace_common::{alarm::OWN_LIMITS, fields::ABSENT};
+use fdtrace_common::{alarm::OWN_LIMITS, fields::ABSENT, select::SELECT_CALLS};
 
 use super::{
     btf::Btf,
@@ -99,11 +99,24 @@ fn own_limit_numbers() -> [u32; OWN_LIMITS] {
     numbers
 }
 
+/// The numbers of select.
+fn select_numbers() -> [u32; SELECT_CALLS] {
+    let mut numbers = [u32::MAX; SELECT_CALLS];
+    let (native, compat) = plan::SELECT_CALLS;
+    let native = native.iter().map(|name| call::number(name));
+    let compat = compat.iter().map(|name| call::compat_number(name));
+    for (number, known) in numbers.iter_mut().zip(native.chain(compat)) {
+        *number = known.unwrap_or(u32::MAX);
+    }
+    numbers
+}
+
 /// Every global's value.
 pub struct Globals {
     words: Vec<(&'static str, u32)>,
     long_words: Vec<(&'static str, u64)>,
     own_limits: [u32; OWN_LIMITS],
+    selects: [u32; SELECT_CALLS],
     log_level: u8,
 }
 
@@ -167,6 +180,7 @@ impl Globals {
             words,
             long_words,
             own_limits: own_limit_numbers(),
+            selects: select_numbers(),
             log_level: options.log_level,
         })
     }
@@ -180,6 +194,7 @@ impl Globals {
             loader.override_global(name, value, true);
         }
         loader.override_global("NR_OWN_LIMIT", &self.own_limits[..], true);
+        loader.override_global("NR_SELECT", &self.selects[..], true);
         loader.override_global(aya_log::LEVEL, &self.log_level, true);
     }
 }

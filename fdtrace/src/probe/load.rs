@@ -204,12 +204,12 @@ impl Loaded {
 
     /// Loads the iterators through which tables are looked at: reading the types for it is half of what that
     /// takes, and is done once.
-    pub(super) fn load_iterators(&mut self) -> Result<()> {
+    pub(super) fn load_iterators(&mut self, backend: Backend) -> Result<()> {
         let types = match self.types.take() {
             Some(types) => types,
             None => self.targets.iterators()?,
         };
-        census::load(&mut self.ebpf, &types, census::PROGRAM)?;
+        census::load(&mut self.ebpf, &types, census::program_of(backend))?;
         if self.tables {
             tables::load(&mut self.ebpf, &types)?;
         }

@@ -18,6 +18,7 @@
 //! * [`tables`]: every slot of every table, for the model.
 //! * [`host`]: the limits of the host.
 //! * [`proc_mount`]: whether /proc shows what has to be seen.
+//! * [`selects`]: which processes call select(2).
 //! * [`runs`]: what the programs cost, where the kernel counts it.
 //! * [`requirements`]: what must be there before any of this can work.
 
@@ -44,6 +45,7 @@ mod refusal;
 pub mod requirements;
 pub mod runs;
 pub mod scope;
+pub mod selects;
 mod self_test;
 pub mod shared;
 pub mod tables;

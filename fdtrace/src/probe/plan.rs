@@ -69,6 +69,8 @@ pub enum Role {
     /// feature, where nothing is lost: only who asks is told. A function that is there and cannot be
     /// hooked is a gap like any other.
     FalseLead,
+    /// It tells what a remedy would do: its lack is told at every start.
+    Remedy,
     /// What it sees, newer kernels do through a function that has a hook of its own.
     OlderKernels,
 }
@@ -218,6 +220,25 @@ pub const HOOKS: &[Hook] = &[
         places: &[rare("fuse_atomic_open", &["fuse_create_return"])],
         role: Role::FalseLead,
     },
+    Hook {
+        sees: "select(2), whose callers do not survive fds above 1023",
+        places: &[place(
+            "core_sys_select",
+            &["select_entry"],
+            &["select_probe"],
+        )],
+        role: Role::Remedy,
+    },
+    // Not built in where there are no 32-bit programs.
+    Hook {
+        sees: "select(2) of 32-bit programs",
+        places: &[place(
+            "compat_core_sys_select",
+            &["compat_select_entry"],
+            &["compat_select_probe"],
+        )],
+        role: Role::FalseLead,
+    },
 ];
 
 /// The hooks through which every file comes into a slot, and leaves it.
@@ -333,6 +354,13 @@ pub const OWN_LIMIT_CALLS: [&str; OWN_LIMITS / 2] = [
     "pipe",
 ];
 
+/// The calls that are select: native ones, and those of 32-bit programs. Not those programs' oldest one, which takes
+/// its arguments through a pointer.
+pub const SELECT_CALLS: ([&str; 2], [&str; 3]) = (
+    ["select", "pselect6"],
+    ["_newselect", "pselect6", "pselect6_time64"],
+);
+
 /// The census backend's alarm.
 pub const SYS_EXIT: &str = "sys_exit";
 
@@ -343,6 +371,7 @@ pub const CENSUS_MISSES: &[&str] = &[
     "binder transactions that fail for want of an fd",
     "files that a seccomp supervisor fails to put into a process (SECCOMP_IOCTL_NOTIF_ADDFD)",
     "which line of code opens an fd (--stacks)",
+    "select(2) of programs that never wait in it when their table is looked at",
 ];
 
 /// Iterators that a run loads at most: tasks, threads and slots (`census`, `tables`), and files for a snapshot
@@ -441,6 +470,7 @@ mod tests {
                 "__set_task_comm"
             ]
         );
+        assert_eq!(functions(Role::Remedy), ["core_sys_select"]);
         assert_eq!(functions(Role::OlderKernels), ["__close_fd_get_file"]);
     }
 

@@ -1,4 +1,5 @@
 //! Proof, before anything is promised: what a backend is to see happens in fdtrace's own process.
 
 pub(super) mod alarm;
+pub(super) mod select;
 pub(super) mod tables;

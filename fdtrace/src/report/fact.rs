@@ -13,6 +13,7 @@ use crate::{
         origin::{Nofile, Whose},
         pipe_ends::PipeEnds,
         remedy::{self, Remedy, Situation},
+        select::Select,
         verdict::Kind,
     },
     engine::storms::Report,
@@ -21,6 +22,7 @@ use crate::{
         lookup::{Looked, Lookup},
         names::Named,
         place::{self, Place as Belonging},
+        select::AskedSelect,
     },
     probe::{backend::Backend, runs::ProgramRuns},
     stream::{clock::Clock, decode::Task, timeline::Timeline},
@@ -126,6 +128,10 @@ pub struct Exhausted {
     pub pipe_ends: Option<PipeEnds>,
     /// Of a limit that processes share: who holds most of it; `None` where it is none.
     pub shared: Option<Shared>,
+    /// Whether the process uses select(2), as it is found out.
+    pub asked_select: AskedSelect,
+    /// The answer.
+    pub select: Option<Select>,
 }
 
 impl Exhausted {
@@ -165,6 +171,8 @@ impl Exhausted {
             whose: None,
             pipe_ends: None,
             shared: None,
+            asked_select: AskedSelect::default(),
+            select: None,
         }
     }
 }
@@ -186,6 +194,7 @@ impl Exhausted {
         self.choose_shared(lookup);
         self.named = lookup.named(self.pid, &self.place());
         self.has_ended |= lookup.has_ended(self.pid, self.started_ns, self.time_ns);
+        self.select = self.asked_select.wait().or_else(|| lookup.select(self.pid));
         self.openers.resolve();
     }
 
@@ -225,6 +234,7 @@ impl Exhausted {
             whose: self.whose.as_ref(),
             is_go: self.openers.is_go(),
             is_exhausted: true,
+            select: self.select.as_ref(),
         })
     }
 }
@@ -266,6 +276,10 @@ pub struct NearLimit {
     pub whose: Option<Whose>,
     /// Who else has the pipes of the table open, where pipes are what fills it.
     pub pipe_ends: Option<PipeEnds>,
+    /// Whether the process uses select(2), as it is found out.
+    pub asked_select: AskedSelect,
+    /// The answer.
+    pub select: Option<Select>,
 }
 
 impl NearLimit {
@@ -290,6 +304,8 @@ impl NearLimit {
             named: Named::default(),
             whose: None,
             pipe_ends: None,
+            asked_select: AskedSelect::default(),
+            select: None,
         }
     }
 
@@ -315,6 +331,7 @@ impl NearLimit {
         self.whose = lookup.whose(self.pid, own, &self.place());
         self.host = lookup.host().or(self.host);
         self.named = lookup.named(self.pid, &self.place());
+        self.select = self.asked_select.wait().or_else(|| lookup.select(self.pid));
         self.openers.resolve();
     }
 
@@ -346,6 +363,7 @@ impl NearLimit {
             whose: self.whose.as_ref(),
             is_go: self.openers.is_go(),
             is_exhausted: false,
+            select: self.select.as_ref(),
         })
     }
 }

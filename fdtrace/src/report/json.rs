@@ -18,6 +18,7 @@ use crate::{
         origin::{Ancestor, Origin, Whose},
         pipe_ends::{OtherEnd, PipeEnds},
         remedy::Remedy,
+        select::Select,
         shared::SharedHolder,
     },
     probe::runs::ProgramRuns,
@@ -210,6 +211,8 @@ struct ExhaustedFields<'a> {
     /// They are the largest of those only that were looked at.
     shared_holders_partial: Option<bool>,
     verdict: Option<VerdictFields<'a>>,
+    #[serde(flatten)]
+    select: SelectFields<'a>,
     remedy: Vec<Remedy>,
 }
 
@@ -255,7 +258,26 @@ impl<'a> ExhaustedFields<'a> {
                 .map(|diagnosis| diagnosis::holders(diagnosis, &exhausted.openers))
                 .unwrap_or_default(),
             verdict: verdict.map(VerdictFields::from),
+            select: SelectFields::new(exhausted.select.as_ref()),
             remedy: exhausted.remedies(),
+        }
+    }
+}
+
+/// Whether the program uses select(2), and how that is known.
+#[derive(Serialize)]
+struct SelectFields<'a> {
+    select: Option<&'static str>,
+    select_nfds: Option<u32>,
+    select_by: Option<&'a str>,
+}
+
+impl<'a> SelectFields<'a> {
+    fn new(select: Option<&'a Select>) -> Self {
+        Self {
+            select: select.map(Select::name),
+            select_nfds: select.and_then(Select::most),
+            select_by: select.and_then(Select::imported_by),
         }
     }
 }
@@ -277,6 +299,8 @@ struct NearLimitFields<'a> {
     holders: Vec<HolderFields>,
     pipe_ends: Option<PipeEndsFields<'a>>,
     verdict: Option<VerdictFields<'a>>,
+    #[serde(flatten)]
+    select: SelectFields<'a>,
     remedy: Vec<Remedy>,
 }
 
@@ -301,6 +325,7 @@ impl<'a> NearLimitFields<'a> {
                 .unwrap_or_default(),
             pipe_ends: near.pipe_ends.as_ref().map(PipeEndsFields::from),
             verdict: verdict.map(VerdictFields::from),
+            select: SelectFields::new(near.select.as_ref()),
             remedy: near.remedies(),
         }
     }

@@ -14,6 +14,7 @@ pub mod openers;
 pub mod outstanding;
 pub mod page;
 mod place;
+pub mod relieve;
 pub mod sanitize;
 pub mod say;
 pub mod stack;

@@ -25,8 +25,10 @@ mod moment;
 mod privilege;
 mod programs;
 mod record;
+mod relieve;
 mod remedy;
 mod scope;
+mod select;
 mod services;
 mod shapes;
 mod stacks;
@@ -36,6 +38,7 @@ mod threads;
 mod trace;
 mod tracer;
 mod verdicts;
+mod victim;
 
 use std::{env, path::Path, process::ExitCode};
 
@@ -84,6 +87,8 @@ fn main() -> ExitCode {
     trials.extend(record::trials(&setting));
     trials.extend(remedy::trials(&setting));
     trials.extend(limits::trials(&setting));
+    trials.extend(select::trials(&setting));
+    trials.extend(relieve::trials(&setting));
     trials.extend(leaks::trials(&setting));
     trials.extend(losses::trials(&setting));
     trials.extend(cookbook::trials(&setting));

@@ -102,8 +102,14 @@ impl Run {
 
     /// With `--wait`: says that the victim is ready, and waits to be told to go on.
     pub(crate) fn gate(&self) -> Result<()> {
+        self.gate_by(|| Ok(()))
+    }
+
+    /// The same, waiting in a way of its own until standard input can be read.
+    pub(crate) fn gate_by(&self, wait: impl FnOnce() -> Result<()>) -> Result<()> {
         if self.options.wait {
             say(&format!("ready {}", std::process::id()))?;
+            wait()?;
             let mut line = String::new();
             io::stdin().read_line(&mut line).context("standard input")?;
         }

@@ -11,6 +11,7 @@ mod kinds;
 mod passing;
 mod processes;
 mod retry;
+mod select;
 mod services;
 mod silent;
 mod slots;
@@ -96,6 +97,7 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Scenario> {
         kinds::ALL,
         cost::ALL,
         retry::ALL,
+        select::ALL,
         services::ALL,
         episodes::ALL,
     ];

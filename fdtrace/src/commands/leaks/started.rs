@@ -46,6 +46,7 @@ impl Started {
         // Before anybody waits for it: one that has ended already is there until then.
         let pid = child.id();
         let process = LookedProcess {
+            select: None,
             pid,
             uid: user_of(pid),
             cgroup: cgroup_of(pid).map(Text),

@@ -23,6 +23,7 @@ use crate::{
     enrich::{
         holders::wanted,
         lookup::{Looked, LookedPath, LookedProcess, Text},
+        select::AskedSelect,
         stacks::Stacks,
     },
     stream::{decode::Alarm, recording::Note},
@@ -83,9 +84,15 @@ impl Lookups {
     }
 
     /// A report is to be made of this process now, and it may be gone a moment later.
-    pub(super) fn ask_at_once(&mut self, alarm: &Alarm, holders: &[Holder], now_ns: u64) {
+    pub(super) fn ask_at_once(
+        &mut self,
+        alarm: &Alarm,
+        select: AskedSelect,
+        holders: &[Holder],
+        now_ns: u64,
+    ) {
         let pid = alarm.key.tgid;
-        self.ask_process(pid, Some(alarm), now_ns);
+        self.ask_process(pid, Some(alarm), select, now_ns);
         for (fd, inode) in holders.iter().flat_map(wanted) {
             self.ask_file(pid, fd, inode, now_ns);
         }
@@ -98,7 +105,7 @@ impl Lookups {
         let mut process = None;
         round.go_on(engine, SLOTS, |pid, open| {
             if process.replace(pid) != Some(pid) && self.is_old_process(pid, now_ns) {
-                self.ask_process(pid, None, now_ns);
+                self.ask_process(pid, None, AskedSelect::default(), now_ns);
             }
             if open.kind.has_path() && self.is_old_file(pid, open.inode, now_ns) {
                 self.ask_file(pid, open.fd, open.inode, now_ns);
@@ -123,11 +130,19 @@ impl Lookups {
         }
     }
 
-    fn ask_process(&mut self, pid: u32, alarm: Option<&Alarm>, now_ns: u64) {
+    /// Asks who a process is.
+    pub(super) fn ask_process(
+        &mut self,
+        pid: u32,
+        alarm: Option<&Alarm>,
+        select: AskedSelect,
+        now_ns: u64,
+    ) {
         let question = Question::Process {
             pid,
             started_ns: alarm.map_or(0, |alarm| alarm.key.started_ns),
             cgroup: alarm.map(|alarm| alarm.cgroup.clone()),
+            select,
         };
         if self.has_room(self.processes.len()) && self.ask(question) {
             touch(self.processes.entry(pid).or_default(), now_ns);
@@ -223,8 +238,9 @@ impl Lookups {
                     if let Some(before) = known.as_ref().and_then(|known| known.answer.as_ref()) {
                         // One that has ended has no user any more.
                         process.uid = process.uid.or(before.uid);
-                        let before = || before.lineage.clone();
-                        process.lineage = process.lineage.or_else(before);
+                        let lineage = || before.lineage.clone();
+                        process.lineage = process.lineage.or_else(lineage);
+                        process.select = process.select.or_else(|| before.select.clone());
                     }
                     if known.is_none_or(|known| set(known, &process)) {
                         processes.push(process);

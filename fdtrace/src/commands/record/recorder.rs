@@ -5,23 +5,29 @@ use std::{path::Path, sync::Arc, time::Duration};
 use anyhow::{Result, bail};
 use fdtrace_common::alarm::StormKey;
 use jiff::Timestamp;
+use rustc_hash::FxHashSet;
 use tokio::sync::Notify;
 
 use super::{FileOutput, Flight, Lookups, Openers};
 use crate::{
     cli::Record,
     commands::{
+        called::Called,
         follow::{Counts, Listener, Lost},
         say,
         troubles::Troubles,
     },
-    diagnose::diagnosis::{Diagnosis, Patient},
+    diagnose::{
+        cause::{self, Cause},
+        diagnosis::{Diagnosis, Patient},
+        near_limit::percent,
+    },
     engine::{
         Engine,
         change::{Change, Sink},
         storms::Storms,
     },
-    enrich::{lookup::Text, stacks::Stacks},
+    enrich::{lookup::Text, select::AskedSelect, stacks::Stacks},
     probe::{attach::Session, backend::Backend, host},
     report::{
         fact::{Loss, Place},
@@ -41,6 +47,11 @@ const ANSWERS_NS: u64 = 5_000_000_000;
 
 /// An exhaustion that could not be written is tried again after so long: the disk is full.
 const RETRY: Timer = Timer::seconds(10);
+
+/// In percent of the limit: where warnings begin, unless a replay says otherwise.
+const NEAR: u64 = 80;
+/// Processes that are remembered as asked about.
+const ASKED_MAX: usize = 4_096;
 
 /// Sockets in one note.
 const ENDS: usize = 4_096;
@@ -85,6 +96,9 @@ pub(super) struct Recorder {
     encoder: Encoder,
     openers: Openers,
     lookups: Lookups,
+    called: Called,
+    /// Processes near their limits that somebody has been asked about.
+    asked_of: FxHashSet<u32>,
     /// Which kinds of failures the kernel may still be counting.
     storms: Storms<()>,
     armed_ns: Option<u64>,
@@ -102,12 +116,14 @@ pub(super) struct Recorder {
 }
 
 impl Recorder {
-    pub(super) fn new(backend: Backend, output: Output) -> Result<Self> {
+    pub(super) fn new(backend: Backend, called: Called, output: Output) -> Result<Self> {
         let openers = Openers::new(matches!(output, Output::Flight(_)));
         let mut recorder = Self {
             backend,
             openers,
             lookups: Lookups::start()?,
+            called,
+            asked_of: FxHashSet::default(),
             output,
             encoder: Encoder::default(),
             storms: Storms::default(),
@@ -205,17 +221,41 @@ impl Recorder {
     }
 
     /// Someone will want to know who holds these files, and the process may be gone in a moment.
-    fn look_up(lookups: &mut Lookups, alarm: &Alarm, engine: &dyn Engine) {
+    fn look_up(lookups: &mut Lookups, called: &Called, alarm: &Alarm, known: &mut Known<'_>) {
+        let engine = known.engine;
         let patient = Patient::of(alarm, None);
         let diagnosis = Diagnosis::of(patient, engine, alarm.time_ns);
         let holders = diagnosis.map(|diagnosis| diagnosis.holders);
-        lookups.ask_at_once(alarm, &holders.unwrap_or_default(), alarm.time_ns);
+        let select = Self::ask_select(called, alarm, known.stacks);
+        lookups.ask_at_once(alarm, select, &holders.unwrap_or_default(), alarm.time_ns);
+    }
+
+    /// A replay warns of tables that near their limits, and says of their processes as well whether they use select(2).
+    fn ask_of_near(&mut self, known: &mut Known<'_>, now_ns: u64) {
+        let near = known.engine.limits();
+        let near = near.filter(|task| percent(task).is_some_and(|percent| percent >= NEAR));
+        for pid in near.map(|task| task.tgid) {
+            if self.asked_of.len() >= ASKED_MAX {
+                self.asked_of.clear();
+            }
+            if self.asked_of.insert(pid) {
+                let select = self.called.ask(pid, 0, Cause::RlimitNofile, known.stacks);
+                self.lookups.ask_process(pid, None, select, now_ns);
+            }
+        }
+    }
+
+    /// Asks whether its process uses select(2).
+    fn ask_select(called: &Called, alarm: &Alarm, stacks: &mut Stacks) -> AskedSelect {
+        let cause = cause::cause(alarm, host::files);
+        called.ask(alarm.key.tgid, alarm.key.started_ns, cause, stacks)
     }
 
     /// A report is due of what was held back: is its process still there?
-    fn look_again(&mut self, now_ns: u64) {
+    fn look_again(&mut self, stacks: &mut Stacks, now_ns: u64) {
         for report in self.storms.due(now_ns) {
-            self.lookups.ask_at_once(&report.alarm, &[], now_ns);
+            let select = Self::ask_select(&self.called, &report.alarm, stacks);
+            self.lookups.ask_at_once(&report.alarm, select, &[], now_ns);
         }
     }
 
@@ -233,6 +273,7 @@ impl Recorder {
         }
         let now_ns = clock::since_boot_ns();
         self.lookups.look(known.engine, now_ns);
+        self.ask_of_near(known, now_ns);
         self.lookups.mark(known.stacks, now_ns);
         let answers = self.lookups.last_notes();
         self.note_answers(answers);
@@ -349,9 +390,9 @@ impl Handler for Recorder {
         if self.armed_ns.is_some() && !self.is_wanted {
             (self.is_wanted, self.wanted_ns) = (true, clock::since_boot_ns());
         }
-        let lookups = &mut self.lookups;
+        let (lookups, called) = (&mut self.lookups, &self.called);
         let _ = self.storms.apply(alarm, |alarm| {
-            Self::look_up(lookups, alarm, known.engine);
+            Self::look_up(lookups, called, alarm, known);
         });
     }
 
@@ -389,7 +430,7 @@ impl Listener for Recorder {
         let now_ns = clock::since_boot_ns();
         self.set_clock();
         self.note_counts(counts, &self.storms.active(now_ns), troubles);
-        self.look_again(now_ns);
+        self.look_again(known.stacks, now_ns);
         let answers = self.lookups.notes();
         self.note_answers(answers);
         for key in self.storms.stale(now_ns) {

@@ -34,7 +34,7 @@ pub(super) fn show(args: &Watch, session: &mut Session) {
         say(&format!("not looked for here: {feature}"));
     }
     if stderr().is_terminal() {
-        let tasks = match census::read(&mut session.ebpf, &session.targets) {
+        let tasks = match census::read_again(session) {
             Ok(tasks) => tasks,
             Err(error) => {
                 return say(&format!(

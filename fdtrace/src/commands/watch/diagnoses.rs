@@ -11,6 +11,7 @@ use crate::{
         verdict,
     },
     engine::{Engine, storms::Report},
+    enrich::select::AskedSelect,
     report::openers::Openers,
     stream::decode::Alarm,
     timers::Timer,
@@ -27,6 +28,8 @@ pub(super) struct Finding {
     pub(super) diagnosis: Option<Diagnosis>,
     /// Who has opened what the diagnosis lists.
     pub(super) openers: Openers,
+    /// Whether the process uses select(2).
+    pub(super) select: AskedSelect,
 }
 
 impl Finding {
@@ -38,6 +41,7 @@ impl Finding {
             cause,
             diagnosis: Diagnosis::of(patient, engine, alarm.time_ns),
             openers: Openers::default(),
+            select: AskedSelect::default(),
         }
     }
 
@@ -48,6 +52,7 @@ impl Finding {
             (None, Some(_)) => {
                 return Self {
                     cause: self.cause,
+                    select: self.select,
                     ..before.clone()
                 };
             }
@@ -63,6 +68,7 @@ impl Finding {
             cause: self.cause,
             diagnosis: Some(diagnosis),
             openers,
+            select: self.select,
         }
     }
 

@@ -10,13 +10,14 @@ use super::{
 use crate::{
     cli::Watch,
     commands::{
+        called::Called,
         follow::{Counts, Followed, Listener, Lost},
         replay::Late,
         troubles::Troubles,
         wanted::Wanted,
     },
     diagnose::{
-        cause::Host,
+        cause::{Cause, Host},
         diagnosis::{Diagnosis, Patient},
         near_limit::NearLimit,
     },
@@ -57,17 +58,19 @@ pub(super) struct Stream {
     wanted: Wanted,
     shared_holders: SharedHolders,
     other_ends: OtherEnds,
+    called: Called,
     /// Facts of a recording that tells answers.
     late: Option<Late<Fact>>,
 }
 
 impl Stream {
     /// Nothing read yet, nothing reported.
-    pub(super) fn new(writer: Writer, args: &Watch, wanted: Wanted) -> Self {
+    pub(super) fn new(writer: Writer, args: &Watch, wanted: Wanted, called: Called) -> Self {
         Self {
             once: args.once,
             near_limit: NearLimit::new(args.warn_at),
             wanted,
+            called,
             storms: Storms::default(),
             writer,
             early: Some(Vec::new()),
@@ -125,9 +128,12 @@ impl Stream {
     /// Takes a failure. What is to be said of it is found out now, also where it is said a second later.
     fn take(&mut self, alarm: Alarm, known: &mut Known<'_>) {
         let (host, is_late) = (self.host, self.late.is_some());
+        let called = &self.called;
         let report = self.storms.apply(alarm, |alarm| {
             let host = || host.unwrap_or_else(host::files);
-            let finding = Finding::of(alarm, known.engine, host);
+            let mut finding = Finding::of(alarm, known.engine, host);
+            let key = &alarm.key;
+            finding.select = called.ask(key.tgid, key.started_ns, finding.cause, known.stacks);
             if let Some(diagnosis) = finding.diagnosis.as_ref().filter(|_| !is_late) {
                 let holders = diagnosis.holders.iter();
                 finding.openers.ask(holders, known.stacks);
@@ -142,7 +148,11 @@ impl Stream {
     fn report(&mut self, report: Report<Finding>, known: &mut Known<'_>) {
         self.reports += 1;
         self.failures += 1 + report.repeats;
-        let (finding, is_news) = self.diagnoses.of(&report);
+        let (mut finding, is_news) = self.diagnoses.of(&report);
+        let key = &report.alarm.key;
+        finding
+            .select
+            .now_called(self.called.of(key.tgid, key.started_ns));
         let is_partial = !self.wanted.is_all();
         // With filters, who has an end may be left out.
         let table = (report.alarm.key.files, report.alarm.key.tgid);
@@ -160,6 +170,7 @@ impl Stream {
             }),
             diagnosis: finding.diagnosis,
             openers: finding.openers,
+            asked_select: finding.select,
             is_news,
             host: self.host,
             ..Exhausted::new(report, finding.cause, self.clock, &mut self.times)
@@ -214,6 +225,9 @@ impl Stream {
             let near = fact::NearLimit {
                 pipe_ends: self.other_ends.of(whole, table, engine, now_ns),
                 host: self.host,
+                asked_select: self
+                    .called
+                    .ask(task.tgid, 0, Cause::RlimitNofile, known.stacks),
                 ..fact::NearLimit::new(task, diagnosis, time)
             };
             self.tell(Fact::NearLimit(Box::new(near)), known.stacks);

@@ -1,6 +1,6 @@
 //! How far to raise `RLIMIT_NOFILE`, and how to.
 
-use super::{Remedy, Situation, When, sysctl};
+use super::{Remedy, Situation, When, select, sysctl};
 use crate::diagnose::verdict::Kind;
 
 /// Limits that are in use elsewhere: what to expect of them is known.
@@ -33,6 +33,7 @@ impl Raise {
         let step = STEPS.into_iter().find(|step| *step >= wanted);
         let wanted = step.unwrap_or_else(|| wanted.checked_next_power_of_two().unwrap_or(u64::MAX));
         let wanted = wanted.min(sysctl::NR_OPEN_MAX);
+        let wanted = wanted.min(select::highest(situation).unwrap_or(u64::MAX));
         if wanted <= situation.soft || situation.soft > situation.hard {
             return None;
         }

@@ -27,6 +27,15 @@ const HOST: Host = Host {
 
 /// A service at its soft limit, changed.
 fn of(cgroup: &str, change: impl FnOnce(&mut Situation)) -> Vec<Remedy> {
+    of_one_with(None, cgroup, change)
+}
+
+/// The same, of which this is known of select.
+fn of_one_with(
+    select: Option<&Select>,
+    cgroup: &str,
+    change: impl FnOnce(&mut Situation),
+) -> Vec<Remedy> {
     let place = parse(cgroup.as_bytes());
     let mut situation = Situation {
         cause: Cause::RlimitNofile,
@@ -45,6 +54,7 @@ fn of(cgroup: &str, change: impl FnOnce(&mut Situation)) -> Vec<Remedy> {
         whose: None,
         is_go: false,
         is_exhausted: true,
+        select,
     };
     change(&mut situation);
     remedies(&situation)
@@ -105,6 +115,89 @@ fn every_place_has_its_own_way() {
 #[test]
 fn above_the_hard_limit_somebody_has_to_raise_that_first() {
     assert_snapshot!(in_every_place(1024, 1024));
+}
+
+/// The soft limits that commands and words set.
+fn soft_limits(text: &str) -> Vec<u64> {
+    let marks = ["nofile=", "NOFILE=", "ulimit -Sn ", "ulimit -n "];
+    let all = marks.iter().flat_map(|mark| text.split(mark).skip(1));
+    let digits = |rest: &str| {
+        rest.split(|c: char| !c.is_ascii_digit())
+            .next()
+            .unwrap()
+            .to_owned()
+    };
+    all.filter_map(|rest| digits(rest).parse().ok()).collect()
+}
+
+/// Typed as it stands, a higher limit ends a program that uses select.
+#[test]
+fn nothing_to_type_raises_the_limit_beyond_what_select_takes() {
+    let called = Select::Called { most: 1_020 };
+    for verdict in KINDS {
+        for (soft, highest) in [(64, 1_024), (1_023, 1_024), (1_024, 1_024)] {
+            for cgroup in [
+                "/",
+                "/system.slice/web.service",
+                &format!("/docker/{ID}"),
+                &format!("/kubepods/pod0a/{ID}"),
+                "/user.slice/user-1000.slice/session-3.scope",
+            ] {
+                let remedies = of_one_with(Some(&called), cgroup, |it| {
+                    (it.verdict, it.soft, it.used) = (verdict, soft, Some(1_000));
+                });
+                let texts = remedies
+                    .iter()
+                    .flat_map(|it| [it.command.as_deref(), Some(&it.text)]);
+                let limits: Vec<_> = texts.flatten().flat_map(soft_limits).collect();
+                assert!(
+                    limits.iter().all(|limit| *limit <= highest),
+                    "{cgroup} {soft}: {limits:?}"
+                );
+                assert_eq!(
+                    limits.is_empty(),
+                    soft == 1_024,
+                    "{cgroup} {soft}: {remedies:?}"
+                );
+                let says_why = |it: &Remedy| it.when == When::Now && it.text.contains("select(2)");
+                assert_eq!(remedies.iter().any(says_why), soft == 1_024, "{remedies:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_program_that_imports_select_is_warned_of_and_one_that_does_not_is_not() {
+    let of = |select: &Select, soft| {
+        of_one_with(Some(select), "/system.slice/web.service", |it| {
+            it.soft = soft;
+        })
+    };
+    let imported = Select::Imported {
+        by: "/usr/lib/libold.so.1".to_owned(),
+    };
+    let remedies = of(&imported, 1_024);
+    assert_eq!(now(&remedies), "prlimit --pid 2231 --nofile=4096:");
+    let warning = remedies[0].warning.as_deref().unwrap();
+    assert!(
+        warning.starts_with("/usr/lib/libold.so.1 imports select(2)"),
+        "{warning}"
+    );
+    assert!(of(&Select::No, 1_024).iter().all(|it| it.warning.is_none()));
+    // It lives above what a set holds, and may go on to.
+    let remedies = of(&Select::Called { most: 8 }, 2_000);
+    assert_eq!(now(&remedies), "prlimit --pid 2231 --nofile=65536:");
+    let warning = remedies[0].warning.as_deref().unwrap();
+    assert!(warning.contains("fds up to 7"), "{warning}");
+    let hostile = Select::Imported {
+        by: "/tmp/\u{1b}[2J".to_owned(),
+    };
+    let remedies = of(&hostile, 1_024);
+    let warning = remedies[0].warning.as_deref().unwrap();
+    assert!(
+        warning.starts_with("a file of the program imports"),
+        "{warning}"
+    );
 }
 
 /// `ulimit` refuses a soft limit above the hard one, whoever types it.
@@ -183,6 +276,7 @@ fn below(
         whose: Some(&whose),
         is_go: false,
         is_exhausted: true,
+        select: None,
     };
     let shown = shown(&remedies(&situation));
     format!("== {exe}, {}\n{shown}", whose.words().unwrap_or_default())
@@ -534,6 +628,8 @@ prop_compose! {
         ],
         line in any::<String>(),
         above in prop::collection::vec(above(), 0..4),
+        by in any::<String>(),
+        select in 0_usize..4,
     ) -> (Vec<Remedy>, u64, u64, Option<u64>) {
         let place = parse(&cgroup);
         let (soft, hard) = (limits.0.min(limits.1), limits.0.max(limits.1));
@@ -565,6 +661,7 @@ prop_compose! {
             whose: Some(&whose),
             is_go: false,
             is_exhausted: true,
+            select: [None, Some(&Select::No), Some(&Select::Called { most: 9 }), Some(&Select::Imported { by })][select],
         });
         (found, soft, hard, settings[0])
     }
@@ -592,6 +689,7 @@ proptest! {
         for remedy in &remedies {
             let is_printable = |text: &str| text.bytes().all(|byte| (b' '..=b'~').contains(&byte));
             prop_assert!(is_printable(&remedy.text) && !remedy.text.is_empty());
+            prop_assert!(remedy.warning.as_deref().is_none_or(is_printable));
             let Some(command) = &remedy.command else { continue };
             prop_assert!(is_printable(command), "{}", command);
             let (new_soft, new_hard, new_nr_open) = values(command);

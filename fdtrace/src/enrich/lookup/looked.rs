@@ -2,7 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{diagnose::origin::Lineage, enrich::names::Named};
+use crate::{
+    diagnose::{origin::Lineage, select::Select},
+    enrich::names::Named,
+};
 
 /// Answers of one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,6 +36,9 @@ pub struct LookedProcess {
     /// Who is above it, where somebody wanted to know whose its limit is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lineage: Option<Lineage>,
+    /// Whether it uses select(2), where somebody asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub select: Option<Select>,
 }
 
 /// A path, and who has the file open.

@@ -5,6 +5,7 @@ use crate::{
     diagnose::{
         cause::Host,
         origin::{Nofile, Whose},
+        select::Select,
     },
     enrich::{names::Named, place::Place},
     ground::newest::Newest,
@@ -54,6 +55,10 @@ impl Lookup for Recorded {
         Some(Whose::of(own, place, Some(lineage)))
     }
 
+    fn select(&mut self, pid: u32) -> Option<Select> {
+        self.processes.get(&pid)?.select.clone()
+    }
+
     fn host(&mut self) -> Option<Host> {
         None
     }
@@ -90,6 +95,7 @@ mod tests {
                 ended_ns: Some(5 * ASKED_NS),
                 named: Named::default(),
                 lineage: None,
+                select: Some(Select::Called { most: 9 }),
             }],
             paths: vec![path("/dev/null", &[(7, 4), (8, 4)]), path("/a", &[(7, 5)])],
         });
@@ -110,6 +116,8 @@ mod tests {
             [false, false, true, true]
         );
         assert!(!recorded.has_ended(8, 0, u64::MAX));
+        assert_eq!(recorded.select(7), Some(Select::Called { most: 9 }));
+        assert_eq!(recorded.select(8), None);
         assert_eq!(recorded.cgroup(7).as_deref(), Some(&b"/web"[..]));
     }
 }

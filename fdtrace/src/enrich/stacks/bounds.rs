@@ -9,6 +9,7 @@
 //! | | bytes of a section with unwind information | [`UNWIND_SECTION`] |
 //! | | bytes of Go's table of functions | [`GO_TABLE`] |
 //! | | bytes of a table of symbols, or of their names | [`SYMBOLS`] |
+//! | | bytes of a table that says whether it uses select, and such files of a process | [`IMPORTS`], [`IMPORTERS`] |
 //! | | bytes of debug information, packed and unpacked | [`DEBUG`], [`DEBUG_UNPACKED`] |
 //! | fdtrace | fds that are left free | [`FDS_LEFT`] |
 //! | all files | files held, by the reader process too | [`MODULES`], [`READ`] |
@@ -42,6 +43,12 @@ pub(super) const GO_TABLE: u64 = 48 << 20;
 pub(super) const SYMBOLS: u64 = 128 << 20;
 /// Bytes of the tables of symbols of all files whose names are held.
 pub(super) const SYMBOLS_ALL: u64 = 256 << 20;
+/// Bytes of one table that is read to see whether a file uses select.
+pub(super) const IMPORTS: u64 = 32 << 20;
+/// Files of a process that are asked whether they do.
+pub(super) const IMPORTERS: usize = 256;
+/// Processes of which the answer is remembered.
+pub(super) const IMPORTERS_KEPT: usize = 1_024;
 /// Bytes of debug information in one file. It is mapped, and read where it is asked about.
 pub(super) const DEBUG: u64 = 4 << 30;
 /// Bytes of that which are packed, unpacked: those are held in memory.

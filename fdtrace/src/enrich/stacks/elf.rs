@@ -23,7 +23,7 @@ use object::{
 use super::{bounds, go::Functions};
 use crate::enrich::regular::Regular;
 
-type Header = FileHeader64<Endianness>;
+pub(super) type Header = FileHeader64<Endianness>;
 
 /// Where distributions keep debug information apart from programs, by build ID. Nowhere else is any looked
 /// for: what a program says of it, its owner has written.
@@ -133,9 +133,9 @@ fn bias(segments: &[(Range<u64>, u64)], start: u64, offset: u64) -> Option<u64> 
     Some(start.wrapping_sub(wanted))
 }
 
-type Cache = ReadCache<io::BufReader<File>>;
+pub(super) type Cache = ReadCache<io::BufReader<File>>;
 
-fn cache(file: &File) -> Option<Cache> {
+pub(super) fn cache(file: &File) -> Option<Cache> {
     Some(ReadCache::new(io::BufReader::new(file.try_clone().ok()?)))
 }
 

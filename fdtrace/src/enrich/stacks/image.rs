@@ -163,7 +163,7 @@ impl Image {
 }
 
 /// `start_stack`, the 28th field of /proc/PID/stat; 0 for whom it does not concern.
-fn start_stack(folder: &Path) -> Option<u64> {
+pub(super) fn start_stack(folder: &Path) -> Option<u64> {
     let stat = fs::read(folder.join("stat")).ok()?;
     // The name may contain anything, the fields behind it are numbers.
     let end = stat.iter().rposition(|byte| *byte == b')')?;

@@ -17,6 +17,7 @@
 //! * [`reader`]: the process that reads those files. In it:
 //! * `elf`: sections and segments.
 //! * `unwind`: from a copied stack to return addresses, by `.eh_frame`.
+//! * `imports`: which files use select(2).
 //! * `go`: names in Go programs that have been stripped.
 //! * `sigbus`: files that become shorter while they are read.
 //! * `symbols`: from addresses to functions and lines (feature `symbols`).
@@ -26,6 +27,7 @@ mod bounds;
 mod elf;
 mod go;
 mod image;
+mod imports;
 mod module;
 mod path;
 mod program;

@@ -2,6 +2,7 @@
 //! that is the reader process's work, and waiting for whoever serves the file as well.
 
 use std::{
+    cell::OnceCell,
     io,
     os::fd::{AsFd, AsRawFd},
     path::Path,
@@ -12,7 +13,7 @@ use log::debug;
 use rustc_hash::FxHashMap;
 use rustix::process::{Resource, getrlimit};
 
-use super::bounds;
+use super::{bounds, imports::Found};
 use crate::enrich::regular::{Key, Regular};
 
 /// One file.
@@ -23,6 +24,8 @@ pub(super) struct Module {
     pub(super) file: Regular,
     /// As the first process called it that had it mapped. Untrusted.
     pub(super) path: Rc<str>,
+    /// Whether it uses select, once somebody has looked; `None`: it cannot be read.
+    pub(super) imports: OnceCell<Option<Found>>,
 }
 
 /// All files that are held.
@@ -67,6 +70,7 @@ impl Modules {
             id: self.made,
             file,
             path: name.into(),
+            imports: OnceCell::new(),
         });
         self.by_key.insert(key, Rc::clone(&module));
         Ok(Some(module))

@@ -36,6 +36,7 @@ use self::wire::{Answer, Mapped, Request};
 use super::{
     bounds,
     image::Image,
+    imports::Found,
     module::Module,
     stack::Frame,
     unwind::{DEPTH, Unwound},
@@ -181,6 +182,24 @@ impl Reader {
                 module.path
             );
         })
+    }
+
+    /// Whether a file uses select; `None`: it cannot be read.
+    pub(super) fn imports(&mut self, module: &Module) -> Option<Found> {
+        if self.refused_modules.contains(&module.id) {
+            return None;
+        }
+        let outcome = self.twice(|reader| {
+            reader.send(&Request::Imports, &[], Some(module))?;
+            match reader.receive()? {
+                Answer::Imports(imports) => Ok(imports),
+                _ => Err(Failure::Died),
+            }
+        });
+        let answer = self.judge(outcome, |reader, _| {
+            reader.refused_modules.insert(module.id);
+        });
+        answer.flatten()
     }
 
     /// Ends the process; another one is started when there is something to ask.
@@ -329,6 +348,10 @@ impl Reader {
 
     fn ask(&mut self, request: &Request, behind: &[u8]) -> Result<Answer, Failure> {
         self.send(request, behind, None)?;
+        self.receive()
+    }
+
+    fn receive(&mut self) -> Result<Answer, Failure> {
         let running = self.running.as_mut().ok_or(Failure::Absent)?;
         let outcome = running.receive(&mut self.buffer);
         outcome.map_err(|failure| self.fail(failure))

@@ -2,6 +2,7 @@
 
 use std::{
     cell::OnceCell,
+    fs,
     hash::{Hash, Hasher},
     rc::Rc,
     sync::Arc,
@@ -12,15 +13,16 @@ use fdtrace_common::stack::REGISTER_IP;
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::{
-    CodePath, Counted, Detail, Frequent, Raw, Stack,
-    image::Image,
+    CodePath, Counted, Detail, Frequent, Raw, Stack, bounds,
+    image::{self, Image},
+    imports,
     module::{Module, Modules},
     program::{Program, Programs},
     reader::Reader,
     stack::Frame,
     unwind::Unwound,
 };
-use crate::engine::opener::Sequence;
+use crate::{diagnose::select::Select, engine::opener::Sequence, enrich::process};
 
 /// Processes whose mappings are held at most.
 const IMAGES: usize = 512;
@@ -82,6 +84,8 @@ pub struct Resolver {
     by_sequence: FxHashMap<Sequence, Rc<Trace>>,
     traces: FxHashSet<Rc<Trace>>,
     reader: Reader,
+    /// What was found of processes, by number and where the stack begins.
+    selects: FxHashMap<(u32, u64), Option<Select>>,
     is_full_at: usize,
     /// Images made so far.
     made: u32,
@@ -102,6 +106,48 @@ impl Resolver {
             let _ = trace.read.set(Arc::clone(&stack));
         }
         Some(stack)
+    }
+
+    /// Do the program and the libraries of a process use select(2), by what they import? `None`: it is gone, or
+    /// its program says nothing of that.
+    pub fn select_imports(&mut self, pid: u32) -> Option<Select> {
+        let folder = process::folder(pid);
+        let key = (pid, image::start_stack(&folder)?);
+        if let Some(known) = self.selects.get(&key) {
+            return known.clone();
+        }
+        let image = self.image(pid, Some(key.1))?;
+        let path = fs::read_link(folder.join("exe")).ok()?;
+        let path = path.to_string_lossy();
+        let program = self.modules.find(&folder.join("exe"), &path, None)?;
+        let is_other = |module: &Rc<Module>| !Rc::ptr_eq(module, &program);
+        let mut libraries = image.modules();
+        libraries.retain(is_other);
+        libraries.truncate(bounds::IMPORTERS);
+        for module in std::iter::once(&program).chain(&libraries) {
+            self.found_in(module);
+        }
+        let known = |module: &Rc<Module>| Some(module.imports.get().copied().flatten()?.imports);
+        let libraries = libraries.iter().map(|it| (&*it.path, known(it)));
+        let select = imports::judge((&path, known(&program)), libraries);
+        if self.selects.len() >= bounds::IMPORTERS_KEPT {
+            self.selects.clear();
+        }
+        self.selects.insert(key, select.clone());
+        select
+    }
+
+    /// Has Go's compiler made the program of a process? `None`: it is gone, or its program cannot be read.
+    pub fn is_go(&mut self, pid: u32) -> Option<bool> {
+        let exe = process::folder(pid).join("exe");
+        let path = fs::read_link(&exe).ok()?;
+        let program = self.modules.find(&exe, &path.to_string_lossy(), None)?;
+        Some(self.found_in(&program)?.is_go)
+    }
+
+    fn found_in(&mut self, module: &Rc<Module>) -> Option<imports::Found> {
+        let reader = &mut self.reader;
+        *module.imports.get_or_init(|| reader.imports(module))
     }
 
     /// Somebody asks something: names are read for so long, and no longer.

@@ -54,6 +54,8 @@ pub(crate) fn exhausted() -> Exhausted {
         whose: None,
         pipe_ends: None,
         shared: None,
+        asked_select: AskedSelect::default(),
+        select: None,
     }
 }
 

@@ -35,6 +35,9 @@ pub(super) fn write(block: &mut Block, remedies: &[Remedy], verdict: Option<Kind
             Some(command) => {
                 block.command(label, STRONG, command.as_str());
                 block.say(label, remedy.text.as_str());
+                if let Some(warning) = remedy.warning.as_deref().filter(|_| when == When::Now) {
+                    block.call(label, STRONG, format!("before: {warning}"));
+                }
             }
             None => block.say(label, remedy.text.as_str()),
         }

@@ -127,6 +127,30 @@ pub(crate) fn read_byte(number: RawFd) -> io::Result<Option<u8>> {
     Ok((read == 1).then_some(byte))
 }
 
+/// Sleeps so many milliseconds with select.
+pub(crate) fn select_sleep(milliseconds: i32) -> io::Result<()> {
+    let mut time = libc::timeval {
+        tv_sec: 0,
+        tv_usec: libc::suseconds_t::from(milliseconds) * 1_000,
+    };
+    let none = ptr::null_mut();
+    // SAFETY: no sets, and a time of its own.
+    check(unsafe { libc::select(0, none, none, none, &raw mut time) })?;
+    Ok(())
+}
+
+/// Waits with select until a number below `count` can be read.
+pub(crate) fn select_readable(count: RawFd, number: RawFd) -> io::Result<()> {
+    // SAFETY: plain data, of which no bit is set.
+    let mut set: libc::fd_set = unsafe { mem::zeroed() };
+    // SAFETY: the numbers of standard descriptors fit.
+    unsafe { libc::FD_SET(number, &raw mut set) };
+    let none = ptr::null_mut();
+    // SAFETY: the set outlives the call, and has room for `count` numbers.
+    check(unsafe { libc::select(count, &raw mut set, none, none, none.cast()) })?;
+    Ok(())
+}
+
 /// `mkfifo` for the owner.
 pub(crate) fn mkfifo(path: &CStr) -> io::Result<()> {
     // SAFETY: the path is a string that ends in NUL.

@@ -123,6 +123,7 @@ fn a_change_is_told_when_it_has_been_asked_for_again() {
 fn who_has_ended_is_still_known() {
     let mut lookups = Lookups::start().unwrap();
     let process = |uid, ended_ns| LookedProcess {
+        select: None,
         ended_ns,
         pid: 7,
         uid,
@@ -170,7 +171,7 @@ fn processes_that_are_gone_are_forgotten() {
     // Numbers beyond the largest pid_max.
     for pid in (1 << 23..).take(10 * FEW) {
         lookups.ask_file(pid, 0, 1, SECOND);
-        lookups.ask_process(pid, None, SECOND);
+        lookups.ask_process(pid, None, AskedSelect::default(), SECOND);
         lookups.waiting = 0;
         lookups.forget(&model);
         assert!(lookups.files.len() <= FEW + 1 && lookups.processes.len() <= FEW + 1);

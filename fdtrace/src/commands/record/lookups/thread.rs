@@ -12,6 +12,7 @@ use crate::{
     enrich::{
         lookup::{LookedProcess, Lookup, Text, ThisHost},
         place,
+        select::AskedSelect,
     },
     probe::cgroup,
     stream::clock,
@@ -29,6 +30,7 @@ pub(super) enum Question {
         pid: u32,
         started_ns: u64,
         cgroup: Option<Vec<u8>>,
+        select: AskedSelect,
     },
     Until(u64),
 }
@@ -79,6 +81,7 @@ fn answer(question: Question, host: &mut ThisHost) -> Answer {
             pid,
             started_ns,
             cgroup,
+            select,
         } => {
             // It has run out of fds, or nobody would know its cgroup already.
             let lineage = cgroup.is_some().then(|| host.lineage(pid)).flatten();
@@ -95,6 +98,7 @@ fn answer(question: Question, host: &mut ThisHost) -> Answer {
                 cgroup: cgroup.map(Text),
                 named: named.unwrap_or_default(),
                 lineage,
+                select: select.wait(),
             })
         }
     }

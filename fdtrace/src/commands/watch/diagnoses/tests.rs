@@ -1,4 +1,5 @@
 use super::*;
+use crate::enrich::select::AskedSelect;
 use crate::{diagnose::verdict::Verdict, stream::decode::samples};
 
 const SECOND: u64 = 1_000_000_000;
@@ -18,6 +19,7 @@ fn finding(second: u64, kind: verdict::Kind) -> Finding {
             ..Diagnosis::default()
         }),
         openers: Openers::default(),
+        select: AskedSelect::default(),
     }
 }
 
@@ -73,6 +75,7 @@ fn where_nothing_is_known_what_was_known_is_told() {
         cause: Cause::NrOpen,
         diagnosis: None,
         openers: Openers::default(),
+        select: AskedSelect::default(),
     };
     let (told, is_news) = diagnoses.of(&report(2, nothing));
     assert_eq!((told.diagnosis, is_news), (made.diagnosis, false));

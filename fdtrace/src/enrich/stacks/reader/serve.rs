@@ -18,13 +18,14 @@ use super::{
         bounds,
         elf::{Elf, Room},
         go::GoPrograms,
-        sigbus,
+        imports, sigbus,
         stack::Frame,
         symbols::Symbols,
         unwind::{Code, Unwinder},
     },
     wire::{self, Answer, Mapped, Request},
 };
+use crate::enrich::regular::Regular;
 
 /// Bytes of its stack, which no other bound is for: parsers call themselves.
 const STACK: u64 = 8 << 20;
@@ -139,6 +140,11 @@ impl State {
                 let elf = self.elfs.get(&module).and_then(Option::as_ref);
                 let code = elf.map(|elf| elf.code_by_end(end_code));
                 Some(Answer::Code(code.unwrap_or_default()))
+            }
+            Request::Imports => {
+                let file = fd.and_then(|fd| Regular::of(fd).ok()?.open().ok());
+                let read = file.and_then(|file| imports::read(&file));
+                Some(Answer::Imports(read))
             }
             Request::Names { module, address } => Some(Answer::Names(self.names(module, address))),
         }

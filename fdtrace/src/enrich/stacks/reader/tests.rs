@@ -1,13 +1,14 @@
 use std::{fs, os::unix::fs::FileExt, rc::Rc};
 
 use fdtrace_common::stack::{REGISTER_IP, REGISTER_SP};
-use object::elf::{SHT_PROGBITS, SHT_STRTAB, SHT_SYMTAB};
+use object::elf::{SHT_DYNSYM, SHT_PROGBITS, SHT_STRTAB, SHT_SYMTAB};
 use rustix::net::sockopt::socket_type;
 
 use super::{
     super::{
         elf::tests::{CODE, Content, Made, Program},
         image::Mapping,
+        imports::Imports,
         module::Modules,
     },
     *,
@@ -408,4 +409,31 @@ fn a_file_that_becomes_shorter_while_it_is_read_ends_nothing() {
     let _ = file.write_at(b"x", 0);
     let _ = reader.names(&module, CODE + 2);
     still_works(&mut reader);
+}
+
+/// Tables of symbols that are damaged, or larger than anybody's, say nothing.
+#[test]
+fn imports_are_read_within_bounds() {
+    let mut reader = Reader::default();
+    let of_shell = Found {
+        imports: Imports::Nothing,
+        is_go: false,
+    };
+    assert_eq!(
+        reader.imports(&shell()),
+        Some(of_shell),
+        "it waits for nobody"
+    );
+    let huge = bounds::IMPORTS + 1;
+    for (name, content) in [
+        ("huge", Content::Hole(huge)),
+        ("odd", Content::Bytes(&[1; 23])),
+        ("wild", Content::Bytes(&[0xff; 240])),
+    ] {
+        let program = Program::new(name, &[(".dynsym", SHT_DYNSYM, 0, content)]);
+        let imports = reader.imports(&module(&program));
+        let imports = imports.map(|found| found.imports);
+        assert_ne!(imports, Some(Imports::Select), "{name}");
+        still_works(&mut reader);
+    }
 }

@@ -13,7 +13,7 @@ use rustix::net::{
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use super::super::{stack::Frame, unwind::Unwound};
+use super::super::{imports::Found, stack::Frame, unwind::Unwound};
 
 /// Bytes of a message: below what a socket's buffer takes by default (`net.core.wmem_default`).
 const MESSAGE_MAX: usize = 192 << 10;
@@ -40,6 +40,8 @@ pub(super) enum Request {
     Code { module: u32, end_code: u64 },
     /// The functions at one of a file's addresses.
     Names { module: u32, address: u64 },
+    /// Whether a file uses select, with its `O_PATH` fd.
+    Imports,
 }
 
 /// A mapping of code: where, from where in the file, and which.
@@ -61,6 +63,8 @@ pub(super) enum Answer {
     Code(Vec<(u64, u64, u64)>),
     /// The innermost first, without the file.
     Names(Vec<Frame>),
+    /// `None`: it is no ELF file whose tables are within bounds.
+    Imports(Option<Found>),
 }
 
 /// A message, bytes behind it, and an fd with it.
