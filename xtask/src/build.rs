@@ -114,7 +114,7 @@ pub(crate) fn victims() -> Result<Vec<(PathBuf, PathBuf)>> {
     fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
     let source = workspace::root().join("fdtrace/tests/kernel/stacks");
     let mut files = Vec::new();
-    let compiled: [(&str, &str, &str, &[&str]); 9] = [
+    let compiled: [(&str, &str, &str, &[&str]); 10] = [
         ("plain", "cc", "victim.c", &["-O2", "-g"]),
         ("bare", "cc", "victim.c", &["-O2"]),
         (
@@ -139,6 +139,7 @@ pub(crate) fn victims() -> Result<Vec<(PathBuf, PathBuf)>> {
         ("go", "go", "victim.go", &[]),
         ("gobare", "go", "victim.go", &["-ldflags=-s -w"]),
         ("early", "go", "../languages/early.go", &[]),
+        ("bodies", "go", "../languages/bodies.go", &[]),
     ];
     for (name, compiler, file, arguments) in compiled {
         let to = folder.join(name);

@@ -1,5 +1,5 @@
 //! Programs in people's languages that leak as people's programs do: files and connections in Python, sockets
-//! in Node, an early return in Go.
+//! in Node, an early return and bodies of answers in Go.
 
 use std::{
     io::{Read, Write},
@@ -26,16 +26,27 @@ const FILE: &str = "/etc/passwd";
 /// Where guests have the scripts.
 pub(crate) const SCRIPTS: &str = "/interpreters";
 
-/// The Go program, which guests have alone.
-const GO: &str = "/victims/early";
-const GO_SOURCE: &str = include_str!("languages/early.go");
+/// The Go programs, which guests have alone: the function that leaks, and its source.
+const GO: [(&str, &str, &str); 2] = [
+    (
+        "early.go",
+        "main.handle (",
+        include_str!("languages/early.go"),
+    ),
+    (
+        "bodies.go",
+        "main.fetch (",
+        include_str!("languages/bodies.go"),
+    ),
+];
 
 /// Who leaks how, and from which source. Interpreters are those of the distribution's packages.
-const SERVICES: [(&str, &str); 4] = [
+const SERVICES: [(&str, &str); 5] = [
     ("/usr/bin/python3", "file.py"),
     ("/usr/bin/python3", "connection.py"),
     ("/usr/bin/node", "sockets.js"),
-    (GO, "early.go"),
+    ("/victims/early", "early.go"),
+    ("/victims/bodies", "bodies.go"),
 ];
 
 /// Those that lose a file; the others lose connections.
@@ -77,7 +88,7 @@ fn that_leak(setting: &Setting, programs: &[(&str, &'static str)]) -> Result<(),
         // The hard limit as well: Node raises the soft one to it. Nobody waits for ever for one that hangs.
         let run = "ulimit -n 200; exec timeout 180 \"$@\"";
         command.args(["-c", run, "sh", program]);
-        if *program != GO {
+        if !program.starts_with("/victims/") {
             command.arg(folder.join(script));
         }
         command.arg(if LOSE_FILES.contains(script) {
@@ -137,11 +148,12 @@ fn names_the_source(
     let report = reports.last().ok_or("no report")?;
     let holder = &report["holders"][0];
     let frames = holder["stack"].as_array().ok_or("no stack")?;
-    let is_named = if script == "early.go" {
-        let line = GO_SOURCE.lines().position(|line| line.contains("[leaks]"));
-        let place = format!("/early.go:{})", line.map_or(0, |line| line + 1));
+    let go = GO.iter().find(|(name, ..)| *name == script);
+    let is_named = if let Some((name, function, source)) = go {
+        let line = source.lines().position(|line| line.contains("[leaks]"));
+        let place = format!("/{name}:{})", line.map_or(0, |line| line + 1));
         let frames = frames.iter().filter_map(Value::as_str);
-        let mut frames = frames.filter(|frame| frame.starts_with("main.handle ("));
+        let mut frames = frames.filter(|frame| frame.starts_with(function));
         frames.any(|frame| frame.ends_with(&place))
     } else {
         let named = holder["script"].as_str().unwrap_or_default();
