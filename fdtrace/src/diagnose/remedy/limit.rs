@@ -84,7 +84,7 @@ impl Raise {
         }
         let mut text = if self.is_above_hard {
             format!(
-                "raises both limits to {}, for which it takes root",
+                "raises both limits to {}, for which it takes CAP_SYS_RESOURCE (root's)",
                 self.soft
             )
         } else {
@@ -138,7 +138,7 @@ impl Raise {
         }
         self.time(situation).map_or_else(
             || "; it only buys time".to_owned(),
-            |time| format!("; raising the limit to {} buys {time}", self.soft),
+            |time| format!("; that buys {time}"),
         )
     }
 

@@ -172,7 +172,10 @@ fn by_starter(
         Some(known) => known.change.replace("{soft}", &raise.soft.to_string()),
         None => {
             let first = if limit.is_above() {
-                format!("; {} comes first, for which it takes root", limit.present())
+                format!(
+                    "; {} comes first, for which it takes CAP_SYS_RESOURCE (root's)",
+                    limit.present()
+                )
             } else {
                 String::new()
             };

@@ -27,11 +27,12 @@ pub(super) fn write(block: &mut Block, remedies: &[Remedy], verdict: Option<Kind
         let Some(remedy) = remedies.iter().find(|remedy| remedy.when == when) else {
             continue;
         };
+        // Whoever has time to change the start has time to mend the program.
+        if when == When::Permanent && verdict == Some(Kind::Leak) && has_now {
+            block.say(label, "(nothing: a higher limit does not cure a leak)");
+            continue;
+        }
         match &remedy.command {
-            // Whoever has time to change the start has time to mend the program.
-            Some(_) if when == When::Permanent && verdict == Some(Kind::Leak) && has_now => {
-                block.say(label, "(nothing: a higher limit does not cure a leak)");
-            }
             Some(command) => {
                 block.command(label, STRONG, command.as_str());
                 block.say(label, remedy.text.as_str());

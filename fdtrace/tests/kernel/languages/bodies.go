@@ -16,7 +16,7 @@ var kept []*http.Response
 
 //go:noinline
 func fetch(client *http.Client, url string) error {
-	answer, err := client.Get(url) // [leaks]
+	answer, err := client.Get(url)
 	if err != nil {
 		return err
 	}
