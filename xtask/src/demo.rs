@@ -13,13 +13,13 @@ const SCRIPT: &str = include_str!("demo/service.sh");
 
 const BEFORE: &str = "\
 There, `fdtrace` watches everything, and a service begins to leak: leaky-service may have
-64 files open, opens one after the other, closes none, and tries again when it fails.
+120 files open, asks a server twenty times a second, and keeps each connection after the
+server has closed it.
 ";
 
 const AFTER: &str = "
-A report says which call failed and which limit it ran into; the first one also what fills the
-table, leak or load, and what to type. Nothing of it is run. REPEATS says for how many further
-failures of the same kind it stands, so that no storm floods the terminal.
+A warning comes before the table is full. A report says which call failed, whether that is a
+leak or load, what fills the table, whose limit it is, and what to type. Nothing of it is run.
 `cargo xtask run` does on this machine, as root, what `fdtrace` has done in the guest.
 ";
 

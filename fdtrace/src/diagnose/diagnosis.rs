@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 
 use super::{
     cause::Cause,
-    holders::{Holder, holders},
+    holders::{Holder, folders::Folders, holders},
     verdict::{self, Evidence, Subject, Verdict},
 };
 use crate::{
@@ -198,6 +198,14 @@ impl Diagnosis {
             Ordering::Equal => seen_ns(self) >= seen_ns(before),
             Ordering::Greater => true,
         }
+    }
+
+    /// Is the largest group one of deleted files, once somebody has looked?
+    #[must_use]
+    pub fn are_deleted(&self) -> bool {
+        let largest = self.holders.first();
+        let folders = largest.and_then(|holder| holder.folders.as_ref());
+        folders.is_some_and(Folders::are_deleted)
     }
 
     /// Fds of so many that are open which no holder stands for.

@@ -75,6 +75,10 @@ impl Remedy {
 }
 
 /// What is known of a failure.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "facts that have nothing to do with each other"
+)]
 #[derive(Clone, Copy, Debug)]
 pub struct Situation<'a> {
     /// The limit.
@@ -109,6 +113,8 @@ pub struct Situation<'a> {
     pub is_go: bool,
     /// It has run out; else it is near its limit.
     pub is_exhausted: bool,
+    /// What fills the table are files that have been deleted, mostly.
+    pub are_deleted: bool,
     /// Does the program use select(2)? `None`: not known.
     pub select: Option<&'a Select>,
 }
@@ -231,6 +237,10 @@ fn in_code(situation: &Situation) -> Vec<Remedy> {
     let line = situation.line.and_then(harmless);
     let at = line.map(|line| format!(", at {line}")).unwrap_or_default();
     let text = match situation.verdict {
+        Kind::Leak if situation.are_deleted => format!(
+            "close files that are deleted{at}: they take fds and space for as long as they are open. Whoever \
+             rotates its logs has to have it open them anew, as its manual says (often by SIGHUP)"
+        ),
         Kind::Leak => {
             format!("close what is opened and not closed{at}: a higher limit only buys time")
         }

@@ -234,6 +234,7 @@ impl Exhausted {
             whose: self.whose.as_ref(),
             is_go: self.openers.is_go(),
             is_exhausted: true,
+            are_deleted: diagnosis.is_some_and(Diagnosis::are_deleted),
             select: self.select.as_ref(),
         })
     }
@@ -363,6 +364,7 @@ impl NearLimit {
             whose: self.whose.as_ref(),
             is_go: self.openers.is_go(),
             is_exhausted: false,
+            are_deleted: self.diagnosis.as_ref().is_some_and(Diagnosis::are_deleted),
             select: self.select.as_ref(),
         })
     }

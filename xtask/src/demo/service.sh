@@ -16,7 +16,7 @@ sleep 1
 
 # As systemd would run it: in a cgroup of its own, as a user of its own.
 sh -c "echo 0 >$unit/cgroup.procs
-exec su -s /bin/sh nobody -c 'exec /bin/leaky-service leak --limit 64 --seconds 5'" >/dev/null &
+(echo; sleep 10) | su -s /bin/sh nobody -c 'exec /bin/leaky-service leak_connection --limit 120'" >/dev/null &
 wait $!
 
 kill -INT $watch

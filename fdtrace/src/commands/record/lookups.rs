@@ -243,7 +243,7 @@ impl Lookups {
                         process.select = process.select.or_else(|| before.select.clone());
                     }
                     if known.is_none_or(|known| set(known, &process)) {
-                        processes.push(process);
+                        processes.push(*process);
                     }
                 }
                 Answer::File { path: None, .. } => {}

@@ -40,6 +40,13 @@ pub struct Folder {
 }
 
 impl Folders {
+    /// Are most of the files that were looked at deleted ones?
+    #[must_use]
+    pub fn are_deleted(&self) -> bool {
+        let deleted: u32 = self.most.iter().map(|folder| folder.deleted).sum();
+        deleted > self.looked_at / 2
+    }
+
     /// The folders of files of these paths, of as many fds. A path that is none is in no folder.
     #[must_use]
     pub fn of<'a>(paths: impl IntoIterator<Item = &'a [u8]>) -> Self {

@@ -54,6 +54,7 @@ fn of_one_with(
         whose: None,
         is_go: false,
         is_exhausted: true,
+        are_deleted: false,
         select,
     };
     change(&mut situation);
@@ -76,6 +77,19 @@ fn shown(remedies: &[Remedy]) -> String {
         )
     });
     lines.collect()
+}
+
+/// Logs that were rotated by deleting them.
+#[test]
+fn deleted_files_are_for_whoever_rotates_them() {
+    let remedies = of("/system.slice/rsyslog.service", |it| {
+        (it.verdict, it.are_deleted) = (Kind::Leak, true);
+    });
+    assert_eq!(remedies[0].when, When::Code);
+    assert!(
+        remedies[0].text.starts_with("close files that are deleted"),
+        "{remedies:?}"
+    );
 }
 
 /// What comes for good in every place there is, with these limits.
@@ -276,6 +290,7 @@ fn below(
         whose: Some(&whose),
         is_go: false,
         is_exhausted: true,
+        are_deleted: false,
         select: None,
     };
     let shown = shown(&remedies(&situation));
@@ -657,6 +672,7 @@ prop_compose! {
             whose: Some(&whose),
             is_go: false,
             is_exhausted: true,
+            are_deleted: false,
             select: [None, Some(&Select::No), Some(&Select::Called { most: 9 }), Some(&Select::Imported { by })][select],
         });
         (found, soft, hard, settings[0])

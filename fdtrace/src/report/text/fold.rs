@@ -253,7 +253,7 @@ impl From<&NearLimit> for Report {
             repeats: 0,
             like: Likeness {
                 comm: near.comm.clone(),
-                exe: None,
+                exe: near.exe.clone(),
                 cgroup: near.cgroup.clone(),
                 call: NEAR_LIMIT.to_owned(),
                 errno: "-",

@@ -8,6 +8,7 @@ use crate::report::{
     fact::NearLimit,
     page::Page,
     place,
+    sanitize::printable,
     words::{age, count, evidence, given, limit},
 };
 
@@ -58,7 +59,8 @@ fn block(near: &NearLimit) -> Block {
 fn who(near: &NearLimit) -> String {
     let cgroup = near.cgroup.as_deref();
     let place = cgroup.and_then(|cgroup| place::words(cgroup, &near.named));
-    let mut parts: Vec<_> = place.into_iter().collect();
+    let mut parts: Vec<_> = near.exe.as_deref().map(printable).into_iter().collect();
+    parts.extend(place);
     parts.extend(near.uid.map(|uid| format!("uid {uid}")));
     if near.tid != near.pid {
         parts.push(format!("table of thread {}", near.tid));

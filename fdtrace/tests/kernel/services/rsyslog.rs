@@ -55,7 +55,9 @@ pub(super) fn deleted_files(setting: &Setting) -> Result<(), String> {
         && folder["deleted"]
             .as_u64()
             .is_some_and(|deleted| deleted > 70);
-    ensure(is_right, || format!("{object:#}"))
+    ensure(is_right, || format!("{object:#}"))?;
+    let advice = object["remedy"].to_string();
+    ensure(advice.contains("has to have it open them anew"), || advice)
 }
 
 /// A message of another program each time, twenty a second; of ten in a row, the files are deleted.

@@ -132,7 +132,7 @@ fn who_has_ended_is_still_known() {
         lineage: None,
     };
     lookups.processes.insert(7, Known::default());
-    let mut take = |process| lookups.take(vec![Answer::Process(process)]).0;
+    let mut take = |process| lookups.take(vec![Answer::Process(Box::new(process))]).0;
     assert_eq!(take(process(Some(33), None)).len(), 1);
     assert_eq!(take(process(None, None)), []);
     // That it has ended is news, and when that was found out first.

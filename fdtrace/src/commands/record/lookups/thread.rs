@@ -42,7 +42,7 @@ pub(super) enum Answer {
         inode: u64,
         path: Option<Vec<u8>>,
     },
-    Process(LookedProcess),
+    Process(Box<LookedProcess>),
     Until(u64),
 }
 
@@ -91,7 +91,7 @@ fn answer(question: Question, host: &mut ThisHost) -> Answer {
                 .map(|path| host.named(pid, &place::parse(path)));
             let now_ns = clock::since_boot_ns();
             let has_ended = host.has_ended(pid, started_ns, now_ns);
-            Answer::Process(LookedProcess {
+            Answer::Process(Box::new(LookedProcess {
                 pid,
                 ended_ns: has_ended.then_some(now_ns),
                 uid: host.user(pid),
@@ -99,7 +99,7 @@ fn answer(question: Question, host: &mut ThisHost) -> Answer {
                 named: named.unwrap_or_default(),
                 lineage,
                 select: select.wait(),
-            })
+            }))
         }
     }
 }
