@@ -58,11 +58,13 @@ impl Openers {
         self.resolved.get(index)
     }
 
-    /// The line of code that most of the first group comes from.
+    /// The line of code that most of the first group comes from; `None` where it is an address that nobody can look up.
     #[must_use]
     pub fn line(&self) -> Option<String> {
         let (_, stack) = self.of(0)?.most.first()?;
-        Some(with_script(stack, stack.caller()?.to_string()))
+        let caller = stack.caller()?;
+        let is_named = caller.function.is_some() || stack.script.is_some();
+        is_named.then(|| with_script(stack, caller.to_string()))
     }
 
     /// Is it a program in Go, by the names of the functions that have opened most?
@@ -115,5 +117,14 @@ mod tests {
             others: 0,
         }]);
         assert_eq!(openers.line().as_deref(), Some("/srv/app.py: a"));
+        let nameless = Stack {
+            frames: vec![Frame::default()],
+            ..Stack::default()
+        };
+        let openers = Openers::resolved(vec![Frequent {
+            most: vec![(1, nameless.into())],
+            others: 0,
+        }]);
+        assert_eq!(openers.line(), None, "an address");
     }
 }
