@@ -10,7 +10,6 @@ use anyhow::Result;
 use fdtrace_common::{change::OpenRecord, stack::StackRecord};
 
 use crate::{
-    diagnose::call::numbers,
     engine::{
         Engine,
         change::Sink,
@@ -21,7 +20,7 @@ use crate::{
         lookup::Text,
         stacks::{Raw, Stack, Stacks, reader::is_reader},
     },
-    ground::tcp_state::TcpState,
+    ground::{call::numbers, task::Task, tcp_state::TcpState},
     model::{
         Model,
         tables::{
@@ -32,7 +31,6 @@ use crate::{
     probe::{attach::Session, tables as iterators},
     stream::{
         clock::Clock,
-        decode::Task,
         record::Record,
         recording::{Event, Note},
         ring::Ring,

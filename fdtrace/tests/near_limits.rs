@@ -7,12 +7,13 @@ use fdtrace::{
         diagnosis::{Diagnosis, Patient},
         near_limit::NearLimit,
     },
+    ground::task::Task,
     model::{Model, tables::reconcile::Purpose},
     report::{
         fact::{Fact, NearLimit as Warning},
         json,
     },
-    stream::{clock::Clock, decode::Task},
+    stream::clock::Clock,
 };
 use fdtrace_common::{
     change::{OpenRecord, ThreadRecord},

@@ -1,6 +1,7 @@
 //! Who may name what: walls between the rooms of the program, held by a look at its source.
 
 use std::{
+    collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
 };
@@ -36,6 +37,79 @@ fn readers_of_tables_know_the_engine_and_not_the_model() {
     assert_eq!(feeding, FEEDS.len() - 1);
 }
 
+/// The layers, from the ground up: a file names its own layer and those before it.
+const LAYERS: [&str; 13] = [
+    "child", "timers", "ground", "stream", "probe", "engine", "model", "tracker", "diagnose",
+    "enrich", "report", "cli", "commands",
+];
+
+/// Arrows that still run up, file by file. The list only gets shorter.
+const UP: [(&str, &[&str]); 3] = [
+    // Its rows are told apart by code path, and stacks are enrich's.
+    ("diagnose/outstanding/rows.rs", &["enrich"]),
+    // A recording keeps what is above it.
+    (
+        "stream/recording/note.rs",
+        &["enrich", "model", "probe", "report"],
+    ),
+    // Paths and stacks are asked for as records come.
+    ("tracker.rs", &["enrich"]),
+];
+
+#[test]
+fn no_layer_names_one_above_it() {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut files = Vec::new();
+    collect(&source, &mut files);
+    let rank = |layer: &str| LAYERS.iter().position(|name| *name == layer);
+    let mut up: Vec<(String, Vec<String>)> = Vec::new();
+    for path in files {
+        let name = path.strip_prefix(&source).unwrap().to_str().unwrap();
+        let own = name.split('/').next().unwrap().trim_end_matches(".rs");
+        let Some(own) = rank(own) else {
+            assert!(["lib", "main"].contains(&own), "{name} is in no layer");
+            continue;
+        };
+        let text = fs::read_to_string(&path).unwrap();
+        let named = named_layers(&code(without_tests(&text)));
+        let above = named.into_iter().filter(|layer| rank(layer) > Some(own));
+        let above: Vec<_> = above.collect();
+        if !above.is_empty() {
+            up.push((name.to_owned(), above));
+        }
+    }
+    up.sort();
+    let known = UP.map(|(file, layers)| {
+        let layers = layers.iter().map(|layer| (*layer).to_owned());
+        (file.to_owned(), layers.collect::<Vec<_>>())
+    });
+    assert_eq!(up, known);
+}
+
+/// Which layers code names, each once, in order.
+fn named_layers(code: &str) -> Vec<String> {
+    let paths = code.split("crate::").skip(1);
+    let parts = paths.flat_map(|rest| {
+        let end = rest.find(';').unwrap_or(rest.len());
+        let is_list = rest.starts_with('{');
+        let path = if is_list { &rest[..end] } else { rest };
+        let first = |part: &str| {
+            let end = part.find(|letter: char| !letter.is_alphanumeric() && letter != '_');
+            part[..end.unwrap_or(part.len())].to_owned()
+        };
+        let parts = if is_list {
+            first_parts(path)
+        } else {
+            vec![path]
+        };
+        parts.into_iter().map(first).collect::<Vec<_>>()
+    });
+    let layers: BTreeSet<_> = parts
+        .filter(|part| LAYERS.contains(&part.as_str()))
+        .collect();
+    layers.into_iter().collect()
+}
+
 /// All source files but those of tests, which may play records through whatever they like.
 fn collect(folder: &Path, files: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(folder).unwrap() {
@@ -58,11 +132,7 @@ fn without_tests(text: &str) -> &str {
 
 /// Where the model is named, by path or as a field.
 fn names_model(text: &str) -> Option<String> {
-    let code: Vec<&str> = text
-        .lines()
-        .filter(|line| !line.trim_start().starts_with("//"))
-        .collect();
-    let code = code.join("\n");
+    let code = code(text);
     let imports = code.split("use crate::").skip(1);
     let imported = imports
         .filter_map(|rest| rest.split(';').next())
@@ -70,6 +140,14 @@ fn names_model(text: &str) -> Option<String> {
     let named = ["crate::model::", ".tracker.model", "tracker.model."];
     let named = named.into_iter().find(|path| code.contains(path));
     imported.or(named).map(str::to_owned)
+}
+
+/// Without the lines that are comments.
+fn code(text: &str) -> String {
+    let code = text
+        .lines()
+        .filter(|line| !line.trim_start().starts_with("//"));
+    code.collect::<Vec<_>>().join("\n")
 }
 
 /// The first parts of the paths that an import names: `a` and `b` of `{a::{c, d}, b}`.
@@ -122,5 +200,9 @@ fn a_name_is_found_wherever_it_is() {
     ] {
         assert_eq!(names_model(text), None, "{text}");
     }
+    let layers =
+        "use crate::{\n    diagnose::{a, report},\n    enrich,\n};\nfn f() -> crate::probe::X {}";
+    assert_eq!(named_layers(layers), ["diagnose", "enrich", "probe"]);
+    assert!(named_layers("use crate::{ground::{stream, b}};") == ["ground"]);
     assert_eq!(without_tests("a\n#[cfg(test)]\nmod tests;"), "a\n");
 }

@@ -3,9 +3,10 @@
 
 use fdtrace::{
     engine::change::Change,
+    ground::task::Task,
     model::tables::{Calls, Tables},
     stream::{
-        decode::{Alarm, Task},
+        decode::Alarm,
         files,
         record::Record,
     },

@@ -22,13 +22,13 @@ use super::{
 };
 use crate::{
     cli::{Audit, StacksChoice},
-    diagnose::cause::Host,
     engine::{
         Engine,
         change::{Change, Sink},
         difference::Difference,
         history::History,
     },
+    ground::{host::Host, task::Task},
     probe::{
         attach::{self, Session},
         census, load, requirements,
@@ -39,7 +39,7 @@ use crate::{
         fact::Loss,
         text,
     },
-    stream::{clock::Clock, decode::Task},
+    stream::clock::Clock,
     tracker::{Handler, Known},
 };
 

@@ -34,7 +34,6 @@ pub(super) use self::{end::End, losses::Lost};
 use super::troubles::Troubles;
 use crate::{
     cli::RunArgs,
-    diagnose::cause::Host,
     engine::{
         Engine,
         difference::Difference,
@@ -42,6 +41,7 @@ use crate::{
         table::OpenFd,
     },
     enrich::{lookup::Looked, stacks::Stack},
+    ground::{host::Host, task::Task},
     model::tables::reconcile::{Outcome, Purpose},
     probe::{
         attach::{self, Session},
@@ -54,7 +54,6 @@ use crate::{
     report::fact::Place,
     stream::{
         clock::{self, Clock},
-        decode::Task,
         ring::Ring,
     },
     timers::Timer,

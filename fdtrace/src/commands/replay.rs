@@ -27,13 +27,12 @@ use super::{
 };
 use crate::{
     cli::StacksChoice,
-    diagnose::cause::Host,
     engine::{Engine, difference::Difference},
+    ground::{host::Host, task::Task},
     model::tables::reconcile::{Outcome, Pass, Purpose},
     report::{fact::Place, words::counted, zone},
     stream::{
         clock::Clock,
-        decode::Task,
         recording::{Item, Note, Reader, Start, key_from_words},
     },
     tracker::Tracker,

@@ -24,13 +24,12 @@ use super::{
 };
 use crate::{
     cli::{StacksChoice, Trace},
-    diagnose::cause::Host,
     engine::{
         change::{Change, Op, Sink},
         opener::{Sequence, Slot},
     },
     enrich::stacks::{AwaitedStack, Stack, Stacks, reader::is_reader},
-    ground::kind::Kind,
+    ground::{host::Host, kind::Kind},
     probe::{
         attach,
         backend::Backend,

@@ -7,8 +7,8 @@ use crate::{
     cli::ScopeArgs,
     engine::Engine,
     enrich::process::user_of,
+    ground::task::Task,
     probe::{cgroup, scope},
-    stream::decode::Task,
 };
 
 /// Does a name contain the text that was asked for? No text: any name does.

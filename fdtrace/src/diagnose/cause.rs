@@ -4,10 +4,12 @@ use fdtrace_common::alarm::{
     CALL_IO_URING, HOOK_ALLOC_FD, HOOK_ALLOC_FILE, HOOK_DUP_FD, HOOK_DUP3, HOOK_FILE_SERVER,
     HOOK_OWN_LIMIT, HOOK_REPLACE, HOOK_RING_FILE, HOOK_SYS_EXIT, HOOK_UNIX_SOCKET,
 };
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
-use super::call;
-use crate::stream::decode::Alarm;
+use crate::{
+    ground::{call, host::Host},
+    stream::decode::Alarm,
+};
 
 /// The limit that a call ran into.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, strum::Display)]
@@ -71,32 +73,6 @@ pub enum Silent {
     Binder,
     /// A seccomp supervisor was told that it could not put a file into the process.
     SeccompAddfd,
-}
-
-/// What is known of the host at the time.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Host {
-    /// Files allocated, from fs.file-nr.
-    pub files: Option<u64>,
-    /// fs.file-max.
-    pub file_max: Option<u64>,
-    /// What remedies go by. Recordings of before tell none.
-    #[serde(default)]
-    pub settings: Settings,
-}
-
-/// Limits of the host; `None` where they are not known, or this kernel has no such setting.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Settings {
-    /// `fs.nr_open`.
-    pub nr_open: Option<u64>,
-    /// `fs.inotify.max_user_instances`.
-    pub inotify_instances: Option<u64>,
-    /// `fs.fanotify.max_user_groups`.
-    pub fanotify_groups: Option<u64>,
-    /// fs.pipe-user-pages-hard, in pages.
-    pub pipe_pages: Option<u64>,
 }
 
 impl Host {

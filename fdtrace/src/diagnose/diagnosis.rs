@@ -12,7 +12,8 @@ use crate::{
         Engine,
         table::{Sighting, Table},
     },
-    stream::decode::{Alarm, Task},
+    ground::task::Task,
+    stream::decode::Alarm,
 };
 
 /// What is known of a table when it has run out, or nearly.

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use crate::stream::decode::Task;
+use crate::ground::task::Task;
 
 /// One table and the process of it that is nearest to its limit.
 #[derive(Clone, Debug, PartialEq, Eq)]

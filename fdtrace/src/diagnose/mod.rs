@@ -1,6 +1,5 @@
 //! What a failure means. Pure: no kernel, no clock, no files.
 
-pub mod call;
 pub mod cause;
 pub mod connections;
 pub mod diagnosis;

@@ -3,7 +3,7 @@
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use crate::stream::decode::Task;
+use crate::ground::task::Task;
 
 /// So many percent of the limit below the mark, a table may be told of again.
 const HYSTERESIS: u64 = 10;

@@ -7,7 +7,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::starter::{Starter, starter};
-use crate::enrich::place::{self, Place};
+use crate::ground::place::{self, Place};
 
 /// Soft and hard `RLIMIT_NOFILE`; `u64::MAX` is unlimited.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

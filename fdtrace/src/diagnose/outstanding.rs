@@ -20,7 +20,7 @@ use crate::{
         Engine,
         table::{Entry, OpenFd, Table},
     },
-    stream::decode::Task,
+    ground::task::Task,
 };
 
 /// Groups that are kept at least until they are taken apart: a large one may fall into many small ones.

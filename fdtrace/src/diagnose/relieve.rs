@@ -4,9 +4,10 @@
 use serde::Serialize;
 
 use super::{
-    cause::{Cause, Host},
+    cause::Cause,
     select::{LIMIT, Select},
 };
+use crate::ground::host::Host;
 
 /// So far, and no further, unless somebody says how far: what is known to serve everywhere. Programs that go over
 /// all numbers up to their limit, or keep room for each, have ended at 2^30.

@@ -14,13 +14,13 @@ use serde::Serialize;
 
 use self::{limit::Raise, sysctl::Cost};
 use super::{
-    cause::{Cause, Host, TABLE_SLOTS},
+    cause::{Cause, TABLE_SLOTS},
     origin::Whose,
     programs::{self, Program},
     select::Select,
     verdict::Kind,
 };
-use crate::enrich::place::Place;
+use crate::ground::{host::Host, place::Place};
 
 /// When a remedy works.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

@@ -9,8 +9,8 @@ use super::{
     table::{Entry, Head, OpenFd, Sighting, Socket, Table, TableBuilder, Thread},
 };
 use crate::{
-    ground::tcp_state::TcpState,
-    stream::{decode::Task, recording::Event},
+    ground::{task::Task, tcp_state::TcpState},
+    stream::recording::Event,
 };
 
 /// What it knows.

@@ -21,7 +21,7 @@ use self::{
     opener::Slot,
     table::{Head, OpenFd, Sighting, Socket, Table, Thread},
 };
-use crate::stream::{decode::Task, recording::Event};
+use crate::{ground::task::Task, stream::recording::Event};
 
 /// What is known of all tables of the host.
 pub trait Engine {

@@ -60,9 +60,8 @@ mod tests {
 
     use super::*;
     use crate::{
-        diagnose::cause::Host,
-        enrich::{lookup::ThisHost, names::Named, place::Place},
-        ground::kind::Kind,
+        enrich::{lookup::ThisHost, names::Named},
+        ground::{host::Host, kind::Kind, place::Place},
     };
 
     /// One that finds a path once.

@@ -6,9 +6,10 @@ use std::{collections::HashMap, path::PathBuf, time::Instant};
 
 use procfs::process::{LimitValue, Process};
 
-use super::{place, process::folder, stacks::script};
+use super::{process::folder, stacks::script};
 use crate::{
     diagnose::origin::{Ancestor, Lineage, Nofile, UnitFile},
+    ground::place,
     probe::cgroup,
     timers::Timer,
 };

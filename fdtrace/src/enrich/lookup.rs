@@ -14,18 +14,16 @@ use super::{
     lineage::Lineages,
     names::{Named, Names},
     path,
-    place::Place,
     process::{folder, has_ended, user_of},
     shared,
 };
 use crate::{
     diagnose::{
-        cause::Host,
         origin::{Lineage, Nofile, Whose},
         select::Select,
         shared::{Counted, SharedHolder},
     },
-    ground::newest::Newest,
+    ground::{host::Host, newest::Newest, place::Place},
     probe::{cgroup, host},
     timers::Timer,
 };

@@ -7,7 +7,6 @@ pub mod lookup;
 pub mod mounts;
 pub mod names;
 pub mod path;
-pub mod place;
 pub mod process;
 pub mod regular;
 pub mod select;

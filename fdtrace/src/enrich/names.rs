@@ -12,7 +12,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::place::Place;
+use crate::ground::place::Place;
 use crate::timers::Timer;
 
 /// Names; text is hostile.

@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use rustc_hash::FxHashMap;
 use serde::Serialize;
 
+use super::task::Task;
 use super::{
     file::{Comm, OpenFile},
     kind::Kind,
 };
-use crate::stream::decode::Task;
 
 /// Other ends of one file that are named; further ones are counted.
 const PEERS_MAX: usize = 64;

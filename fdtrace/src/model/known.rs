@@ -13,11 +13,8 @@ use crate::{
             telling_name,
         },
     },
-    ground::{kind::Kind, socket_end::is_client},
-    stream::{
-        decode::Task,
-        recording::{Event, Note},
-    },
+    ground::{kind::Kind, socket_end::is_client, task::Task},
+    stream::recording::{Event, Note},
 };
 
 impl Engine for Model {

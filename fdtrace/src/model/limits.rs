@@ -3,7 +3,7 @@
 use rustc_hash::FxHashMap;
 
 use super::tables::Tables;
-use crate::stream::decode::Task;
+use crate::ground::task::Task;
 
 /// Tables are worth a note in a recording from this part of their limits on: a half.
 const NOTED: u64 = 2;

@@ -7,7 +7,7 @@ use aya::{Btf, Ebpf, programs::Iter};
 use rustix::io::Errno;
 
 use super::{attach::Session, backend::Backend, heap, targets::Targets};
-use crate::stream::decode::Task;
+use crate::ground::task::Task;
 
 /// An iterator's program, and what it goes over.
 #[derive(Clone, Copy, Debug)]

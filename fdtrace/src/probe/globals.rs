@@ -13,7 +13,7 @@ use super::{
     plan,
     scope::Scope,
 };
-use crate::diagnose::call;
+use crate::ground::call;
 
 /// One struct member that a program reads.
 struct FieldRow {

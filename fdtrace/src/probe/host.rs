@@ -2,7 +2,7 @@
 
 use std::fs::read_to_string;
 
-use crate::diagnose::cause::{Host, Settings};
+use crate::ground::host::{Host, Settings};
 
 /// How many files the host has, and may have. Needs no free fd beyond one; unknown where there is
 /// none.

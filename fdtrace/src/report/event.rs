@@ -15,13 +15,12 @@ use super::{
     zone::local,
 };
 use crate::{
-    diagnose::call,
     engine::change::{Change, Op},
     enrich::{
         lookup::Lookup,
         stacks::{AwaitedStack, Stack},
     },
-    ground::kind::Kind,
+    ground::{call, kind::Kind},
     stream::{clock::Clock, decode::Alarm},
 };
 

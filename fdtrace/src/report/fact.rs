@@ -6,8 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::{event::FdEvent, openers::Openers, outstanding::Outstanding};
 use crate::{
     diagnose::{
-        call,
-        cause::{self, Cause, Host, Silent},
+        cause::{self, Cause, Silent},
         diagnosis::Diagnosis,
         near_limit,
         origin::{Nofile, Whose},
@@ -21,11 +20,16 @@ use crate::{
         self,
         lookup::{Looked, Lookup},
         names::Named,
-        place::{self, Place as Belonging},
         select::AskedSelect,
     },
+    ground::{
+        call,
+        host::Host,
+        place::{self, Place as Belonging},
+        task::Task,
+    },
     probe::{backend::Backend, runs::ProgramRuns},
-    stream::{clock::Clock, decode::Task, timeline::Timeline},
+    stream::{clock::Clock, timeline::Timeline},
 };
 
 pub use self::shared::Shared;

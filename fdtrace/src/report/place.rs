@@ -1,9 +1,9 @@
 //! Where a process belongs, in words.
 
 use super::sanitize::printable;
-use crate::enrich::{
-    names::Named,
-    place::{self, Container},
+use crate::{
+    enrich::names::Named,
+    ground::place::{self, Container},
 };
 
 /// The nearest that has a name; the cgroup itself where there is none. `None` for the root cgroup.

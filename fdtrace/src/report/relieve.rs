@@ -21,7 +21,8 @@ use crate::{
         relieve::{Check, Limits, Outcome, Subject},
         select::Select,
     },
-    enrich::{names::Named, place::parse},
+    enrich::names::Named,
+    ground::place::parse,
 };
 
 /// How it has ended.

@@ -6,8 +6,9 @@ use fdtrace_common::{
     census::TaskRecord,
 };
 use rustc_hash::FxHashSet;
-use serde::{Deserialize, Serialize};
 use zerocopy::FromBytes;
+
+use crate::ground::task::Task;
 
 /// A record that is not of the size its kind has.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
@@ -85,25 +86,6 @@ impl Alarm {
             cgroup: path(&record.cgroup, record.cgroup_truncated),
         })
     }
-}
-
-/// One task of the census, decoded.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Task {
-    /// Address of the table.
-    pub files: u64,
-    /// The process.
-    pub tgid: u32,
-    /// The thread.
-    pub tid: u32,
-    /// Soft `RLIMIT_NOFILE`.
-    pub soft: u64,
-    /// Hard `RLIMIT_NOFILE`.
-    pub hard: u64,
-    /// Numbers taken, where the kernel could count them.
-    pub used: Option<u32>,
-    /// The thread's name.
-    pub comm: Vec<u8>,
 }
 
 impl Task {

@@ -18,10 +18,7 @@ use crate::{
         troubles::Troubles,
         wanted::Wanted,
     },
-    diagnose::{
-        cause::Host,
-        outstanding::{Block, Found, Outstanding, Rows},
-    },
+    diagnose::outstanding::{Block, Found, Outstanding, Rows},
     engine::{
         Engine,
         change::{Change, Op, Sink},
@@ -32,12 +29,13 @@ use crate::{
         lookup::Looked,
         stacks::{Detail, Stacks, reader::is_reader},
     },
+    ground::{host::Host, task::Task},
     report::{
         fact::{Fact, Loss, Summary},
         outstanding as report,
         writer::Writer,
     },
-    stream::{clock::Clock, decode::Task},
+    stream::clock::Clock,
     tracker::{Handler, Known, Opener},
 };
 

@@ -15,11 +15,11 @@ use crate::{
     cli::RunArgs,
     commands::{called::Called, kernel_log_level},
     diagnose::{
-        call,
         cause::{self, Cause},
         select::Select,
     },
     enrich::{select::AskedSelect, stacks::Stacks},
+    ground::call,
     probe::{
         attach::{self, Session},
         census, host, load,

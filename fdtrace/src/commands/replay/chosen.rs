@@ -11,12 +11,12 @@ use crate::{
         troubles::Troubles,
         wanted::has_name,
     },
-    diagnose::cause::Host,
     engine::{
         change::{Change, Sink},
         opener::{Sequence, Slot},
     },
     enrich::{lookup::Looked, stacks::Stack},
+    ground::host::Host,
     stream::{clock::Clock, decode::Alarm},
     tracker::{Handler, Known},
 };

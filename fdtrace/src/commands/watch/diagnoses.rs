@@ -6,12 +6,13 @@ use fdtrace_common::alarm::StormKey;
 
 use crate::{
     diagnose::{
-        cause::{self, Cause, Host},
+        cause::{self, Cause},
         diagnosis::{Diagnosis, Patient},
         verdict,
     },
     engine::{Engine, storms::Report},
     enrich::select::AskedSelect,
+    ground::host::Host,
     report::openers::Openers,
     stream::decode::Alarm,
     timers::Timer,

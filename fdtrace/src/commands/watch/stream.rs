@@ -17,7 +17,7 @@ use crate::{
         wanted::Wanted,
     },
     diagnose::{
-        cause::{Cause, Host},
+        cause::Cause,
         diagnosis::{Diagnosis, Patient},
         near_limit::NearLimit,
     },
@@ -26,6 +26,7 @@ use crate::{
         storms::{Report, Storms},
     },
     enrich::{lookup::Looked, stacks::Stacks},
+    ground::host::Host,
     probe::host,
     report::{
         fact::{self, Exhausted, Fact, Loss, Place, Summary},

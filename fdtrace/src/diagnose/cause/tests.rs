@@ -1,7 +1,7 @@
 use fdtrace_common::alarm::CALL_COMPAT;
 
 use super::*;
-use crate::stream::decode::samples;
+use crate::{ground::host::Settings, stream::decode::samples};
 
 const EBADF: u32 = 9;
 /// A host with files to spare.

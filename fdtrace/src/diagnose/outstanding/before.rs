@@ -9,7 +9,7 @@ use crate::{
         near_limit,
     },
     engine::{Engine, table::OpenFd},
-    stream::decode::Task,
+    ground::task::Task,
 };
 
 /// From so many percent of the limit on.

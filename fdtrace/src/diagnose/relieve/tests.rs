@@ -1,5 +1,5 @@
 use super::*;
-use crate::diagnose::cause::Settings;
+use crate::ground::host::Settings;
 
 fn service() -> Subject {
     Subject {

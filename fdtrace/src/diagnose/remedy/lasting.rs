@@ -1,7 +1,7 @@
 //! Limits that last, set where the process comes from.
 
 use super::{Remedy, Situation, When, harmless, limit::shown, shell};
-use crate::enrich::place::{Container, Runtime};
+use crate::ground::place::{Container, Runtime};
 
 /// A limit in the words of all who set it.
 pub(super) struct Limit {

@@ -5,11 +5,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    diagnose::{
-        cause::Settings,
-        origin::{Ancestor, Lineage, Nofile, UnitFile},
-    },
-    enrich::place::parse,
+    diagnose::origin::{Ancestor, Lineage, Nofile, UnitFile},
+    ground::{host::Settings, place::parse},
 };
 
 const ID: &str = "3f4c0e1b9a7d52f86e3b4c0e1b9a7d52f86e3b4c0e1b9a7d52f86e3b4c0e1b9a";

@@ -3,12 +3,11 @@
 use super::{Looked, LookedProcess, Lookup};
 use crate::{
     diagnose::{
-        cause::Host,
         origin::{Nofile, Whose},
         select::Select,
     },
-    enrich::{names::Named, place::Place},
-    ground::newest::Newest,
+    enrich::names::Named,
+    ground::{host::Host, newest::Newest, place::Place},
 };
 
 /// Live, a line is written at most so long after its moment, as a rule: that a process has ended later is

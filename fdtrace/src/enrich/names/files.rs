@@ -5,9 +5,9 @@ use std::{fs, path::Path};
 use serde::{Deserialize, de::DeserializeOwned};
 
 use super::Named;
-use crate::enrich::{
-    place::{Place, Runtime},
-    regular::Regular,
+use crate::{
+    enrich::regular::Regular,
+    ground::place::{Place, Runtime},
 };
 
 /// No file of a runtime is larger: a container's is some ten KB, podman's one for all some hundred.

@@ -1,7 +1,7 @@
 use std::fs;
 
 use super::*;
-use crate::enrich::place;
+use crate::ground::place;
 
 const ID: &str = "3f4c0e1b9a7d52f86e3b4c0e1b9a7d52f86e3b4c0e1b9a7d52f86e3b4c0e1b9a";
 const POD: &str = "0a1b2c3d-1111-2222-3333-444455556666";

@@ -14,7 +14,7 @@ use rustix::{
 };
 
 use crate::{
-    diagnose::call,
+    ground::call,
     probe::backend::Backend,
     stream::{decode::Alarm, ring::drain},
 };

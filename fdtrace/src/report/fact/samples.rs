@@ -1,6 +1,7 @@
 //! Facts for the tests of the formats.
 
 use super::*;
+use crate::ground::host::Settings;
 
 /// Text that a process may give itself or its files, to nobody's good.
 pub(crate) const HOSTILE: [&[u8]; 8] = [
@@ -43,7 +44,7 @@ pub(crate) fn exhausted() -> Exhausted {
         host: Some(Host {
             files: Some(9_000),
             file_max: Some(97_065),
-            settings: cause::Settings {
+            settings: Settings {
                 nr_open: Some(1 << 20),
                 inotify_instances: Some(128),
                 fanotify_groups: Some(128),

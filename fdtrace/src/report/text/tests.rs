@@ -16,12 +16,11 @@ use crate::{
         names::Named,
         stacks::{Frame, Frequent, Stack},
     },
-    ground::{kind::Kind, tcp_state::TcpState},
+    ground::{kind::Kind, task::Task, tcp_state::TcpState},
     report::{
         fact::{Exhausted, NearLimit, Shared, samples},
         openers::Openers,
     },
-    stream::decode::Task,
 };
 
 /// The time of day stands in the zone of the machine.

@@ -6,15 +6,14 @@ use serde::{Deserialize, Serialize};
 use zerocopy::{FromBytes, IntoBytes};
 
 use crate::{
-    diagnose::cause::Host,
     enrich::{
         lookup::{Looked, Text},
         stacks::Stack,
     },
+    ground::{host::Host, task::Task},
     model::tables::reconcile::Purpose,
     probe::backend::Backend,
     report::fact::Place,
-    stream::decode::Task,
 };
 
 /// One note. Times are nanoseconds since the boot of the machine that recorded.

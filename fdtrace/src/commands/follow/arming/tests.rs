@@ -1,7 +1,7 @@
 use super::*;
 use crate::{
     engine::{fake::Fake, table::OpenFd},
-    stream::decode::Task,
+    ground::task::Task,
 };
 
 const SECOND: u64 = 1_000_000_000;

@@ -11,9 +11,9 @@ use crate::{
     commands::own,
     enrich::{
         lookup::{LookedProcess, Lookup, Text, ThisHost},
-        place,
         select::AskedSelect,
     },
+    ground::place,
     probe::cgroup,
     stream::clock,
 };
