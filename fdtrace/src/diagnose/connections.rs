@@ -20,9 +20,8 @@ impl Connections {
     /// The table's.
     #[must_use]
     pub fn of(table: &Table) -> Self {
-        let is_stream = |entry: &&Entry| matches!(entry.open.kind, Kind::Tcp | Kind::Unix);
         let mut connections = Self::default();
-        for entry in table.entries.iter().filter(is_stream) {
+        for entry in table.entries.iter().filter(|entry| is_stream(entry)) {
             connections.sockets += 1;
             connections.known += u32::from(entry.connection.is_some());
             connections.clients += u32::from(entry.is_client());
@@ -44,8 +43,20 @@ impl Connections {
         self.of_all(self.close_wait)
     }
 
+    /// Is this one a connected client, or taken to be one: most of those whose state is known are, and its own is not
+    /// known yet?
+    #[must_use]
+    pub fn is_client(&self, entry: &Entry) -> bool {
+        let is_unknown = entry.connection.is_none() && is_stream(entry);
+        entry.is_client() || is_unknown && self.clients * 2 > self.known
+    }
+
     fn of_all(&self, count: u32) -> u32 {
         let all = u64::from(count) * u64::from(self.sockets) / u64::from(self.known.max(1));
         u32::try_from(all).unwrap_or(u32::MAX)
     }
+}
+
+fn is_stream(entry: &Entry) -> bool {
+    matches!(entry.open.kind, Kind::Tcp | Kind::Unix)
 }

@@ -148,11 +148,11 @@ impl Evidence {
         let mut are_clients_growing = false;
         if let Some(grown) = growth.filter(|_| connections.clients() > 0) {
             // Clients leave; what has piled up beside them is what counts.
-            let clients = own(&Entry::is_client);
+            let clients = own(&|entry| connections.is_client(entry));
             let since = clients.iter().chain(&made.for_clients);
             let since = since.filter(|time_ns| **time_ns >= grown.since_ns);
             are_clients_growing = since.count() * 2 > grown.kept as usize;
-            let mut others = own(&|entry| !entry.is_client() && !is_made(entry));
+            let mut others = own(&|entry| !connections.is_client(entry) && !is_made(entry));
             others.extend(&made.others);
             let without = Past {
                 marks: past.marks.clone(),

@@ -44,6 +44,8 @@ struct Play {
     connection: Option<(TcpState, bool)>,
     /// Every second one of them was made by the process itself.
     is_proxy: bool,
+    /// Nobody has looked yet where the connections from this number on lead to.
+    unknown_from: u32,
 }
 
 impl Play {
@@ -59,6 +61,7 @@ impl Play {
             begun_ns: 0,
             connection: None,
             is_proxy: false,
+            unknown_from: u32::MAX,
         };
         let mut pass = play.model.tables.begin_pass();
         pass.thread(ThreadRecord {
@@ -193,6 +196,9 @@ impl Play {
         let entries = table.entries.iter_mut();
         for entry in entries.filter(|entry| entry.open.kind == FdKind::Tcp) {
             let is_made = self.is_proxy && entry.open.fd % 2 == 1;
+            if entry.open.fd >= self.unknown_from {
+                continue;
+            }
             entry.connection = self.connection.map(|(state, is_client)| Connection {
                 state,
                 is_client: is_client && !is_made,
@@ -655,6 +661,19 @@ fn different_files_may_be_those_of_a_cache() {
     assert_eq!(told(&|index| index), Some(420));
     assert_eq!(told(&|_| 7), None, "the same again and again");
     assert_eq!(told(&|index| index / 2), None, "each twice");
+}
+
+/// On a busy host it takes a while to learn where a connection leads to.
+#[test]
+fn connections_that_are_not_known_yet_are_taken_to_be_like_the_others() {
+    for (is_client, kind) in [(true, Kind::Saturation), (false, Kind::Leak)] {
+        let mut play = Play::from_start();
+        play.open(600);
+        play.connection = Some((TcpState::ESTABLISHED, is_client));
+        play.unknown_from = 700;
+        play.until_full(|play, _| play.open(3));
+        play.expect(kind);
+    }
 }
 
 /// Each client of a proxy has a connection to the server behind, for as long as it waits.
