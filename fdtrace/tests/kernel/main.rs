@@ -7,6 +7,7 @@
 //! * `FDTRACE_BACKEND`: the backend to force; `census` where it is unset.
 //! * `FDTRACE_BIN`, `FDTRACE_GYM`: the executables.
 //! * `FDTRACE_FIRST`, `FDTRACE_LAST`: 0 if another backend has had its turn on this kernel, or will have it.
+//! * `FDTRACE_KERNEL`: the guest's kernel, where only those tests are to run that need it (see `reach`).
 //! * `FDTRACE_SOAK_SECONDS`: how long the soak goes on; there is none where it is unset. Above 300 the long run
 //!   takes as long, and runs with fdtrace's real timers.
 
@@ -14,7 +15,6 @@ mod conditions;
 mod cookbook;
 mod exhaustion;
 mod gym;
-
 mod languages;
 mod leaks;
 mod limits;
@@ -24,6 +24,7 @@ mod ls;
 mod moment;
 mod privilege;
 mod programs;
+mod reach;
 mod record;
 mod relieve;
 mod remedy;
@@ -39,6 +40,7 @@ mod trace;
 mod tracer;
 mod verdicts;
 mod victim;
+mod watchdog;
 
 use std::{env, path::Path, process::ExitCode};
 
@@ -99,6 +101,7 @@ fn main() -> ExitCode {
     trials.extend(services::trials(&setting));
     trials.extend(privilege::trials(&setting));
     trials.extend(conditions::trials(&setting));
+    trials = reach::here(trials, &setting.backend);
     if !is_root {
         let skip = |trial: Trial| {
             println!("skipped: {}: needs root", trial.name());
@@ -119,7 +122,10 @@ fn trial(
     name: impl Into<String>,
     test: impl FnOnce() -> Result<(), String> + Send + 'static,
 ) -> Trial {
-    Trial::test(name, move || test().map_err(Failed::from))
+    let name = name.into();
+    Trial::test(name.clone(), move || {
+        watchdog::watched(&name, test).map_err(Failed::from)
+    })
 }
 
 /// `Err` with what was seen, unless `holds`.

@@ -165,6 +165,13 @@ fn request(
     request.environment = variables
         .map(|(name, value)| (name.into(), value.into()))
         .to_vec();
+    // Who asks for tests by name means them here.
+    if !guest.is_whole && filter.is_none() {
+        let name = kernel.to_string();
+        request
+            .environment
+            .push(("FDTRACE_KERNEL".to_owned(), name));
+    }
     if kernel == Kernel::New {
         let seconds = env::var(SOAK).unwrap_or_else(|_| SOAK_SECONDS.to_owned());
         request.environment.push((SOAK.to_owned(), seconds));

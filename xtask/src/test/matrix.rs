@@ -13,9 +13,9 @@ const KPROBE: Backend = "kprobe";
 pub(crate) enum Extent {
     /// One kernel and one backend.
     Quick,
-    /// Each kernel once and each backend twice.
+    /// Each kernel once and each backend twice, with the tests that differ by them.
     Usual,
-    /// Each kernel with each backend.
+    /// Each kernel with each backend, with every test.
     Full,
 }
 
@@ -24,6 +24,8 @@ pub(crate) enum Extent {
 pub(super) struct Guest {
     pub(super) kernel: Kernel,
     pub(super) backends: Vec<Backend>,
+    /// Every test, and not only those that want this kernel or this backend.
+    pub(super) is_whole: bool,
 }
 
 /// The guests to boot, those that take longest first. Where kernels are named, it is about them: each is
@@ -32,6 +34,7 @@ pub(super) fn guests(extent: Extent, named: &[Kernel]) -> Vec<Guest> {
     let both = |kernel: &Kernel| Guest {
         kernel: *kernel,
         backends: vec![FENTRY, KPROBE],
+        is_whole: true,
     };
     if !named.is_empty() {
         return named.iter().map(both).collect();
@@ -39,6 +42,7 @@ pub(super) fn guests(extent: Extent, named: &[Kernel]) -> Vec<Guest> {
     let one = |(kernel, backend)| Guest {
         kernel,
         backends: vec![backend],
+        is_whole: false,
     };
     match extent {
         Extent::Quick => vec![one((Kernel::V6_1, FENTRY))],
@@ -96,5 +100,6 @@ mod tests {
         assert_eq!(guests.len(), 1);
         assert_eq!(guests[0].kernel, Kernel::V6_12);
         assert_eq!(guests[0].backends, [FENTRY, KPROBE]);
+        assert!(guests[0].is_whole);
     }
 }
