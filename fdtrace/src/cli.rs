@@ -1,11 +1,14 @@
 //! Every flag and its help.
 
+pub mod candidates;
+
 use std::{path::PathBuf, str::FromStr, time::Duration};
 
 use clap::{
     Args, ColorChoice, Parser, Subcommand, ValueEnum,
     builder::{NonEmptyStringValueParser, PossibleValue, PossibleValuesParser, TypedValueParser},
 };
+use clap_complete::ArgValueCompleter;
 use strum::VariantNames;
 
 use crate::{
@@ -59,9 +62,9 @@ pub struct Cli {
     /// The flags of `watch`.
     #[command(flatten)]
     pub watch: Watch,
-    /// Print the man page
-    #[arg(long, hide = true)]
-    pub man_page: bool,
+    /// Print the man page, or that of a command
+    #[arg(long, hide = true, value_name = "COMMAND", num_args = 0..=1, require_equals = true, default_missing_value = "")]
+    pub man_page: Option<String>,
 }
 
 /// The subcommands.
@@ -83,6 +86,8 @@ pub enum Command {
     Relieve(Relieve),
     /// Say how fdtrace can watch on this kernel, what is missing, and the limits in force
     Doctor(Doctor),
+    /// Print what a shell needs to complete commands, options, process numbers and units
+    Completions(Completions),
 }
 
 /// `fdtrace watch`.
@@ -123,13 +128,13 @@ pub struct Watch {
 #[group(id = "whom", required = true, multiple = false, args = ["pid", "unit", "cgroup", "undo"])]
 pub struct Relieve {
     /// The process
-    #[arg(value_name = "PID", value_parser = pid)]
+    #[arg(value_name = "PID", value_parser = pid, add = ArgValueCompleter::new(candidates::pids))]
     pub pid: Option<u32>,
     /// All processes of this systemd unit of the host
-    #[arg(long, value_name = "UNIT", value_parser = NonEmptyStringValueParser::new())]
+    #[arg(long, value_name = "UNIT", value_parser = NonEmptyStringValueParser::new(), add = ArgValueCompleter::new(candidates::units))]
     pub unit: Option<String>,
     /// All processes in this cgroup (v2) and below it
-    #[arg(long, value_name = "PATH")]
+    #[arg(long, value_name = "PATH", add = ArgValueCompleter::new(candidates::cgroups))]
     pub cgroup: Option<PathBuf>,
     /// With PID: its children too, and its parents as long as they run the same program in the same cgroup, with their
     /// children: a master and its workers
@@ -397,22 +402,53 @@ pub struct Doctor {
     pub run: RunArgs,
 }
 
+/// `fdtrace completions`.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct Completions {
+    /// The shell; `source <(fdtrace completions bash)` is enough to try it
+    #[arg(value_name = "SHELL")]
+    pub shell: Shell,
+}
+
+/// The shells that completions can be printed for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Shell {
+    /// GNU Bash 4.4 or newer
+    Bash,
+    /// fish 3 or newer
+    Fish,
+    /// The Z shell
+    Zsh,
+}
+
+impl Shell {
+    /// As it is typed.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Bash => "bash",
+            Self::Fish => "fish",
+            Self::Zsh => "zsh",
+        }
+    }
+}
+
 /// Filters, applied in the kernel; different ones must all match.
 #[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
 pub struct ScopeArgs {
     /// Only these processes (-p 2231,2240 or -p 2231 -p 2240)
-    #[arg(short, long = "pid", value_name = "PID", value_delimiter = ',', value_parser = pid)]
+    #[arg(short, long = "pid", value_name = "PID", value_delimiter = ',', value_parser = pid, add = ArgValueCompleter::new(candidates::pids))]
     pub pids: Vec<u32>,
     /// With --pid: their children too, those there are and those to come
     #[arg(short, long)]
     pub follow: bool,
     /// Only processes in this cgroup (v2) or below it; the path may start at /sys/fs/cgroup or
     /// below. Can be given more than once
-    #[arg(long = "cgroup", value_name = "PATH")]
+    #[arg(long = "cgroup", value_name = "PATH", add = ArgValueCompleter::new(candidates::cgroups))]
     pub cgroups: Vec<PathBuf>,
     /// Only processes whose name, or that of a thread of theirs, contains this (names have at most 15
     /// bytes, see ps -L)
-    #[arg(short = 'n', long, value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
+    #[arg(short = 'n', long, value_name = "NAME", value_parser = NonEmptyStringValueParser::new(), add = ArgValueCompleter::new(candidates::comms))]
     pub comm: Option<String>,
     /// Only threads of this user, a number
     #[arg(short, long, value_name = "UID", value_parser = uid)]

@@ -144,6 +144,31 @@ fn man_page_has_every_section() {
 }
 
 #[test]
+fn every_command_has_a_page() {
+    let help = answer(&["--help"]);
+    let commands = help.lines().skip_while(|line| *line != "Commands:").skip(1);
+    let commands = commands.take_while(|line| !line.is_empty());
+    let names = commands.filter_map(|line| line.strip_prefix("  ")?.split(' ').next());
+    let names: Vec<_> = names.filter(|name| !["", "help"].contains(name)).collect();
+    assert!(names.contains(&"watch") && names.contains(&"ls"), "{help}");
+    for name in names {
+        let page = answer(&[&format!("--man-page={name}")]);
+        let title = format!(".TH fdtrace-{name} 1");
+        assert!(page.contains(&title), "{page}");
+        assert!(
+            page.contains(&format!("fdtrace {name}"))
+                || page.contains(&format!("fdtrace\\-{name}")),
+            "{page}"
+        );
+    }
+    let refusal = refused(&["--man-page=nonsense"]);
+    assert!(
+        refusal.starts_with("no command nonsense: there are watch, "),
+        "{refusal}"
+    );
+}
+
+#[test]
 fn bad_usage() {
     let long_name = "x".repeat(16);
     let cases: [&[&str]; 31] = [

@@ -2,17 +2,44 @@
 
 use std::io::{self, Write};
 
-use clap::CommandFactory;
+use anyhow::{Result, anyhow};
+use clap::{Command, CommandFactory};
 use clap_mangen::Man;
 
+use super::{Ended, print_all};
 use crate::cli::{Cli, EXAMPLES, OUTCOME};
 
-/// Writes the page.
+/// Prints the page of the command, or fdtrace's own where the name is empty.
+pub(super) fn run(name: &str) -> Result<Ended> {
+    let mut command = Cli::command();
+    if name.is_empty() {
+        return print_all(|output| print(&command, output));
+    }
+    let names = command.get_subcommands().map(Command::get_name);
+    let known = names.collect::<Vec<_>>().join(", ");
+    // Gives each its whole name, and the options that all have.
+    command.build();
+    let subcommand = command
+        .find_subcommand(name)
+        .ok_or_else(|| anyhow!("no command {name}: there are {known}"))?;
+    print_all(|output| of_command(subcommand, output))
+}
+
+/// A command's page: what its help says.
+fn of_command(command: &Command, output: &mut impl Write) -> io::Result<()> {
+    let version = env!("CARGO_PKG_VERSION");
+    let page = command.clone().version(version);
+    Man::new(page)
+        .source(format!("fdtrace {version}"))
+        .render(output)?;
+    writeln!(output, ".SH SEE ALSO\n\\fBfdtrace\\fR(1)")
+}
+
+/// Writes fdtrace's own page.
 ///
 /// What follows the flags in the help is one text to clap, which would make it a section \"EXTRA\" and
 /// fill its lines.
-pub(super) fn print(output: &mut impl Write) -> io::Result<()> {
-    let command = Cli::command();
+fn print(command: &Command, output: &mut impl Write) -> io::Result<()> {
     let man = Man::new(command.clone());
     man.render_title(output)?;
     man.render_name_section(output)?;
@@ -24,7 +51,7 @@ pub(super) fn print(output: &mut impl Write) -> io::Result<()> {
         let about = about.unwrap_or_default();
         writeln!(
             output,
-            ".TP\n\\fB{}\\fR\n{}",
+            ".TP\n\\fBfdtrace\\-{}\\fR(1)\n{}",
             command.get_name(),
             escape(&about)
         )?;

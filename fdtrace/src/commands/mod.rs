@@ -2,6 +2,7 @@
 
 mod audit;
 mod called;
+mod completions;
 mod doctor;
 mod finish;
 mod follow;
@@ -56,6 +57,7 @@ pub fn main() -> ExitCode {
     if serve_if_asked() {
         return ExitCode::SUCCESS;
     }
+    completions::answer_if_asked();
     let outcome = match Cli::try_parse() {
         Ok(cli) => run(cli),
         Err(answer) if !answer.use_stderr() => print_answer(&answer),
@@ -74,8 +76,8 @@ pub fn main() -> ExitCode {
 
 fn run(cli: Cli) -> Result<Ended> {
     stdout::check()?;
-    if cli.man_page {
-        return print_all(|output| man::print(output));
+    if let Some(command) = cli.man_page {
+        return man::run(&command);
     }
     match cli.command.unwrap_or(Command::Watch(cli.watch)) {
         Command::Watch(args) => {
@@ -110,6 +112,7 @@ fn run(cli: Cli) -> Result<Ended> {
             prepare(&args.run);
             doctor::run(&args)
         }
+        Command::Completions(args) => print_all(|output| completions::print(args.shell, output)),
     }
 }
 

@@ -18,9 +18,10 @@ pub(super) const MACHINE_PACKAGES: [&str; 3] = [
     "qemu-system-x86",
 ];
 
-/// Programs that are brought to their limit, the load that brings them there, and what `fdtrace ls`
-/// is compared with; and what the fuzzer is compiled by.
-pub(super) const TEST_PACKAGES: [&str; 10] = [
+/// Programs that are brought to their limit, the load that brings them there, what `fdtrace ls` is compared with,
+/// what the fuzzer is compiled by, and the shells that have completions.
+pub(super) const TEST_PACKAGES: [&str; 12] = [
+    "fish",
     "g++",
     "golang-go",
     "lsof",
@@ -31,6 +32,7 @@ pub(super) const TEST_PACKAGES: [&str; 10] = [
     "rsyslog",
     "supervisor",
     "wrk",
+    "zsh",
 ];
 
 /// The units that packages start, which the tests only want the programs of.
