@@ -20,7 +20,8 @@ pub(super) const MACHINE_PACKAGES: [&str; 3] = [
 
 /// Programs that are brought to their limit, the load that brings them there, and what `fdtrace ls`
 /// is compared with; and what the fuzzer is compiled by.
-pub(super) const TEST_PACKAGES: [&str; 10] = [
+pub(super) const TEST_PACKAGES: [&str; 11] = [
+    "default-jdk-headless",
     "g++",
     "golang-go",
     "lsof",
