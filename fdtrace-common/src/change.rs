@@ -59,7 +59,8 @@ pub struct OpenRecord {
     pub files: u64,
     /// The file.
     pub file: u64,
-    /// The file that it replaces, 0 where there is none, or [`ANY_FILE`].
+    /// The file that it replaces, 0 where there is none, or [`ANY_FILE`]. Of `RECORD_SEEN` and `RECORD_HELD`: the other
+    /// end of a unix socket, see [`crate::peer`].
     pub replaced: u64,
     /// Inode number.
     pub inode: u64,

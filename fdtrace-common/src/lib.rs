@@ -22,6 +22,7 @@ pub mod fields;
 pub mod file;
 pub mod held;
 pub mod kind;
+pub mod peer;
 pub mod record;
 pub mod select;
 pub mod self_test;

@@ -18,7 +18,7 @@ use crate::{
     census::IteratorMeta,
     identity,
     kernel::{self, Address, Offset as _, Pointer, Table, Typed, member, offset},
-    ring, scope,
+    peer, ring, scope,
 };
 
 /// `struct bpf_iter__task_file` (`kernel/bpf/task_iter.c`).
@@ -106,13 +106,13 @@ extern "C" fn slots_seen(context: *mut TaskFileContext) -> i32 {
         (&raw mut (*record).time_ns).write(0);
         (&raw mut (*record).files).write(task.member(&offset::TASK_FILES));
         (&raw mut (*record).file).write(file.address());
-        (&raw mut (*record).replaced).write(0);
         (&raw mut (*record).tgid).write(task.member(&offset::TASK_TGID));
         (&raw mut (*record).tid).write(task.member(&offset::TASK_PID));
         (&raw mut (*record).uid).write(0);
         (&raw mut (*record).call).write(0);
         (&raw mut (*record).flags).write(0);
         identity::fill(record, file);
+        (&raw mut (*record).replaced).write(peer::of(file, record));
         bpf_seq_write(
             (*meta).seq,
             record.cast_const().cast(),
@@ -413,14 +413,7 @@ fn fill_socket(record: *mut FileRecord, file: Typed) -> u32 {
 #[inline(always)]
 fn fill_unix(record: *mut FileRecord, sock: Address) -> u32 {
     let address: Address = member(sock, &offset::UNIX_ADDRESS);
-    let peer: Address = member(sock, &offset::UNIX_PEER);
-    let socket: Address = member(peer, &offset::SOCK_SOCKET);
-    let inode = socket + u64::from(offset::SOCKET_INODE.load());
-    let number: u64 = if socket == 0 {
-        0
-    } else {
-        member(inode, &offset::INODE_NUMBER)
-    };
+    let number = peer::inode(member(sock, &offset::UNIX_PEER));
     let mut length = 0;
     if address != 0 {
         length = member::<u32>(address, &offset::ADDRESS_LENGTH).saturating_sub(2);

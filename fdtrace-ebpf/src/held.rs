@@ -11,6 +11,7 @@ use fdtrace_common::{
 use crate::{
     HAS_LOOP, control, identity,
     kernel::{self, Address, Offset as _, Table, member, offset, read},
+    peer,
     repeat::{Turn, repeat},
     ring,
 };
@@ -77,13 +78,13 @@ impl Turn for Walk {
             (&raw mut (*slot).time_ns).write(bpf_ktime_get_boot_ns());
             (&raw mut (*slot).files).write(self.files);
             (&raw mut (*slot).file).write(file);
-            (&raw mut (*slot).replaced).write(0);
             (&raw mut (*slot).tgid).write((thread >> 32) as u32);
             (&raw mut (*slot).tid).write(thread as u32);
             (&raw mut (*slot).uid).write(0);
             (&raw mut (*slot).call).write(0);
             (&raw mut (*slot).flags).write(self.flags);
             identity::fill(slot, file);
+            (&raw mut (*slot).replaced).write(peer::of(file, slot));
             fill_ends(record, file, (&raw const (*slot).family).read());
         }
         ring::submit(entry);

@@ -12,6 +12,7 @@ mod held;
 mod identity;
 mod kernel;
 mod paths;
+mod peer;
 mod repeat;
 mod repeats;
 mod ring;

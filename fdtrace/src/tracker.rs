@@ -177,7 +177,7 @@ impl Tracker {
 
     /// An iterator has shown this slot.
     pub fn show_slot(&mut self, pass: &mut Pass, record: &OpenRecord) {
-        pass.slot(&mut self.model.tables, record);
+        self.model.show(pass, record);
     }
 
     /// What passes have found, as readers see it.
@@ -322,7 +322,7 @@ impl Tracker {
         let mut slots = iterators::Slots::open(&mut session.ebpf, &session.targets)?;
         while slots.next(|record| {
             handler.tap(Event::Slot(record));
-            pass.slot(&mut self.model.tables, record);
+            self.model.show(pass, record);
         })? {
             self.drain(ring, handler);
         }

@@ -156,6 +156,12 @@ pub fn silent(alarm: &Alarm) -> Option<Silent> {
     }
 }
 
+/// The fd that files were to be received by, where some were dropped for want of numbers.
+#[must_use]
+pub fn receives_by(alarm: &Alarm) -> Option<u32> {
+    (silent(alarm) == Some(Silent::MsgCtrunc)).then(|| argument(alarm, 0))
+}
+
 fn is_dup2(name: &str) -> bool {
     name == "dup2" || name == "dup3"
 }

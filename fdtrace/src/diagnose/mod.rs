@@ -3,12 +3,12 @@
 pub mod cause;
 pub mod connections;
 pub mod diagnosis;
+pub mod ends;
 pub mod fullest;
 pub mod holders;
 pub mod near_limit;
 pub mod origin;
 pub mod outstanding;
-pub mod pipe_ends;
 pub mod programs;
 pub mod relieve;
 pub mod remedy;

@@ -58,7 +58,14 @@ const PROGRAMS: &[Program] = &[
     },
     // `adjustOpenFilesLimit`, src/server.c; `updateMaxclients`, src/config.c: CONFIG SET raises the limit with it.
     Program {
-        names: &["redis-server", "valkey-server", "keydb-server"],
+        // Debian's redis-server is a link to redis-check-rdb, and /proc shows what it leads to.
+        names: &[
+            "redis-server",
+            "redis-check-rdb",
+            "valkey-server",
+            "valkey-check-rdb",
+            "keydb-server",
+        ],
         effect: Effect::UpToOwn,
         at_start: "it takes no more clients than maxclients, which it has set by its limit at its start",
         setting: "`CONFIG SET maxclients` at once (it raises its limit with it, up to the hard one), and `maxclients` in \
@@ -147,6 +154,7 @@ mod tests {
         assert_eq!(effect("/usr/sbin/php-fpm8.2"), Some(Effect::Whole));
         assert_eq!(effect("/usr/sbin/haproxy (deleted)"), Some(Effect::UpToOwn));
         assert_eq!(effect("/opt/jdk/bin/java"), Some(Effect::UpToHard));
+        assert_eq!(effect("/usr/bin/redis-check-rdb"), Some(Effect::UpToOwn));
         assert_eq!(effect("/usr/bin/javac"), None);
         assert_eq!(effect("/usr/bin/nginx/x"), None);
         assert_eq!(program(Some(b"\xff"), false).map(|it| it.effect), None);

@@ -9,7 +9,7 @@ use super::{
     table::{Entry, Head, OpenFd, Sighting, Socket, Table, TableBuilder, Thread},
 };
 use crate::{
-    ground::{task::Task, tcp_state::TcpState},
+    ground::{task::Task, tcp_state::TcpState, unix_peer::UnixPeer},
     stream::recording::Event,
 };
 
@@ -20,6 +20,8 @@ pub(crate) struct Fake {
     pub(crate) limits: Vec<Task>,
     /// Where sockets lead to, and their states, by inode.
     pub(crate) sockets: FxHashMap<u64, (&'static str, Option<TcpState>)>,
+    /// Other ends of unix sockets, by inode.
+    pub(crate) peers: FxHashMap<u64, UnixPeer>,
     generation: u64,
     tables: BTreeMap<u64, Known>,
 }
@@ -137,6 +139,7 @@ impl Engine for Fake {
         Socket {
             end: known.map(|(end, _)| end.as_bytes()),
             state: known.and_then(|(_, state)| *state),
+            peer: self.peers.get(&inode).copied(),
         }
     }
 

@@ -3,7 +3,7 @@
 use rustc_hash::FxHashMap;
 
 use super::opener::Sequence;
-use crate::ground::{kind::Kind, tcp_state::TcpState};
+use crate::ground::{kind::Kind, tcp_state::TcpState, unix_peer::UnixPeer};
 
 /// A table in short.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -68,6 +68,8 @@ pub struct Socket<'a> {
     pub end: Option<&'a [u8]>,
     /// The state of its connection.
     pub state: Option<TcpState>,
+    /// Of a unix socket, its other end.
+    pub peer: Option<UnixPeer>,
 }
 
 /// An fd of a table, and what is known of it.

@@ -11,3 +11,4 @@ pub mod place;
 pub mod socket_end;
 pub mod task;
 pub mod tcp_state;
+pub mod unix_peer;

@@ -13,7 +13,7 @@ use crate::{
             telling_name,
         },
     },
-    ground::{kind::Kind, socket_end::is_client, task::Task},
+    ground::{kind::Kind, socket_end::is_client, task::Task, unix_peer::UnixPeer},
     stream::recording::{Event, Note},
 };
 
@@ -89,7 +89,8 @@ impl Engine for Model {
         for thread in self.tables.snapshot_threads() {
             keep(Event::Thread(&thread));
         }
-        for slot in self.tables.snapshot_slots() {
+        for mut slot in self.tables.snapshot_slots() {
+            slot.replaced = UnixPeer::number(self.sockets.get(slot.inode).peer);
             keep(Event::Slot(&slot));
         }
         let purpose = Purpose::Baseline;

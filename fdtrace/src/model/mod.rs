@@ -10,11 +10,16 @@ pub mod sockets;
 pub mod tables;
 pub mod trend;
 
-use fdtrace_common::{alarm::AlarmRecord, held::HeldRecord};
+use fdtrace_common::{alarm::AlarmRecord, change::OpenRecord, held::HeldRecord};
 use zerocopy::FromBytes;
 
 use self::{
-    held::Held, limits::Limits, openers::Openers, sockets::Sockets, tables::Tables, trend::Trends,
+    held::Held,
+    limits::Limits,
+    openers::Openers,
+    sockets::Sockets,
+    tables::{Tables, reconcile::Pass},
+    trend::Trends,
 };
 use crate::engine::opener::{Sequence, Slot};
 
@@ -38,7 +43,14 @@ pub struct Model {
 impl Model {
     /// A slot of a table that has just run out.
     pub fn hold(&mut self, record: &HeldRecord) {
+        self.sockets.take_peer(&record.slot);
         self.held.take(record, self.tables.names_mut());
+    }
+
+    /// An iterator has shown this slot.
+    pub fn show(&mut self, pass: &mut Pass, record: &OpenRecord) {
+        self.sockets.take_peer(record);
+        pass.slot(&mut self.tables, record);
     }
 
     /// An alarm has been dealt with, and with it what its table was told to hold.

@@ -1,8 +1,10 @@
 //! Where sockets lead to, as far as somebody has looked: by inode, which no two sockets share.
 
+use fdtrace_common::change::OpenRecord;
+
 use crate::{
     engine::table::Socket,
-    ground::{newest::Newest, tcp_state::TcpState},
+    ground::{newest::Newest, tcp_state::TcpState, unix_peer::UnixPeer},
 };
 
 /// The ends that are known.
@@ -10,6 +12,8 @@ use crate::{
 pub struct Sockets {
     by_inode: Newest<u64, Vec<u8>>,
     states: Newest<u64, TcpState>,
+    /// Other ends of unix sockets.
+    peers: Newest<u64, Option<UnixPeer>>,
 }
 
 impl Sockets {
@@ -27,6 +31,14 @@ impl Sockets {
         }
     }
 
+    /// The kernel has told what is in a slot.
+    pub fn take_peer(&mut self, record: &OpenRecord) {
+        let peer = UnixPeer::new(record.replaced);
+        if self.peers.get(&record.inode).copied().flatten() != peer {
+            self.peers.insert(record.inode, peer);
+        }
+    }
+
     /// The same by number, of a recording; numbers that no state has are left out.
     pub fn take_numbers(&mut self, states: &[(u64, u8)]) {
         let known = states
@@ -41,6 +53,7 @@ impl Sockets {
         Socket {
             end: self.by_inode.get(&inode).map(Vec::as_slice),
             state: self.states.get(&inode).copied(),
+            peer: self.peers.get(&inode).copied().flatten(),
         }
     }
 }

@@ -8,9 +8,9 @@ use crate::{
     diagnose::{
         cause::{self, Cause, Silent},
         diagnosis::Diagnosis,
+        ends::Ends,
         near_limit,
         origin::{Nofile, Whose},
-        pipe_ends::PipeEnds,
         remedy::{self, Remedy, Situation},
         select::Select,
         verdict::Kind,
@@ -128,8 +128,8 @@ pub struct Exhausted {
     pub named: Named,
     /// Whose limit it is, where that is what was hit; `None`: nobody has looked.
     pub whose: Option<Whose>,
-    /// Who else has the pipes of the table open, where pipes are what fills it.
-    pub pipe_ends: Option<PipeEnds>,
+    /// Who has the other ends of the pipes and unix sockets that fill the table.
+    pub ends: Ends,
     /// Of a limit that processes share: who holds most of it; `None` where it is none.
     pub shared: Option<Shared>,
     /// Whether the process uses select(2), as it is found out.
@@ -173,7 +173,7 @@ impl Exhausted {
             host: None,
             named: Named::default(),
             whose: None,
-            pipe_ends: None,
+            ends: Ends::default(),
             shared: None,
             asked_select: AskedSelect::default(),
             select: None,
@@ -279,8 +279,8 @@ pub struct NearLimit {
     pub named: Named,
     /// Whose limit it is, where that is what was hit; `None`: nobody has looked.
     pub whose: Option<Whose>,
-    /// Who else has the pipes of the table open, where pipes are what fills it.
-    pub pipe_ends: Option<PipeEnds>,
+    /// Who has the other ends of the pipes and unix sockets that fill the table.
+    pub ends: Ends,
     /// Whether the process uses select(2), as it is found out.
     pub asked_select: AskedSelect,
     /// The answer.
@@ -308,7 +308,7 @@ impl NearLimit {
             host: None,
             named: Named::default(),
             whose: None,
-            pipe_ends: None,
+            ends: Ends::default(),
             asked_select: AskedSelect::default(),
             select: None,
         }

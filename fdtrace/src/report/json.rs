@@ -15,8 +15,8 @@ use super::{
 };
 use crate::{
     diagnose::{
+        ends::{OtherEnd, OtherEnds, SentBy},
         origin::{Ancestor, Origin, Whose},
-        pipe_ends::{OtherEnd, PipeEnds},
         remedy::Remedy,
         select::Select,
         shared::SharedHolder,
@@ -155,25 +155,45 @@ impl From<Option<&Whose>> for WhoseFields {
     }
 }
 
-/// Who else has the pipes that fill a table.
+/// Who has the other ends of the pipes that fill a table.
 #[derive(Serialize)]
 struct PipeEndsFields<'a> {
     /// Other processes, those with most of them first.
     others: &'a [OtherEnd],
     /// How many other processes there are.
     total: usize,
-    /// Pipes of which both ends are in this process, and those whose other end is closed.
+    /// Of which both ends are in this process, and those whose other end is closed.
     own: u32,
     closed: u32,
 }
 
-impl<'a> From<&'a PipeEnds> for PipeEndsFields<'a> {
-    fn from(ends: &'a PipeEnds) -> Self {
+impl<'a> From<&'a OtherEnds> for PipeEndsFields<'a> {
+    fn from(ends: &'a OtherEnds) -> Self {
         Self {
             others: &ends.others,
             total: ends.total,
             own: ends.own,
             closed: ends.closed,
+        }
+    }
+}
+
+/// The same of unix sockets.
+#[derive(Serialize)]
+struct UnixEndsFields<'a> {
+    #[serde(flatten)]
+    known: PipeEndsFields<'a>,
+    /// Not accepted yet, and those of which nobody knows who has the other end.
+    waiting: u32,
+    unknown: u32,
+}
+
+impl<'a> From<&'a OtherEnds> for UnixEndsFields<'a> {
+    fn from(ends: &'a OtherEnds) -> Self {
+        Self {
+            known: ends.into(),
+            waiting: ends.waiting,
+            unknown: ends.unknown,
         }
     }
 }
@@ -206,6 +226,9 @@ struct ExhaustedFields<'a> {
     holders: Vec<HolderFields>,
     unlisted: Option<u32>,
     pipe_ends: Option<PipeEndsFields<'a>>,
+    unix_ends: Option<UnixEndsFields<'a>>,
+    /// Who may have sent files that were dropped.
+    sent_by: Option<&'a SentBy>,
     /// Of a limit that processes share: who holds most.
     shared_holders: Option<&'a [SharedHolder]>,
     /// They are the largest of those only that were looked at.
@@ -251,7 +274,9 @@ impl<'a> ExhaustedFields<'a> {
             open: exhausted.open,
             ended: exhausted.has_ended,
             unlisted: exhausted.unlisted(),
-            pipe_ends: exhausted.pipe_ends.as_ref().map(PipeEndsFields::from),
+            pipe_ends: exhausted.ends.pipes.as_ref().map(PipeEndsFields::from),
+            unix_ends: exhausted.ends.unix.as_ref().map(UnixEndsFields::from),
+            sent_by: exhausted.ends.sent_by.as_ref(),
             shared_holders: exhausted.shared.as_ref().map(|shared| &*shared.holders),
             shared_holders_partial: exhausted.shared.as_ref().map(|shared| shared.is_partial),
             holders: diagnosis
@@ -298,6 +323,7 @@ struct NearLimitFields<'a> {
     seconds_left: Option<f64>,
     holders: Vec<HolderFields>,
     pipe_ends: Option<PipeEndsFields<'a>>,
+    unix_ends: Option<UnixEndsFields<'a>>,
     verdict: Option<VerdictFields<'a>>,
     #[serde(flatten)]
     select: SelectFields<'a>,
@@ -323,7 +349,8 @@ impl<'a> NearLimitFields<'a> {
             holders: diagnosis
                 .map(|diagnosis| diagnosis::holders(diagnosis, &near.openers))
                 .unwrap_or_default(),
-            pipe_ends: near.pipe_ends.as_ref().map(PipeEndsFields::from),
+            pipe_ends: near.ends.pipes.as_ref().map(PipeEndsFields::from),
+            unix_ends: near.ends.unix.as_ref().map(UnixEndsFields::from),
             verdict: verdict.map(VerdictFields::from),
             select: SelectFields::new(near.select.as_ref()),
             remedy: near.remedies(),

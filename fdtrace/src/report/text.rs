@@ -1,6 +1,7 @@
 //! Lines for people: a header once, one line an exhaustion, one more with what it means.
 
 mod cause;
+mod ends;
 mod exhausted;
 mod fold;
 mod holders;

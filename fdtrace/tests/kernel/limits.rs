@@ -40,7 +40,6 @@ pub(crate) fn trials(setting: &Setting) -> Vec<Trial> {
                 "of_a_unit_in_a_root_of_its_own",
                 of_a_unit_in_a_root_of_its_own,
             ),
-            test("pipes_of_a_forgotten_child", pipes_of_a_forgotten_child),
             test("inotify_instances_of_a_user", inotify_instances_of_a_user),
             test(
                 "inotify_instances_beyond_a_filter",
@@ -136,10 +135,10 @@ fn of_a_shell_with_a_script(setting: &Setting) -> Result<(), String> {
 }
 
 /// A program that goes on until its standard input ends.
-struct Running(Child);
+pub(crate) struct Running(pub(crate) Child);
 
 impl Running {
-    fn start(command: &mut Command) -> Result<Self, String> {
+    pub(crate) fn start(command: &mut Command) -> Result<Self, String> {
         let child = command.spawn();
         Ok(Self(
             child.map_err(|error| format!("{command:?}: {error}"))?,
@@ -147,7 +146,7 @@ impl Running {
     }
 
     /// The next line that it writes.
-    fn line(&mut self) -> Result<String, String> {
+    pub(crate) fn line(&mut self) -> Result<String, String> {
         let mut line = String::new();
         let stdout = self.0.stdout.take().ok_or("no stdout")?;
         let mut stdout = BufReader::new(stdout);
@@ -233,48 +232,6 @@ fn of_a_unit_in_a_root_of_its_own(setting: &Setting) -> Result<(), String> {
         ensure(names_it == is_of_unit, || why.clone())?;
     }
     Ok(())
-}
-
-/// A child that nobody waits for keeps the other ends of most of what fills the table.
-fn pipes_of_a_forgotten_child(setting: &Setting) -> Result<(), String> {
-    let script = "import ctypes, os, resource, sys, time\n\
-                  resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))\n\
-                  pipes = [os.pipe() for _ in range(20)]\n\
-                  child = os.fork()\n\
-                  if child == 0:\n    \
-                      ctypes.CDLL(None).prctl(15, b'a_child', 0, 0, 0)\n    \
-                      for read, _ in pipes: os.close(read)\n    \
-                      sys.stdin.readline(); os._exit(0)\n\
-                  for _, write in pipes: os.close(write)\n\
-                  closed = [os.pipe() for _ in range(5)]\n\
-                  for _, write in closed: os.close(write)\n\
-                  print(child, flush=True)\n\
-                  kept, end = [], time.time() + 20\n\
-                  while time.time() < end:\n    \
-                      try: kept.append(open('/dev/null'))\n    \
-                      except OSError: time.sleep(0.5)\n";
-    let tracer = Tracer::start(&setting.backend, &[])?;
-    let mut command = clean("python3");
-    command.args(["-c", script]);
-    command.stdin(Stdio::piped()).stdout(Stdio::piped());
-    let mut victim = Running::start(&mut command)?;
-    let child: u64 = victim.line()?.parse().map_err(|error| format!("{error}"))?;
-    let pid = victim.0.id();
-    // Where only snapshots show tables, the first reports may know nothing of these.
-    let object = tracer.wait_for(|object| {
-        let ends = &object["pipe_ends"];
-        object["type"] == "exhausted" && object["pid"] == pid && ends["closed"] == 5
-    });
-    let _ = victim.0.kill();
-    let object = object?;
-    let ends = &object["pipe_ends"];
-    let others = ends["others"].as_array().ok_or("nobody has them")?;
-    let first = others.first().ok_or_else(|| ends.to_string())?;
-    let is_right =
-        first["pid"] == child && first["comm"] == "a_child" && first["count"].as_u64() >= Some(20);
-    ensure(is_right, || ends.to_string())?;
-    drop(victim);
-    tracer.stop().map(drop)
 }
 
 /// Three processes hold the instances that another one of their user does not get.

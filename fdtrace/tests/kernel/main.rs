@@ -13,6 +13,7 @@
 
 mod conditions;
 mod cookbook;
+mod ends;
 mod exhaustion;
 mod gym;
 mod languages;
@@ -89,6 +90,7 @@ fn main() -> ExitCode {
     trials.extend(record::trials(&setting));
     trials.extend(remedy::trials(&setting));
     trials.extend(limits::trials(&setting));
+    trials.extend(ends::trials(&setting));
     trials.extend(select::trials(&setting));
     trials.extend(relieve::trials(&setting));
     trials.extend(leaks::trials(&setting));

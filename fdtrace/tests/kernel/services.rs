@@ -1,6 +1,7 @@
 //! Real services at their limit, as their operators bring them there: what is wrong, who holds it, what to type, and
 //! what typing it does.
 
+mod java;
 mod mariadb;
 mod nginx;
 mod redis;
@@ -33,6 +34,7 @@ pub(crate) fn trials(setting: &Setting) -> Vec<Trial> {
     vec![
         test("nginx_serves_more_than_it_may", nginx::serves),
         test("nginx_waits_for_what_is_behind_it", nginx::proxy),
+        test("java_closes_no_connection", java::close_wait),
         test("mariadb_opens_tables", mariadb::opens_tables),
         test("redis_has_its_limit_lowered", redis::lowered),
         test("rsyslog_keeps_deleted_files", rsyslog::deleted_files),

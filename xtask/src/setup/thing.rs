@@ -20,7 +20,8 @@ pub(super) const MACHINE_PACKAGES: [&str; 3] = [
 
 /// Programs that are brought to their limit, the load that brings them there, what `fdtrace ls` is compared with,
 /// what the fuzzer is compiled by, and the shells that have completions.
-pub(super) const TEST_PACKAGES: [&str; 12] = [
+pub(super) const TEST_PACKAGES: [&str; 13] = [
+    "default-jdk-headless",
     "fish",
     "g++",
     "golang-go",

@@ -1,7 +1,7 @@
 #!/bin/busybox sh
 # The guest's first process: mounts what a host has, runs /command, reports its exit status.
 # ttyS0 is the kernel's console, ttyS1 the command's output, ttyS2 what the host wants to know.
-export PATH=/bin HOME=/root
+export PATH=/bin:/usr/bin:/usr/sbin HOME=/root
 /bin/busybox mkdir -p /proc /sys /dev /tmp /run /root
 /bin/busybox mount -t proc proc /proc
 /bin/busybox --install -s /bin

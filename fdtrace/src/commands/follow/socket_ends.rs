@@ -107,7 +107,7 @@ impl SocketEnds {
             if !open.kind.has_end() {
                 return true;
             }
-            let Socket { end, state } = engine.socket(open.inode);
+            let Socket { end, state, .. } = engine.socket(open.inode);
             let is_known = end.is_some();
             if !is_known || open.kind == Kind::Tcp {
                 let before = asked.get(&open.inode).copied();

@@ -8,6 +8,7 @@ use crate::{
     diagnose::{
         cause::{self, Cause},
         diagnosis::{Diagnosis, Patient},
+        ends::Ends,
         verdict,
     },
     engine::{Engine, storms::Report},
@@ -29,6 +30,8 @@ pub(super) struct Finding {
     pub(super) diagnosis: Option<Diagnosis>,
     /// Who has opened what the diagnosis lists.
     pub(super) openers: Openers,
+    /// Who has the other ends of what fills the table.
+    pub(super) ends: Ends,
     /// Whether the process uses select(2).
     pub(super) select: AskedSelect,
 }
@@ -42,6 +45,7 @@ impl Finding {
             cause,
             diagnosis: Diagnosis::of(patient, engine, alarm.time_ns),
             openers: Openers::default(),
+            ends: Ends::default(),
             select: AskedSelect::default(),
         }
     }
@@ -69,6 +73,7 @@ impl Finding {
             cause: self.cause,
             diagnosis: Some(diagnosis),
             openers,
+            ends: self.ends.or(&before.ends),
             select: self.select,
         }
     }

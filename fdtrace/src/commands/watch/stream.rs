@@ -17,7 +17,7 @@ use crate::{
         wanted::Wanted,
     },
     diagnose::{
-        cause::Cause,
+        cause::{self, Cause},
         diagnosis::{Diagnosis, Patient},
         near_limit::NearLimit,
     },
@@ -67,6 +67,7 @@ pub(super) struct Stream {
 impl Stream {
     /// Nothing read yet, nothing reported.
     pub(super) fn new(writer: Writer, args: &Watch, wanted: Wanted, called: Called) -> Self {
+        let other_ends = OtherEnds::new(!wanted.is_all());
         Self {
             once: args.once,
             near_limit: NearLimit::new(args.warn_at),
@@ -83,7 +84,7 @@ impl Stream {
             host: None,
             diagnoses: Diagnoses::default(),
             shared_holders: SharedHolders::default(),
-            other_ends: OtherEnds::default(),
+            other_ends,
             late: None,
         }
     }
@@ -130,9 +131,15 @@ impl Stream {
     fn take(&mut self, alarm: Alarm, known: &mut Known<'_>) {
         let (host, is_late) = (self.host, self.late.is_some());
         let called = &self.called;
+        let other_ends = &mut self.other_ends;
         let report = self.storms.apply(alarm, |alarm| {
             let host = || host.unwrap_or_else(host::files);
             let mut finding = Finding::of(alarm, known.engine, host);
+            let seen = Patient::of(alarm, None).seen;
+            let diagnosis = finding.diagnosis.as_ref();
+            let receives_by = cause::receives_by(alarm);
+            finding.ends =
+                other_ends.of(diagnosis, &seen, receives_by, known.engine, alarm.time_ns);
             let key = &alarm.key;
             finding.select = called.ask(key.tgid, key.started_ns, finding.cause, known.stacks);
             if let Some(diagnosis) = finding.diagnosis.as_ref().filter(|_| !is_late) {
@@ -155,16 +162,11 @@ impl Stream {
             .select
             .now_called(self.called.of(key.tgid, key.started_ns));
         let is_partial = !self.wanted.is_all();
-        // With filters, who has an end may be left out.
-        let table = (report.alarm.key.files, report.alarm.key.tgid);
-        let now_ns = self.clock.now_ns();
-        let pipe_ends = finding.diagnosis.as_ref().filter(|_| !is_partial);
-        let pipe_ends = self.other_ends.of(pipe_ends, table, known.engine, now_ns);
         let shared = self
             .shared_holders
             .of(finding.cause, known.engine, self.clock.now_ns());
         let exhausted = Exhausted {
-            pipe_ends,
+            ends: finding.ends,
             shared: shared.map(|holders| fact::Shared {
                 holders,
                 is_partial,
@@ -219,12 +221,15 @@ impl Stream {
         let now_ns = self.clock.now_ns();
         let wanted = self.wanted.choose(past, engine, troubles);
         for task in self.near_limit.tell(wanted) {
-            let diagnosis = Diagnosis::of(Patient::of_task(&task), engine, now_ns);
+            let patient = Patient::of_task(&task);
+            let diagnosis = Diagnosis::of(patient, engine, now_ns);
+            let ends = diagnosis.as_ref();
+            let ends = self
+                .other_ends
+                .of(ends, &patient.seen, None, engine, now_ns);
             let time = self.times.at(self.clock, now_ns);
-            let whole = diagnosis.as_ref().filter(|_| self.wanted.is_all());
-            let table = (task.files, task.tgid);
             let near = fact::NearLimit {
-                pipe_ends: self.other_ends.of(whole, table, engine, now_ns),
+                ends,
                 host: self.host,
                 asked_select: self
                     .called

@@ -1,6 +1,7 @@
 use fdtrace_common::{
     change::{OpenRecord, ThreadRecord},
     held::{HeldRecord, WHOLE},
+    peer::{NO_PEER, PEER_CLOSED, PEER_WAITS},
     record::{RECORD_BOUND, RECORD_HELD, RECORD_OPENED},
 };
 use zerocopy::FromZeros;
@@ -54,6 +55,39 @@ fn ends_belong_to_sockets_of_that_inode() {
         targets(&table),
         [Some(&b"10.0.0.1:80"[..]), Some(b"log"), None]
     );
+}
+
+#[test]
+fn the_other_end_of_a_unix_socket_is_what_the_kernel_has_told_last_and_goes_into_recordings() {
+    let mut model = model(&[(Kind::Unix, "", 7)]);
+    let told = [
+        (11, Some(UnixPeer::Socket(11))),
+        (PEER_WAITS, Some(UnixPeer::Waits)),
+        (PEER_CLOSED, Some(UnixPeer::Closed)),
+        (NO_PEER, None),
+    ];
+    for (number, peer) in told {
+        let mut record = HeldRecord::new_zeroed();
+        record.slot.inode = 7;
+        record.slot.replaced = number;
+        model.hold(&record);
+        assert_eq!(model.socket(7).peer, peer);
+        let mut kept = Vec::new();
+        model.snapshot(0, &mut |event| {
+            if let Event::Slot(slot) = event {
+                kept.push(slot.replaced);
+            }
+        });
+        assert_eq!(kept, [number]);
+    }
+    let mut pass = model.tables.begin_pass();
+    let shown = OpenRecord {
+        inode: 7,
+        replaced: 12,
+        ..OpenRecord::new_zeroed()
+    };
+    model.show(&mut pass, &shown);
+    assert_eq!(model.socket(7).peer, Some(UnixPeer::Socket(12)));
 }
 
 #[test]

@@ -53,7 +53,7 @@ pub(crate) fn exhausted() -> Exhausted {
         }),
         named: Named::default(),
         whose: None,
-        pipe_ends: None,
+        ends: Ends::default(),
         shared: None,
         asked_select: AskedSelect::default(),
         select: None,

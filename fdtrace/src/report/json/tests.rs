@@ -1,9 +1,12 @@
 use insta::assert_snapshot;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::*;
 use crate::{
-    diagnose::cause::{Cause, Silent},
+    diagnose::{
+        cause::{Cause, Silent},
+        ends::{Ends, Sender},
+    },
     enrich::names::Named,
     probe::backend::Backend,
     report::fact::samples,
@@ -164,4 +167,43 @@ fn an_output_that_fails_says_how() {
     }
     let error = write(&mut Full, &Fact::Loss(samples::loss(Place::Ring))).unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
+}
+
+#[test]
+fn other_ends_are_objects_of_their_own() {
+    let line = exhausted(|exhausted| {
+        let others = vec![OtherEnd {
+            pid: 412,
+            comm: "dbus-daemon".to_owned(),
+            count: 12,
+        }];
+        exhausted.ends = Ends {
+            pipes: None,
+            unix: Some(OtherEnds {
+                others,
+                total: 1,
+                own: 2,
+                closed: 3,
+                waiting: 4,
+                unknown: 5,
+            }),
+            sent_by: Some(SentBy {
+                fd: 5,
+                processes: vec![Sender {
+                    pid: 12,
+                    comm: "a_sender".to_owned(),
+                }],
+                total: 1,
+            }),
+        };
+    });
+    let object = parsed(&line);
+    assert_eq!(object["pipe_ends"], Value::Null);
+    let unix = json!({
+        "others": [{ "pid": 412, "comm": "dbus-daemon", "count": 12 }],
+        "total": 1, "own": 2, "closed": 3, "waiting": 4, "unknown": 5,
+    });
+    assert_eq!(object["unix_ends"], unix);
+    let sent_by = json!({ "fd": 5, "processes": [{ "pid": 12, "comm": "a_sender" }], "total": 1 });
+    assert_eq!(object["sent_by"], sent_by);
 }

@@ -5,10 +5,10 @@ use std::io::{self, Write};
 use super::{
     Columns,
     cause::{cause, silent},
-    holders, remedy, verdict,
+    ends, holders, remedy, verdict,
 };
 use crate::{
-    diagnose::cause::Cause,
+    diagnose::cause::{Cause, Silent},
     report::{
         block::Block,
         fact::{Exhausted, Shared},
@@ -55,6 +55,9 @@ fn block(exhausted: &Exhausted) -> Block {
     }
     if let Some(how) = exhausted.silent {
         block.say("silent", silent(how));
+        if how == Silent::MsgCtrunc {
+            block.say("silent", ends::sent_by(exhausted.ends.sent_by.as_ref()));
+        }
     }
     block.say("who", who(exhausted));
     if let Some(diagnosis) = diagnosis {
@@ -62,7 +65,7 @@ fn block(exhausted: &Exhausted) -> Block {
         let unlisted = exhausted.unlisted().unwrap_or_default();
         holders::holds(&mut block, diagnosis, unlisted, &exhausted.openers);
     }
-    holders::pipe_ends(&mut block, exhausted.pipe_ends.as_ref());
+    ends::ends(&mut block, &exhausted.ends);
     if let Some(shared) = &exhausted.shared {
         write_shared(&mut block, shared);
     }

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use crate::{
-    diagnose::{diagnosis::Diagnosis, holders::Holder, pipe_ends::PipeEnds},
+    diagnose::{diagnosis::Diagnosis, holders::Holder},
     enrich::stacks::{Frequent, Stack},
     report::{
         block::Block,
@@ -19,7 +19,7 @@ use crate::{
 const SHOWN: usize = 5;
 const HOLDS: &str = "holds";
 /// Columns of a count, and the space behind it.
-const KIND_AT: usize = 8;
+pub(super) const KIND_AT: usize = 8;
 
 /// The code that has opened the largest group.
 pub(super) fn opened(block: &mut Block, diagnosis: &Diagnosis, openers: &Openers) {
@@ -48,32 +48,6 @@ pub(super) fn holds(block: &mut Block, diagnosis: &Diagnosis, unlisted: u32, ope
     }
 }
 
-/// Who else has the pipes of the table, a row each.
-pub(super) fn pipe_ends(block: &mut Block, ends: Option<&PipeEnds>) {
-    const ENDS: &str = "ends";
-    let Some(ends) = ends else {
-        return;
-    };
-    for other in &ends.others {
-        let comm = printable(other.comm.as_bytes());
-        block.row(
-            ENDS,
-            column(other.count),
-            format!("in {comm} ({})", other.pid),
-        );
-    }
-    if ends.total > ends.others.len() {
-        let more = ends.total - ends.others.len();
-        block.row(ENDS, " ".repeat(KIND_AT), format!("and in {more} more"));
-    }
-    if ends.own > 0 {
-        block.row(ENDS, column(ends.own), "with both ends in this process");
-    }
-    if ends.closed > 0 {
-        block.row(ENDS, column(ends.closed), "whose other end is closed");
-    }
-}
-
 /// Lines below a table of which nothing but one look is known.
 pub(in crate::report) fn write_snapshot(
     output: &mut impl Write,
@@ -98,7 +72,7 @@ fn row(block: &mut Block, label: &'static str, holder: &Holder, description: Str
     }
 }
 
-fn column(count: u32) -> String {
+pub(super) fn column(count: u32) -> String {
     format!("{count:>6}  ")
 }
 

@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use super::{Columns, holders, remedy, verdict};
+use super::{Columns, ends, holders, remedy, verdict};
 use crate::report::{
     block::Block,
     fact::NearLimit,
@@ -45,7 +45,7 @@ fn block(near: &NearLimit) -> Block {
         holders::opened(&mut block, diagnosis, &near.openers);
         holders::holds(&mut block, diagnosis, 0, &near.openers);
     }
-    holders::pipe_ends(&mut block, near.pipe_ends.as_ref());
+    ends::ends(&mut block, &near.ends);
     block.say("limit", limits(near));
     let judged = diagnosis.and_then(|diagnosis| diagnosis.verdict.as_ref());
     if let Some(verdict) = judged {
