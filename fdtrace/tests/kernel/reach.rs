@@ -32,6 +32,7 @@ const REACH: &[(&str, &[Pair])] = &[
     ("conditions::leaks_at_its_own_fd_limit", &[V6_12_KPROBE]),
     ("conditions::locked_down", EVERYWHERE),
     ("conditions::record_at_its_own_fd_limit", &[V6_12_KPROBE]),
+    ("ends::", EVERYWHERE),
     ("exhaustion::", EVERYWHERE),
     // Of Python, which the guest of 6.1 has.
     ("languages::", &[V6_1_FENTRY]),
