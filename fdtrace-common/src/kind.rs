@@ -83,8 +83,9 @@ impl Kind {
 pub const KINDS: usize = 32;
 const _: () = assert!((Kind::Dmabuf as usize) < KINDS);
 
-/// Magic numbers of file systems (include/uapi/linux/magic.h; `MQUEUE_MAGIC` in ipc/mqueue.c).
-const ANON_INODE_FS: u32 = 0x0904_1934;
+// Magic numbers of file systems (include/uapi/linux/magic.h; `MQUEUE_MAGIC` in ipc/mqueue.c).
+/// The file system whose only inode eventfds, epolls and their like share.
+pub const ANON_INODE_FS: u32 = 0x0904_1934;
 const PID_FS: u32 = 0x5049_4446;
 const PIPE_FS: u32 = 0x5049_5045;
 const TMPFS: u32 = 0x0102_1994;

@@ -183,6 +183,13 @@ impl Tracer {
         Ok(())
     }
 
+    /// The newest of the objects that are wanted, for who explains what went wrong.
+    pub(crate) fn last(&self, count: usize, wanted: impl Fn(&Value) -> bool) -> Vec<String> {
+        let objects = self.seen.objects();
+        let wanted = objects.iter().rev().filter(|object| wanted(object));
+        wanted.take(count).map(Value::to_string).collect()
+    }
+
     /// Waits until stderr says this.
     pub(crate) fn wait_until_said(&self, words: &str) -> Result<(), String> {
         let said = self.seen.said();

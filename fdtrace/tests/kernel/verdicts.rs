@@ -164,9 +164,10 @@ pub(crate) fn until_all_is_told(watch: &Tracer, name: &str, facts: &Facts) -> Re
 fn until_outstanding(leaks: &Tracer, name: &str, facts: &Facts) -> Result<(), String> {
     let are_told =
         |objects: &[Value]| outstanding(objects, facts).is_ok_and(|rows| !rows.is_empty());
-    leaks
-        .wait_until(are_told)
-        .map_err(|wrong| format!("{name}: {wrong}"))
+    leaks.wait_until(are_told).map_err(|wrong| {
+        let last = leaks.last(4, |object| object["pid"] == facts.pid);
+        format!("{name}, {facts:?}: {last:#?}: {wrong}")
+    })
 }
 
 /// The rows of those blocks in which all that leaked is told, whichever code paths have opened it. Where it is not known how fds came to be, those that the process was started with are

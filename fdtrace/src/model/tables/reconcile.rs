@@ -321,16 +321,21 @@ impl Tables {
         sink: &mut impl Sink,
     ) {
         let pass = self.pass;
+        let is_look = ending.purpose == Purpose::Look;
         for (files, fd, mut slot) in shown {
-            if ending.purpose == Purpose::Look {
+            if is_look {
                 // It has come since the last look.
                 slot.since_ns = self.looked_ns;
             }
             let table = Self::table_mut(&mut self.by_address, &mut self.generations, files);
             table.see(fd, pass);
             let known = table.get(fd);
-            let is_settled =
-                table.is_touched(fd, pass) || known.is_some_and(|known| known.file == slot.file);
+            // A stream tells of what comes and goes between two passes; without one, the file may be another one at
+            // the same address.
+            let is_same = |known: Slot| {
+                known.file == slot.file && !(is_look && known.is_outlived_by_slot(&slot))
+            };
+            let is_settled = table.is_touched(fd, pass) || known.is_some_and(is_same);
             let is_unread = table.is_unread;
             if is_settled
                 || !is_unread && !ending.is_slot_repaired(files, fd, known, Some(slot.file))
@@ -516,6 +521,7 @@ impl Pass {
         if let Some(table) = tables.by_address.get_mut(&record.files)
             && let Some(known) = table.get(record.fd)
             && known.file == record.file
+            && !known.is_outlived_by(record)
         {
             if known.inode == 0 && record.inode != 0 {
                 // Copied by fork, under the eyes of nobody who knew what it was.

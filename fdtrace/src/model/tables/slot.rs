@@ -3,7 +3,10 @@
 
 use std::rc::Rc;
 
-use fdtrace_common::change::{CHUNK, INHERITED, NAME_SIZE, OpenRecord};
+use fdtrace_common::{
+    change::{CHUNK, INHERITED, NAME_SIZE, OpenRecord},
+    kind::ANON_INODE_FS,
+};
 
 use crate::{
     engine::table::OpenFd,
@@ -43,6 +46,29 @@ pub struct Slot {
 const _: () = assert!(size_of::<Slot>() <= 48);
 
 impl Slot {
+    /// Does a record show another file than this one, although both lie at the same address? The kernel gives the memory
+    /// of a closed file to the next one. Of a file that nobody has looked at, only the address is known.
+    #[must_use]
+    pub fn is_outlived_by(&self, record: &OpenRecord) -> bool {
+        // The kind tells apart what shares an inode, and nothing else.
+        let kind = if record.magic == ANON_INODE_FS {
+            kind(record)
+        } else {
+            self.kind
+        };
+        self.is_known_as_other((record.inode, record.device, kind))
+    }
+
+    /// The same of what such a record was made into.
+    #[must_use]
+    pub fn is_outlived_by_slot(&self, slot: &Self) -> bool {
+        self.is_known_as_other((slot.inode, slot.device, slot.kind))
+    }
+
+    fn is_known_as_other(&self, other: (u64, u32, Kind)) -> bool {
+        self.inode != 0 && other.0 != 0 && (self.inode, self.device, self.kind) != other
+    }
+
     /// The same as readers see it, under its number.
     #[must_use]
     pub fn open(&self, fd: u32) -> OpenFd {
@@ -61,12 +87,6 @@ impl Slot {
     pub fn new(record: &OpenRecord, names: &mut Names) -> Self {
         let name = record.name.split(|byte| *byte == 0).next();
         let name = name.unwrap_or_default();
-        let inode = Inode {
-            magic: record.magic,
-            mode: u32::from(record.mode),
-            family: u32::from(record.family),
-            socket_type: u32::from(record.socket_type),
-        };
         Self {
             file: record.file,
             inode: record.inode,
@@ -75,13 +95,25 @@ impl Slot {
             device: record.device,
             tgid: record.tgid,
             tid: record.tid,
-            kind: record.known_kind.checked_sub(1).map_or_else(
-                || inode.kind(Prefix::of(name)),
-                |known| Kind::from_repr(known).unwrap_or_default(),
-            ),
+            kind: kind(record),
             is_inherited: record.flags & INHERITED != 0,
         }
     }
+}
+
+/// What a record's file is.
+fn kind(record: &OpenRecord) -> Kind {
+    if let Some(known) = record.known_kind.checked_sub(1) {
+        return Kind::from_repr(known).unwrap_or_default();
+    }
+    let name = record.name.split(|byte| *byte == 0).next();
+    let inode = Inode {
+        magic: record.magic,
+        mode: u32::from(record.mode),
+        family: u32::from(record.family),
+        socket_type: u32::from(record.socket_type),
+    };
+    inode.kind(Prefix::of(name.unwrap_or_default()))
 }
 
 /// What the last record has told of its file: the next one is often alike, a server accepts the same kind of

@@ -154,6 +154,52 @@ fn a_look_knows_a_table_from_the_next_one_at_its_address() {
     );
 }
 
+/// A look at fd 3 of process 1, where a file lies at the same address as ever.
+fn look_at_inode(tables: &mut Tables, inode: u64, mode: u16) -> Vec<Op> {
+    let mut pass = tables.begin_pass();
+    for _ in 0..2 {
+        pass.thread(ThreadRecord {
+            kind: RECORD_BOUND,
+            files: 4_096,
+            tgid: 1,
+            tid: 1,
+            started_ns: 5,
+            ..ThreadRecord::new_zeroed()
+        });
+        let slot = OpenRecord {
+            kind: RECORD_SEEN,
+            fd: 3,
+            files: 4_096,
+            file: 16,
+            tgid: 1,
+            tid: 1,
+            inode,
+            mode,
+            ..OpenRecord::new_zeroed()
+        };
+        pass.slot(tables, &slot);
+    }
+    let mut changes: Vec<Change> = Vec::new();
+    tables.end_pass(pass, Purpose::Look, &mut changes);
+    changes.iter().map(|change| change.op).collect()
+}
+
+#[test]
+fn a_look_knows_a_file_from_the_next_one_at_its_address() {
+    const FIFO: u16 = 0o010_644;
+    const FILE: u16 = 0o100_644;
+    let mut tables = model();
+    assert_eq!(look_at_inode(&mut tables, 7, FILE), [Op::Open]);
+    assert_eq!(look_at_inode(&mut tables, 7, FILE), []);
+    let known = |tables: &Tables| tables.table(4_096).unwrap().get(3).unwrap();
+    let before = known(&tables);
+    assert_eq!(look_at_inode(&mut tables, 8, FIFO), [Op::Open]);
+    let after = known(&tables);
+    assert_eq!((after.inode, after.file), (8, before.file));
+    assert_ne!(after.kind, before.kind);
+    assert_eq!(look_at_inode(&mut tables, 8, FIFO), []);
+}
+
 fn apply(tables: &mut Tables, told: impl IntoIterator<Item = Told>) {
     for record in told {
         tables.apply(record.changed(), &mut ());
