@@ -6,6 +6,7 @@ mod cli;
 mod command;
 mod demo;
 mod ebpf;
+mod emulator;
 mod kernel;
 mod run;
 mod setup;

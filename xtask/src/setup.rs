@@ -9,7 +9,7 @@ mod thing;
 use anyhow::{Result, bail};
 
 use self::thing::Thing;
-use crate::{ebpf::toolchain, kernel::Kernel};
+use crate::{ebpf::toolchain, emulator, kernel::Kernel};
 
 /// How much of it a task needs.
 #[derive(Clone, Copy, Debug)]
@@ -33,12 +33,14 @@ pub(crate) fn ensure(scope: Scope<'_>, offline: bool) -> Result<()> {
     for thing in &missing {
         eprintln!("xtask: missing: {thing}");
     }
-    if offline {
+    if offline && missing.iter().any(Thing::is_needed) {
         bail!("--offline was given, so nothing is installed; `cargo xtask setup` would do it");
     }
-    thing::install(&missing)?;
+    if !offline {
+        thing::install(&missing)?;
+    }
     let still_missing = self::missing(scope)?;
-    if let Some(thing) = still_missing.first() {
+    if let Some(thing) = still_missing.iter().find(|thing| thing.is_needed()) {
         bail!("{thing} is still missing although its installation reported no error");
     }
     Ok(())
@@ -89,6 +91,9 @@ fn missing(scope: Scope<'_>) -> Result<Vec<Thing>> {
         if kernel.image()?.is_none() {
             missing.push(Thing::Kernel(*kernel));
         }
+    }
+    if !kernels.is_empty() && emulator::is_wanted() {
+        missing.push(Thing::Emulator);
     }
     Ok(missing)
 }

@@ -5,7 +5,7 @@ use std::{fmt::Write as _, fs};
 use anyhow::{Context as _, Result};
 
 use super::{Options, peers, row::Row, table};
-use crate::workspace;
+use crate::{emulator::Emulator, workspace};
 
 const PAGE: &str = "docs/benchmarks.md";
 
@@ -33,11 +33,10 @@ Written by `cargo xtask bench --save`; every figure is one that this run has mea
 ";
 
 /// What figures depend on.
-const PACKAGES: [&str; 7] = [
+const PACKAGES: [&str; 6] = [
     "bpftrace",
     "libbpf-tools",
     "lsof",
-    "qemu-system-x86",
     "strace",
     "util-linux-extra",
     "valgrind",
@@ -56,6 +55,7 @@ pub(crate) fn save(options: &Options, rows: &[Row]) -> Result<()> {
         let version = peers::version(package).unwrap_or_else(|| "not installed".to_owned());
         let _ = writeln!(page, "* {package} {version}");
     }
+    let _ = writeln!(page, "* QEMU {}", Emulator::get()?.version());
     let path = workspace::root().join(PAGE);
     fs::create_dir_all(path.parent().context("the page has no folder")?)
         .and_then(|()| fs::write(&path, page))

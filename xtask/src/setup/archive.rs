@@ -1,4 +1,4 @@
-//! Kernels from Debian's archive, by apt in a state of its own: the signatures are checked, and the
+//! Kernels and an emulator from Debian's archive, by apt in a state of its own: the signatures are checked, and the
 //! machine's own lists and packages stay as they are.
 
 use std::{
@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 
 use super::apt;
-use crate::{command, kernel::Kernel, workspace};
+use crate::{command, emulator, kernel::Kernel, workspace};
 
 /// Holds the keys of all releases, the development one included.
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
@@ -33,7 +33,7 @@ Dir::Etc::preferencesparts \"/dev/null\";
 
 /// Puts the newest kernel of a release where [`Kernel::image`] looks for it.
 pub(super) fn fetch(kernel: Kernel) -> Result<()> {
-    let work = Folder::create(kernel)?;
+    let work = Folder::create(&kernel.to_string())?;
     let state = State::create(&work.0, kernel.suite())?;
     command::output(state.apt("apt-get").args(["-qq", "update"]))?;
     let package = state.package()?;
@@ -41,16 +41,33 @@ pub(super) fn fetch(kernel: Kernel) -> Result<()> {
         "xtask: kernel {kernel} is {package} from Debian {}",
         kernel.suite()
     );
-    command::run(
-        state
-            .apt("apt-get")
-            .args(["-qq", "download", &package])
-            .current_dir(&work.0),
-    )?;
+    state.download(&[&package], &work.0)?;
     let archive = only_child(&work.0, |name| name.starts_with("linux-"))?;
     let tree = work.0.join("tree");
     command::run(Command::new("dpkg").arg("-x").arg(&archive).arg(&tree))?;
     install(kernel, &image(&tree)?, &archive)
+}
+
+/// Puts the backported emulator where [`emulator::folder`] says, whole or not at all.
+pub(super) fn fetch_emulator() -> Result<()> {
+    let (_, suite) = emulator::BACKPORTS;
+    let work = Folder::create("emulator")?;
+    let state = State::create(&work.0, suite)?;
+    command::output(state.apt("apt-get").args(["-qq", "update"]))?;
+    let (archives, tree) = (work.0.join("archives"), work.0.join("tree"));
+    fs::create_dir_all(&archives)
+        .with_context(|| format!("cannot create {}", archives.display()))?;
+    state.download(&emulator::PACKAGES, &archives)?;
+    let entries = fs::read_dir(&archives);
+    for entry in entries.with_context(|| format!("cannot list {}", archives.display()))? {
+        let archive = entry.context("cannot list what apt has brought")?.path();
+        command::run(Command::new("dpkg").arg("-x").arg(archive).arg(&tree))?;
+    }
+    let folder = emulator::folder()?;
+    // One that does not run is in the way of this one.
+    let _ = fs::remove_dir_all(&folder);
+    fs::rename(&tree, &folder)
+        .with_context(|| format!("cannot keep the emulator in {}", folder.display()))
 }
 
 /// The image last, by renaming: what is there is whole.
@@ -135,6 +152,16 @@ impl State {
         command
     }
 
+    /// Brings packages into a folder.
+    fn download(&self, packages: &[&str], folder: &Path) -> Result<()> {
+        command::run(
+            self.apt("apt-get")
+                .args(["-qq", "download"])
+                .args(packages)
+                .current_dir(folder),
+        )
+    }
+
     /// The package with the image: a part of what the meta package asks for, in newer releases.
     fn package(&self) -> Result<String> {
         let depends = command::output(self.apt("apt-cache").args(["depends", META_PACKAGE]))?;
@@ -176,12 +203,12 @@ fn known_mirror() -> Result<Option<String>> {
     Ok(mirror.map(|mirror| mirror.trim_end_matches('/').to_owned()))
 }
 
-/// A folder beside the kernels for the time of a download.
+/// A folder beside what is kept for the time of a download.
 struct Folder(PathBuf);
 
 impl Folder {
-    fn create(kernel: Kernel) -> Result<Self> {
-        let name = format!("{kernel}-{}", std::process::id());
+    fn create(what: &str) -> Result<Self> {
+        let name = format!("{what}-{}", std::process::id());
         let path = workspace::cache()?.join("downloads").join(name);
         fs::create_dir_all(&path).with_context(|| format!("cannot create {}", path.display()))?;
         Ok(Self(path))

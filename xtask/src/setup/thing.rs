@@ -9,7 +9,7 @@ use std::{
 use anyhow::Result;
 
 use super::{apt, archive, bpf_linker, compiler};
-use crate::{command, kernel::Kernel};
+use crate::{command, emulator, kernel::Kernel};
 
 /// An emulator, the guest's shell, and the keys that Debian's kernels are checked with.
 pub(super) const MACHINE_PACKAGES: [&str; 3] = [
@@ -71,6 +71,15 @@ pub(super) enum Thing {
     Package(&'static str),
     /// A kernel for guests.
     Kernel(Kernel),
+    /// A newer emulator than the release has by itself.
+    Emulator,
+}
+
+impl Thing {
+    /// Is it an error if it cannot be had?
+    pub(super) const fn is_needed(&self) -> bool {
+        !matches!(self, Self::Emulator)
+    }
 }
 
 impl fmt::Display for Thing {
@@ -94,6 +103,12 @@ impl fmt::Display for Thing {
                 "kernel {kernel} (Debian {}'s, unpacked into {})",
                 kernel.suite(),
                 kernel.folder().unwrap_or_default().display()
+            ),
+            Self::Emulator => write!(
+                formatter,
+                "a QEMU whose threads a changing kernel can bear ({}'s, unpacked into {})",
+                emulator::BACKPORTS.1,
+                emulator::folder().unwrap_or_default().display()
             ),
         }
     }
@@ -122,7 +137,7 @@ pub(super) fn install(things: &[Thing]) -> Result<()> {
             }
             Thing::Package(name) => packages.push((*name).to_owned()),
             Thing::BpfLinker => packages.extend(bpf_linker::packages()),
-            Thing::Compiler | Thing::Kernel(_) => {}
+            Thing::Compiler | Thing::Kernel(_) | Thing::Emulator => {}
         }
     }
     let needs_compiler = things.iter().any(|thing| matches!(thing, Thing::Compiler));
@@ -147,10 +162,21 @@ pub(super) fn install(things: &[Thing]) -> Result<()> {
         match thing {
             Thing::BpfLinker => bpf_linker::install()?,
             Thing::Kernel(kernel) => archive::fetch(*kernel)?,
+            Thing::Emulator => fetch_emulator(),
             _ => {}
         }
     }
     Ok(())
+}
+
+/// Guests run without it as well, each in one thread, which is said when one starts.
+fn fetch_emulator() {
+    if let Err(error) = archive::fetch_emulator() {
+        eprintln!(
+            "xtask: no newer QEMU from {}: {error:#}",
+            emulator::BACKPORTS.1
+        );
+    }
 }
 
 /// Ends what its package has just started.

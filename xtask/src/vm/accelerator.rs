@@ -3,13 +3,15 @@
 use std::{
     io::Read as _,
     path::Path,
-    process::{Command, Stdio},
+    process::Stdio,
     sync::OnceLock,
     thread,
     time::{Duration, Instant},
 };
 
 use clap::ValueEnum;
+
+use crate::emulator::Emulator;
 
 /// Time for a kernel under KVM to find out that it has no file system. It takes one second.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -26,11 +28,19 @@ pub(crate) enum Accelerator {
 }
 
 impl Accelerator {
-    pub(super) const fn arguments(self) -> &'static [&'static str] {
+    pub(super) fn arguments(self, emulator: &Emulator) -> &'static [&'static str] {
         match self {
-            Self::Tcg => &[
+            Self::Tcg if emulator.has_sound_threads() => &[
                 "-accel",
                 "tcg,thread=multi",
+                "-cpu",
+                "max,-cx16",
+                "-smp",
+                "2",
+            ],
+            Self::Tcg => &[
+                "-accel",
+                "tcg,thread=single",
                 "-cpu",
                 "max,-cx16",
                 "-smp",
@@ -64,10 +74,16 @@ impl Accelerator {
 
 /// Boots the kernel without any file system, which gets it all the way to a certain panic.
 fn boots(image: &Path) -> bool {
-    let mut command = Command::new("qemu-system-x86_64");
-    command
-        .args(Accelerator::Kvm.arguments())
-        .args(["-m", "512M", "-nodefaults", "-no-reboot"]);
+    let Ok(emulator) = Emulator::get() else {
+        return false;
+    };
+    let mut command = emulator.command();
+    command.args(Accelerator::Kvm.arguments(emulator)).args([
+        "-m",
+        "512M",
+        "-nodefaults",
+        "-no-reboot",
+    ]);
     command
         .args([
             "-display", "none", "-nic", "none", "-serial", "stdio", "-kernel",

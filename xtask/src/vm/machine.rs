@@ -4,7 +4,7 @@ use std::{
     fs::{self, File},
     io::{Read as _, Write},
     path::Path,
-    process::{Child, ChildStdout, Command, Stdio},
+    process::{Child, ChildStdout, Stdio},
     sync::mpsc::{self, Receiver, RecvTimeoutError},
     thread,
     time::{Duration, Instant},
@@ -13,6 +13,7 @@ use std::{
 use anyhow::{Context as _, Result};
 
 use super::{Accelerator, Outcome, Request};
+use crate::emulator::Emulator;
 
 /// A warning of the kernel's is level 4, which `quiet` would hide. A panic or an oops ends the
 /// machine at once. A host with other things to do starves the guest, which is no lockup of it.
@@ -100,11 +101,10 @@ fn has_booted(status: &str) -> bool {
 
 fn qemu(request: &Request, accelerator: Accelerator, image: &Path, folder: &Path) -> Result<Child> {
     let messages = File::create(folder.join("qemu")).context("cannot create QEMU's log")?;
-    // However xtask ends, the machine does not outlive it.
-    let mut command = Command::new("setpriv");
-    command.args(["--pdeathsig", "KILL", "qemu-system-x86_64"]);
+    let emulator = Emulator::get()?;
+    let mut command = emulator.command();
     command
-        .args(accelerator.arguments())
+        .args(accelerator.arguments(emulator))
         .args(["-m", &request.memory]);
     command.args([
         "-nodefaults",
@@ -132,9 +132,7 @@ fn qemu(request: &Request, accelerator: Accelerator, image: &Path, folder: &Path
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(messages);
-    command
-        .spawn()
-        .context("cannot start QEMU: run `cargo xtask setup`")
+    command.spawn().context("cannot start QEMU")
 }
 
 fn serial_file(folder: &Path, name: &str) -> String {
