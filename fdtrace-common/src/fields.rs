@@ -27,6 +27,8 @@ macro_rules! kernel_fields {
             required TASK_STACK: "task_struct", "stack";
             // x86 only: TS_COMPAT tells a 32-bit syscall.
             optional TASK_STATUS: "task_struct", "thread_info.status";
+            // x86-64 only: where the thread's C library keeps what is its own.
+            optional TASK_THREAD_POINTER: "task_struct", "thread.fsbase";
             optional TASK_CGROUPS: "task_struct", "cgroups";
             required TASK_PARENT: "task_struct", "real_parent";
             required SIGNAL_LIVE: "signal_struct", "live";
@@ -40,6 +42,7 @@ macro_rules! kernel_fields {
             required REGS_ARG0: "pt_regs", "di" | "regs[0]";
             required REGS_ARG1: "pt_regs", "si" | "regs[1]";
             required REGS_ARG2: "pt_regs", "dx" | "regs[2]";
+            optional REGS_ARG3: "pt_regs", "r10" | "regs[3]";
             optional REGS_IP: "pt_regs", "ip" | "pc";
             optional REGS_SP: "pt_regs", "sp";
             optional REGS_BP: "pt_regs", "bp" | "regs[29]";

@@ -10,6 +10,7 @@
 //! * [`select`]: which processes call select(2).
 //! * [`self_test`]: how a failure made by fdtrace's self-test is recognised.
 //! * [`kind`]: what kind of thing an fd leads to.
+//! * [`python`]: the frames of a Python interpreter behind an fd that is opened.
 //! * [`stack`]: the user stack behind an fd that is opened.
 //! * [`fields`]: every kernel struct member that a program reads, resolved from BTF before loading.
 #![no_std]
@@ -23,6 +24,7 @@ pub mod file;
 pub mod held;
 pub mod kind;
 pub mod peer;
+pub mod python;
 pub mod record;
 pub mod select;
 pub mod self_test;

@@ -29,5 +29,7 @@ pub const RECORD_MARK: u32 = 12;
 pub const RECORD_STACK: u32 = 13;
 /// [`crate::stack::ProgramRecord`]: what a process executes from here on.
 pub const RECORD_PROGRAM: u32 = 15;
+/// [`crate::python::PythonRecord`] and its frames: what belongs to the next [`RECORD_STACK`] of the same file.
+pub const RECORD_PYTHON: u32 = 16;
 /// [`crate::held::HeldRecord`]: a slot of a table that has just run out.
 pub const RECORD_HELD: u32 = 14;

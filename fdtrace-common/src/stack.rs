@@ -38,6 +38,23 @@ pub const STACKS_OF_TABLE: u32 = 128;
 /// Stacks that are told from one CPU in a second at most.
 pub const STACKS_OF_CPU: u32 = 512;
 
+/// Numbers of native system calls that can be told apart at their end.
+pub const CALLS_MAX: u32 = 512;
+/// A call that gives no new fd, or none that can be told at its end.
+pub const OPENS_NOTHING: u32 = 0;
+/// It returns the new fd.
+pub const OPENS_RESULT: u32 = 1;
+/// The same, where the first argument is -1: otherwise it changes the fd that it is given (signalfd).
+pub const OPENS_IF_NEW: u32 = 2;
+/// It returns the fd of the second argument, which is new where it is not the first (dup2).
+pub const OPENS_OTHER: u32 = 3;
+/// The same as [`OPENS_RESULT`] for some commands only (fcntl).
+pub const OPENS_BY_COMMAND: u32 = 4;
+/// It writes two fds to where the first argument points (pipe).
+pub const OPENS_PAIR: u32 = 5;
+/// It writes two fds to where the fourth argument points (socketpair).
+pub const OPENS_SOCKETS: u32 = 6;
+
 /// The head of a stack's record; `length` bytes of the stack follow, from the stack pointer upwards.
 ///
 /// It comes before the record of the file that it belongs to.
@@ -71,6 +88,8 @@ pub struct StackRecord {
     pub tgid: u32,
     /// The thread.
     pub tid: u32,
+    /// Where the thread's C library keeps what is its own (x86-64: `fsbase`); 0 where that is not known.
+    pub thread_pointer: u64,
     /// Bytes of the stack behind this head.
     pub length: u32,
     /// Always 0.
@@ -116,6 +135,6 @@ pub struct ProgramRecord {
     pub exe: Path<EXE_DEPTH>,
 }
 
-const _: () = assert!(size_of::<StackRecord>() == 120);
-const _: () = assert!(size_of::<StackRoom>() == 120 + STACK_MAX);
+const _: () = assert!(size_of::<StackRecord>() == 128);
+const _: () = assert!(size_of::<StackRoom>() == 128 + STACK_MAX);
 const _: () = assert!(size_of::<ProgramRecord>() == 24 + EXE_DEPTH * COMPONENT_SIZE);

@@ -35,6 +35,13 @@ impl Orders {
         unsafe { (&raw const (*self.0).phase).read_volatile() }
     }
 
+    /// Are the stacks of anybody wanted?
+    #[inline(always)]
+    pub(crate) fn names_any(self) -> bool {
+        // SAFETY: as in `phase`.
+        unsafe { (&raw const (*self.0).named).cast::<u64>().read_volatile() != 0 }
+    }
+
     /// Can the stacks of those who open in this table be wanted, see [`Control::named`]?
     #[inline(always)]
     pub(crate) fn may_name(self, files: u64) -> bool {

@@ -20,7 +20,7 @@ use crate::{
     call,
     handover::hand_over,
     kernel::{self, Address, member, offset, read},
-    repeats, selects, tables,
+    repeats, selects, stacks, tables,
 };
 
 /// Errnos, as everywhere in Linux (include/uapi/asm-generic/errno-base.h).
@@ -297,12 +297,13 @@ fn false_lead(ctx: &RetProbeContext, hook: u32, result: i64) {
     }
 }
 
-/// `sys_exit(struct pt_regs *regs, long ret)`: every syscall's end, the census backend's alarm.
+/// `sys_exit(struct pt_regs *regs, long ret)`: every syscall's end, the census backend's alarm, and its way to stacks.
 #[raw_tracepoint]
 pub(crate) fn sys_exit(ctx: RawTracePointContext) -> u32 {
     let result: i64 = ctx.arg(1);
     let registers: Address = ctx.arg(0);
-    if result != -EMFILE && result != -ENFILE && result != -EBADF {
+    if ALARMS.load() == 0 || result != -EMFILE && result != -ENFILE && result != -EBADF {
+        stacks::returned(registers, result);
         selects::ended(registers);
         return 0;
     }

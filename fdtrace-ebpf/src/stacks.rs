@@ -3,6 +3,9 @@
 //! Only of tables that the user side has named, or of everybody where it wants that; otherwise a load and a
 //! comparison are all that an open pays, and two for each table while few are named.
 
+mod python;
+mod returned;
+
 use aya_ebpf::{
     Global,
     helpers::{bpf_get_current_pid_tgid, generated::bpf_probe_read_user},
@@ -23,6 +26,8 @@ use crate::{
     kernel::{self, Address, member, offset},
     paths, ring, scope,
 };
+
+pub(crate) use self::returned::returned;
 
 /// 0: nobody will ever want a stack, and all of this is dead code.
 #[unsafe(no_mangle)]
@@ -171,6 +176,7 @@ fn write(room: *mut StackRoom, task: Address, slot: [u64; 3]) {
     let image: u64 = member(mm, &offset::MM_START_STACK);
     let registers = kernel::entry_registers(task);
     let stack: u64 = member(registers, &offset::REGS_SP);
+    python::tell(task, image, slot);
     // SAFETY: `room` is this CPU's own, whole; each member is written once.
     let length = unsafe {
         let head = &raw mut (*room).head;
@@ -183,6 +189,8 @@ fn write(room: *mut StackRoom, task: Address, slot: [u64; 3]) {
         (&raw mut (*head).tgid).write((thread >> 32) as u32);
         (&raw mut (*head).tid).write(thread as u32);
         (&raw mut (*head).padding).write(0);
+        let pointer = member(task, &offset::TASK_THREAD_POINTER);
+        (&raw mut (*head).thread_pointer).write(pointer);
         let to = (&raw mut (*head).registers).cast::<[u64; REGISTERS]>();
         to.write([
             member(registers, &offset::REGS_IP),

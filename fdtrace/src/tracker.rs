@@ -2,12 +2,17 @@
 //! iterators, at the start and whenever something may have been lost.
 
 use std::{
+    collections::VecDeque,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use anyhow::Result;
-use fdtrace_common::{change::OpenRecord, stack::StackRecord};
+use fdtrace_common::{
+    change::OpenRecord,
+    python::{PythonFrame, PythonRecord},
+    stack::StackRecord,
+};
 
 use crate::{
     engine::{
@@ -64,8 +69,36 @@ pub struct Tracker {
     /// that they were closed between; the last ones after the last answers.
     gone: [Vec<Sequence>; ANSWERS],
     marks: u64,
+    /// Frames of interpreters whose stack comes next.
+    frames: Frames,
     /// The own process, whose stacks are not read.
     own: Option<u32>,
+}
+
+/// Frames of interpreters that wait for the stack that they belong to: it comes right behind them, but for what other
+/// CPUs have written meanwhile. A stack that was lost leaves them behind, until there are too many.
+#[derive(Debug, Default)]
+struct Frames(VecDeque<(PythonRecord, Box<[PythonFrame]>)>);
+
+impl Frames {
+    const MAX: usize = 1_024;
+
+    fn push(&mut self, frames: (PythonRecord, Box<[PythonFrame]>)) {
+        if self.0.len() >= Self::MAX {
+            self.0.pop_front();
+        }
+        self.0.push_back(frames);
+    }
+
+    fn take(&mut self, stack: &StackRecord) -> Box<[PythonFrame]> {
+        let is_of_it = |(head, _): &(PythonRecord, _)| {
+            (head.files, head.fd, head.file, head.tid)
+                == (stack.files, stack.fd, stack.file, stack.tid)
+        };
+        let index = self.0.iter().rposition(is_of_it);
+        let found = index.and_then(|index| self.0.remove(index));
+        found.map_or_else(Box::default, |(_, frames)| frames)
+    }
 }
 
 /// What whoever hears of something may ask.
@@ -129,6 +162,7 @@ impl Default for Tracker {
             sequence: 0,
             gone: Default::default(),
             marks: 0,
+            frames: Frames::default(),
             own: None,
         }
     }
@@ -203,7 +237,10 @@ impl Tracker {
     fn read(&mut self, bytes: &[u8], handler: &mut impl Handler) {
         let record = Record::read(bytes);
         // A stack means nothing without the process that it is of, and a program nothing without stacks.
-        if !matches!(record, Ok(Record::Stack(..) | Record::Program(_))) {
+        if !matches!(
+            record,
+            Ok(Record::Stack(..) | Record::Python(..) | Record::Program(_))
+        ) {
             handler.tap(Event::Record(bytes));
         }
         if let Ok(Record::Change(change)) = record {
@@ -222,6 +259,7 @@ impl Tracker {
             Ok(Record::Held(held)) => self.model.hold(held),
             Ok(Record::Mark) => self.marks += 1,
             Ok(Record::Stack(head, stack)) => self.take_stack(head, stack, handler),
+            Ok(Record::Python(head, frames)) => self.frames.push((*head, frames.into())),
             Ok(Record::Program(program)) => self.stacks.executed(program.tgid, program.into()),
             Err(error) => log::warn!("{error}"),
         }
@@ -245,6 +283,7 @@ impl Tracker {
             sequence: opener.sequence,
             head: *head,
             bytes: stack.into(),
+            python: self.frames.take(head),
         });
         handler.opener(&opener, &mut self.stacks);
         self.stacks.forget(gone);

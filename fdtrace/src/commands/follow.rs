@@ -212,12 +212,19 @@ impl Follow {
     }
 
     /// Within a runtime. The tables are not known yet. With -v, runs of the programs are counted.
-    pub(super) fn new(session: Session, ring: RingBuf<MapData>, args: &RunArgs) -> Result<Self> {
+    pub(super) fn new(
+        mut session: Session,
+        ring: RingBuf<MapData>,
+        args: &RunArgs,
+    ) -> Result<Self> {
         let is_verbose = args.verbose > 0;
+        let mut tracker = Tracker::of_host();
+        let teller = maps::interpreters(&mut session.ebpf)?;
+        tracker.stacks.tell_by(Arc::new(teller));
         Ok(Self {
             losses: Losses::of(&session),
             named: Named::of(&session)?,
-            tracker: Tracker::of_host(),
+            tracker,
             ring: Ring::new(ring)?,
             interrupt: signal(SignalKind::interrupt()).context("waiting for signals")?,
             terminate: signal(SignalKind::terminate()).context("waiting for signals")?,

@@ -44,6 +44,12 @@ impl Regular {
         Self::of(openat(CWD, at, flags, Mode::empty())?)
     }
 
+    /// The same, but for links: where the last one leads is its owner's choice.
+    pub fn find_itself(at: &Path) -> io::Result<Self> {
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        Self::of(openat(CWD, at, flags, Mode::empty())?)
+    }
+
     /// The same of an `O_PATH` fd.
     pub fn of(fd: OwnedFd) -> io::Result<Self> {
         let flags = AtFlags::EMPTY_PATH | AtFlags::NO_AUTOMOUNT | AtFlags::STATX_DONT_SYNC;

@@ -63,7 +63,7 @@ pub fn attach(options: &Options<'_>, scope: &Scope) -> Result<(Session, RingBuf<
     for backend in candidates {
         match loaded.try_backend(backend) {
             Ok(mut coverage) => {
-                let takes_stacks = options.stacks != Stacks::Never && backend != Backend::Census;
+                let takes_stacks = options.stacks != Stacks::Never;
                 if takes_stacks && !requirements::can_look_at_processes() {
                     coverage.misses.push(
                         "which line of code opens an fd in other users' processes: CAP_SYS_PTRACE \

@@ -12,7 +12,8 @@ use log::debug;
 
 use super::{
     backend::{AttachedHook, Backend, Coverage},
-    load::Loaded,
+    load::{Loaded, Stacks},
+    opening_calls,
     plan::{self, HOOKS, Hook, Place, Role, TABLE_HOOKS},
     refusal::{advice, explain, one_line},
 };
@@ -170,8 +171,11 @@ impl Loaded {
 
     /// The census backend's one.
     pub(super) fn attach_census(&mut self) -> Result<Coverage> {
+        if self.stacks != Stacks::Never {
+            opening_calls::fill(&mut self.ebpf)?;
+        }
         if !self.alarms {
-            return Ok(Coverage::default());
+            return Ok(self.attach_for_stacks());
         }
         self.attach_raw_tracepoint(plan::SYS_EXIT, plan::SYS_EXIT)?;
         Ok(Coverage {
@@ -186,6 +190,20 @@ impl Loaded {
                 .collect(),
             ..Coverage::default()
         })
+    }
+
+    /// Where nobody wants to hear of failures, the same program tells the stacks of those who open. Without it, they
+    /// are missing and nothing else is.
+    fn attach_for_stacks(&mut self) -> Coverage {
+        let mut coverage = Coverage::default();
+        if self.stacks != Stacks::Never
+            && let Err(error) = self.attach_raw_tracepoint(plan::SYS_EXIT, plan::SYS_EXIT)
+        {
+            let reason = one_line(&error);
+            let missed = format!("which line of code opens an fd (--stacks): {reason}");
+            coverage.misses.push(missed);
+        }
+        coverage
     }
 
     /// One program on a raw tracepoint.

@@ -89,6 +89,8 @@ pub struct Loaded {
     pub(super) alarms: bool,
     /// See [`Options::tables`].
     pub(super) tables: bool,
+    /// See [`Options::stacks`].
+    pub(super) stacks: Stacks,
     pub(super) without_hook: Option<String>,
     /// Programs on trampolines can lose their CPU.
     pub(super) preempts: bool,
@@ -146,7 +148,7 @@ pub fn load(options: &Options<'_>, scope: &Scope) -> Result<Loaded> {
     }
     globals.write(&mut loader);
     if options.stacks == Stacks::Never {
-        for map in ["STACK_TABLES", "STACK_IMAGES"] {
+        for map in ["STACK_TABLES", "STACK_IMAGES", "PYTHONS"] {
             loader.map_max_entries(map, 1);
         }
     }
@@ -168,6 +170,7 @@ pub fn load(options: &Options<'_>, scope: &Scope) -> Result<Loaded> {
         shared,
         alarms: options.alarms,
         tables: options.tables.is_some(),
+        stacks: options.stacks,
         without_hook: options.without_hook.clone(),
         preempts,
         targets: Targets::new(&btf),

@@ -1,18 +1,43 @@
 //! The maps that running programs and fdtrace share, and that bpf(2) reads and writes. What changes every
 //! second is in `shared`.
 
-use std::{borrow::BorrowMut, collections::BTreeSet, io};
+use std::{
+    borrow::BorrowMut,
+    collections::BTreeSet,
+    io,
+    sync::{Mutex, PoisonError},
+};
 
 use anyhow::{Context, Result};
 use aya::{
     Ebpf, Pod,
     maps::{HashMap, MapData, MapError},
 };
-use fdtrace_common::alarm::{StormCell, StormKey};
+use fdtrace_common::{
+    alarm::{StormCell, StormKey},
+    python::PythonLayout,
+};
+use log::debug;
 
 /// Sets which tables are watched, by the addresses of their `files_struct`.
 pub fn watch_only(ebpf: &mut Ebpf, tables: &BTreeSet<u64>) -> Result<()> {
     set_tables(ebpf, "WATCHED", tables, 1_u8)
+}
+
+/// Who tells running programs where the interpreter of a program keeps its frames, by `StackRecord::image`. To be asked
+/// for once.
+pub fn interpreters(ebpf: &mut Ebpf) -> Result<impl Fn(u64, PythonLayout) + Send + Sync + use<>> {
+    let map = ebpf
+        .take_map("PYTHONS")
+        .context("no map PYTHONS in the kernel object")?;
+    let map: HashMap<MapData, u64, PythonLayout> = HashMap::try_from(map)?;
+    let map = Mutex::new(map);
+    Ok(move |image, layout| {
+        let mut map = map.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Err(error) = map.insert(image, layout, 0) {
+            debug!("adding to the map PYTHONS: {error}");
+        }
+    })
 }
 
 /// Sets in which tables the stack of whoever opens an fd is taken.

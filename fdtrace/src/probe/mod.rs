@@ -6,6 +6,7 @@
 //! * [`plan`]: which hooks a backend has, as data.
 //! * [`load`]: the object in the kernel, nothing attached.
 //! * `preemption`: whether hooks on trampolines can miss calls.
+//! * `opening_calls`: which calls open fds, for the backend without hooks.
 //! * `own_fds`: how many files fdtrace itself will have open.
 //! * `heap`: what starting took, given back.
 //! * `hooks`, `refusal`: attaching a backend's programs, and what it means where the kernel refuses.
@@ -37,6 +38,7 @@ mod links;
 pub mod load;
 pub mod maps;
 pub mod misses;
+mod opening_calls;
 mod own_fds;
 pub mod plan;
 mod preemption;

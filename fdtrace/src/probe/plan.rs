@@ -370,7 +370,7 @@ pub const CENSUS_MISSES: &[&str] = &[
     "io_uring completions with EMFILE or ENFILE",
     "binder transactions that fail for want of an fd",
     "files that a seccomp supervisor fails to put into a process (SECCOMP_IOCTL_NOTIF_ADDFD)",
-    "which line of code opens an fd (--stacks)",
+    "which line of code receives an fd in a message (--stacks)",
     "select(2) of programs that never wait in it when their table is looked at",
 ];
 

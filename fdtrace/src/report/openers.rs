@@ -89,8 +89,9 @@ pub(super) fn line(stack: &Stack) -> String {
 /// What an interpreter runs stands before the functions that it runs it with.
 fn with_script(stack: &Stack, functions: String) -> String {
     match &stack.script {
-        Some(script) => format!("{script}: {functions}"),
-        None => functions,
+        // The functions of its language name their files themselves.
+        Some(script) if !stack.is_interpreted() => format!("{script}: {functions}"),
+        _ => functions,
     }
 }
 

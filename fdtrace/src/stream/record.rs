@@ -3,10 +3,11 @@
 use fdtrace_common::{
     change::{BitsRecord, CloseRecord, CopyRecord, OpenRecord, SlotsRecord, ThreadRecord},
     held::HeldRecord,
+    python::{PYTHON_FRAMES, PythonFrame, PythonRecord},
     record::{
         RECORD_ALARM, RECORD_BOUND, RECORD_CLOSED, RECORD_COPIED, RECORD_COPIED_SLOTS,
         RECORD_EXECUTED, RECORD_EXITED, RECORD_HELD, RECORD_MARK, RECORD_OPENED, RECORD_PROGRAM,
-        RECORD_RENAMED, RECORD_REPLACED, RECORD_SEEN, RECORD_STACK,
+        RECORD_PYTHON, RECORD_RENAMED, RECORD_REPLACED, RECORD_SEEN, RECORD_STACK,
     },
     stack::{ProgramRecord, StackRecord},
 };
@@ -25,6 +26,8 @@ pub enum Record<'a> {
     Mark,
     /// Whoever opens the file of the next record, and as much of the stack as could be copied.
     Stack(&'a StackRecord, &'a [u8]),
+    /// The frames of an interpreter, the innermost first, of the stack that comes next.
+    Python(&'a PythonRecord, &'a [PythonFrame]),
     /// What a process executes from here on.
     Program(&'a ProgramRecord),
 }
@@ -71,6 +74,7 @@ impl<'a> Record<'a> {
             RECORD_MARK => return Ok(Self::Mark),
             RECORD_HELD => return Ok(Self::Held(whole(bytes, kind)?)),
             RECORD_STACK => return stack(bytes, kind),
+            RECORD_PYTHON => return python(bytes, kind),
             RECORD_PROGRAM => return Ok(Self::Program(whole(bytes, kind)?)),
             RECORD_OPENED | RECORD_REPLACED | RECORD_SEEN => Changed::Opened(whole(bytes, kind)?),
             RECORD_CLOSED => Changed::Closed(whole(bytes, kind)?),
@@ -99,6 +103,22 @@ fn stack(bytes: &[u8], kind: u32) -> Result<Record<'_>, NoRecord> {
         length: bytes.len(),
     })?;
     Ok(Record::Stack(head, stack))
+}
+
+fn python(bytes: &[u8], kind: u32) -> Result<Record<'_>, NoRecord> {
+    let read = || {
+        let (head, rest) = PythonRecord::ref_from_prefix(bytes).ok()?;
+        let count = (head.count as usize).min(PYTHON_FRAMES);
+        let frames = rest.get(..count * size_of::<PythonFrame>())?;
+        Some(Record::Python(
+            head,
+            <[PythonFrame]>::ref_from_bytes(frames).ok()?,
+        ))
+    };
+    read().ok_or(NoRecord {
+        kind,
+        length: bytes.len(),
+    })
 }
 
 fn whole<T: FromBytes + KnownLayout + Immutable>(bytes: &[u8], kind: u32) -> Result<&T, NoRecord> {

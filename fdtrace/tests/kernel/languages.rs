@@ -131,14 +131,15 @@ pub(crate) fn scripts(setting: &Setting) -> PathBuf {
     }
 }
 
-/// Where stacks are taken, the script is named with what has opened the most, and in Go the line.
+/// The script is named with what has opened the most, and in Go and Python the line.
 fn names_the_source(
     setting: &Setting,
     objects: &[Value],
     facts: &Facts,
     script: &str,
 ) -> Result<(), String> {
-    if !setting.sees_inside_calls() {
+    // Without hooks, what is tested is a file in Python.
+    if !setting.sees_inside_calls() && script != "file.py" {
         return Ok(());
     }
     let reports = of_process(objects, facts.pid);
@@ -155,7 +156,11 @@ fn names_the_source(
         frames.any(|frame| place.as_ref().is_none_or(|place| frame.ends_with(place)))
     } else {
         let named = holder["script"].as_str().unwrap_or_default();
-        named.ends_with(script) && frames.len() > 1
+        // Of Python the line as well, which no library has.
+        let place = format!("/{script}:");
+        let mut frames = frames.iter().filter_map(Value::as_str);
+        let has_line = !script.contains(".py") || frames.any(|frame| frame.contains(&place));
+        named.ends_with(script) && has_line
     };
     ensure(is_named, || format!("{holder:#}"))
 }

@@ -19,6 +19,7 @@ mod gym;
 mod languages;
 mod leaks;
 mod limits;
+mod lines;
 mod lives;
 mod losses;
 mod ls;
@@ -99,6 +100,7 @@ fn main() -> ExitCode {
     trials.extend(verdicts::trials(&setting));
     trials.extend(shapes::trials(&setting));
     trials.extend(languages::trials(&setting));
+    trials.extend(lines::trials(&setting));
     trials.extend(programs::trials(&setting));
     trials.extend(services::trials(&setting));
     trials.extend(privilege::trials(&setting));

@@ -39,6 +39,8 @@ const REACH: &[(&str, &[Pair])] = &[
     ("leaks::", &[V5_10_KPROBE]),
     ("leaks::of_a_command_that_leaves_three", OUTER),
     ("limits::", OUTER),
+    // Of Python as well; where the interpreters are is the same everywhere, and on this host with census.
+    ("lines::", &[V6_1_FENTRY]),
     ("lives::", &[V6_1_FENTRY]),
     ("losses::", EVERYWHERE),
     ("ls::", EVERYWHERE),

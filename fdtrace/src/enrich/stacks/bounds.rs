@@ -5,6 +5,7 @@
 //! | a process | bytes of /proc/PID/maps | [`MAPS`] |
 //! | | mappings of code | [`MAPPINGS`] |
 //! | | bytes of its arguments | [`ARGUMENTS`] |
+//! | | bytes of a map of the code that it has made, and functions in it | [`PERF_MAP`], [`PERF_FUNCTIONS`] |
 //! | an ELF file | bytes of a table of headers | [`HEADERS`] |
 //! | | bytes of a section with unwind information | [`UNWIND_SECTION`] |
 //! | | bytes of Go's table of functions | [`GO_TABLE`] |
@@ -32,6 +33,11 @@ pub(super) const MAPS: u64 = 16 << 20;
 pub(super) const MAPPINGS: usize = 4_096;
 /// Bytes of /proc/PID/cmdline: class paths are long, and the command line is the process's own.
 pub(super) const ARGUMENTS: u64 = 1 << 20;
+
+/// Bytes of a `perf-PID.map`: Node's grow by 1 MB an hour.
+pub(super) const PERF_MAP: u64 = 64 << 20;
+/// Functions of such a map.
+pub(super) const PERF_FUNCTIONS: usize = 500_000;
 
 /// Bytes of program headers, or of section headers: 4 096 sections.
 pub(super) const HEADERS: u64 = 256 << 10;

@@ -11,8 +11,9 @@ use std::{
 
 use super::{
     bounds,
+    interpreted::Interpreter,
     module::{Module, Modules},
-    script,
+    perf_map, script,
 };
 use crate::enrich::process;
 
@@ -47,6 +48,10 @@ pub(super) struct Image {
     pub(super) mappings: Vec<Mapping>,
     /// What an interpreter runs.
     pub(super) script: Option<Rc<str>>,
+    /// What runs it, where that can be looked into.
+    pub(super) interpreter: Option<Interpreter>,
+    /// Names of code that it has made.
+    pub(super) made: perf_map::Names,
     read_at: Instant,
     /// How often it has been looked at again.
     looks: u32,
@@ -71,8 +76,10 @@ impl Image {
             key,
             tgid,
             id,
+            interpreter: Interpreter::open(&folder, &mappings),
             mappings,
             script: script::of_process(&folder),
+            made: perf_map::Names::default(),
             read_at: Instant::now(),
             looks: 0,
         })
@@ -102,6 +109,8 @@ impl Image {
             id,
             mappings,
             script: None,
+            interpreter: None,
+            made: perf_map::Names::default(),
             read_at: Instant::now(),
             looks: AT_ONCE,
         })
@@ -116,6 +125,8 @@ impl Image {
             id: 1,
             mappings,
             script: None,
+            interpreter: None,
+            made: perf_map::Names::default(),
             read_at: Instant::now(),
             looks: 0,
         }
@@ -128,6 +139,11 @@ impl Image {
             .partition_point(|mapping| mapping.start <= address);
         let mapping = self.mappings.get(after.checked_sub(1)?)?;
         (address < mapping.end).then_some(mapping)
+    }
+
+    /// What the process calls code that it has made, at an address.
+    pub(super) fn made_name(&mut self, address: u64) -> Option<Rc<str>> {
+        self.made.of(self.tgid, self.id, address)
     }
 
     /// May it have mapped more since it was looked at?

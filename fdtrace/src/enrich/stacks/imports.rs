@@ -152,14 +152,14 @@ impl Seen {
 }
 
 /// A name in a table of names.
-fn name(strings: &[u8], at: u32) -> Option<&[u8]> {
+pub(super) fn name(strings: &[u8], at: u32) -> Option<&[u8]> {
     let rest = strings.get(at as usize..)?;
     rest.split(|byte| *byte == 0).next()
 }
 
 /// A file of which tables of symbols are read, within bounds.
 #[derive(Clone, Copy)]
-struct Symbols<'a>(&'a Cache);
+pub(super) struct Symbols<'a>(pub(super) &'a Cache);
 
 impl<'a> ReadRef<'a> for Symbols<'a> {
     fn len(self) -> Result<u64, ()> {

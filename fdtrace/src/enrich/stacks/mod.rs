@@ -13,11 +13,14 @@
 //! * `image`, `module`: what a process has mapped, and the files behind it, held: a process that was known
 //!   before it ended is as good as one that runs.
 //! * `script`: what an interpreter runs.
+//! * [`perf_map`]: names of code that a process has made while it ran.
+//! * `interpreted`: the frames of interpreters, beside the stack.
 //! * `program`: what a process executes, as the kernel has told it: enough for one that was gone at once.
 //! * [`reader`]: the process that reads those files. In it:
 //! * `elf`: sections and segments.
 //! * `unwind`: from a copied stack to return addresses, by `.eh_frame`.
 //! * `imports`: which files use select(2).
+//! * [`python`]: from `CPython`'s code objects to functions and lines.
 //! * `go`: names in Go programs that have been stripped.
 //! * `sigbus`: files that become shorter while they are read.
 //! * `symbols`: from addresses to functions and lines (feature `symbols`).
@@ -28,9 +31,12 @@ mod elf;
 mod go;
 mod image;
 mod imports;
+mod interpreted;
 mod module;
 mod path;
+pub mod perf_map;
 mod program;
+pub mod python;
 pub mod reader;
 pub mod resolver;
 pub(in crate::enrich) mod script;
@@ -50,11 +56,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use fdtrace_common::stack::StackRecord;
+use fdtrace_common::{python::PythonFrame, stack::StackRecord};
 use log::warn;
 
 use self::resolver::Resolver;
 pub use self::{
+    interpreted::Teller,
     path::{CodePath, Detail},
     program::Program,
     stack::{Frame, Stack},
@@ -76,6 +83,15 @@ pub struct Raw {
     pub head: StackRecord,
     /// The stack, from the stack pointer upwards.
     pub bytes: Box<[u8]>,
+    /// The frames of an interpreter, the innermost first.
+    pub python: Box<[PythonFrame]>,
+}
+
+impl Raw {
+    /// Bytes in memory.
+    fn size(&self) -> usize {
+        size_of::<Self>() + self.bytes.len() + size_of_val(&*self.python)
+    }
 }
 
 type Question = Box<dyn FnOnce(&mut Resolver) + Send>;
@@ -98,6 +114,7 @@ pub struct Stacks {
     waiting: Arc<AtomicUsize>,
     dropped: u64,
     is_elsewhere: bool,
+    teller: Option<Teller>,
 }
 
 /// What that thread has been asked for.
@@ -180,7 +197,13 @@ impl Stacks {
             waiting: Arc::default(),
             dropped: 0,
             is_elsewhere: true,
+            teller: None,
         }
+    }
+
+    /// Who tells kernel programs of interpreters that are found.
+    pub fn tell_by(&mut self, teller: Teller) {
+        self.teller = Some(teller);
     }
 
     /// Has there been anything to do?
@@ -194,7 +217,7 @@ impl Stacks {
         if self.is_elsewhere {
             return;
         }
-        let size = size_of::<Raw>() + raw.bytes.len();
+        let size = raw.size();
         if self.waiting.load(Ordering::Relaxed) + size > WAITING {
             self.dropped += 1;
             return;
@@ -307,7 +330,7 @@ impl Stacks {
 
     fn try_send(&mut self, request: Request) -> Result<(), Request> {
         if self.thread.is_none() {
-            self.thread = Running::start(&self.waiting);
+            self.thread = Running::start(&self.waiting, self.teller.clone());
         }
         match &self.thread {
             Some(running) => running.requests.send(request).map_err(|unsent| unsent.0),
@@ -317,7 +340,7 @@ impl Stacks {
 }
 
 impl Running {
-    fn start(waiting: &Arc<AtomicUsize>) -> Option<Self> {
+    fn start(waiting: &Arc<AtomicUsize>, teller: Option<Teller>) -> Option<Self> {
         let (requests, queue) = channel();
         let (end, ended) = channel();
         let waiting = Arc::clone(waiting);
@@ -327,7 +350,7 @@ impl Running {
                 // Who sees the end can ask nothing any more: the queue is dropped before.
                 let _end: Sender<()> = end;
                 let queue = queue;
-                work(&queue, &waiting);
+                work(&queue, &waiting, teller);
             });
         match thread {
             // It ends by itself when nobody can ask any more: nobody waits for that.
@@ -340,8 +363,8 @@ impl Running {
     }
 }
 
-fn work(queue: &Receiver<Request>, waiting: &AtomicUsize) {
-    let mut resolver = Resolver::default();
+fn work(queue: &Receiver<Request>, waiting: &AtomicUsize, teller: Option<Teller>) {
+    let mut resolver = Resolver::telling(teller);
     loop {
         let request = match queue.recv_timeout(IDLE.duration()) {
             Ok(request) => request,
@@ -353,7 +376,7 @@ fn work(queue: &Receiver<Request>, waiting: &AtomicUsize) {
         };
         match request {
             Request::Stack(raw) => {
-                let size = size_of::<Raw>() + raw.bytes.len();
+                let size = raw.size();
                 resolver.take(&raw);
                 release(waiting, size);
             }

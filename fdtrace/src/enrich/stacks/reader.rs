@@ -7,6 +7,7 @@
 //! anew, and what it was asked about goes without names. fdtrace itself reads none of these files.
 
 mod own;
+mod python;
 mod serve;
 mod wire;
 
@@ -14,7 +15,7 @@ use std::{
     collections::VecDeque,
     io,
     os::{
-        fd::{AsFd, OwnedFd},
+        fd::{AsFd, BorrowedFd, OwnedFd},
         unix::process::CommandExt,
     },
     process::{Child, Command, Stdio},
@@ -190,7 +191,7 @@ impl Reader {
             return None;
         }
         let outcome = self.twice(|reader| {
-            reader.send(&Request::Imports, &[], Some(module))?;
+            reader.send(&Request::Imports, &[], Some(module.file.as_fd()))?;
             match reader.receive()? {
                 Answer::Imports(imports) => Ok(imports),
                 _ => Err(Failure::Died),
@@ -300,7 +301,8 @@ impl Reader {
 
     fn tell_module(&mut self, module: &Module) -> Result<(), Failure> {
         if !self.running()?.modules.contains(&module.id) {
-            self.send(&Request::Module(module.id), &[], Some(module))?;
+            let file = Some(module.file.as_fd());
+            self.send(&Request::Module(module.id), &[], file)?;
             self.running()?.modules.insert(module.id);
         }
         Ok(())
@@ -339,10 +341,10 @@ impl Reader {
         &mut self,
         request: &Request,
         behind: &[u8],
-        module: Option<&Module>,
+        fd: Option<BorrowedFd<'_>>,
     ) -> Result<(), Failure> {
         let running = self.running()?;
-        let outcome = running.send(request, behind, module);
+        let outcome = running.send(request, behind, fd);
         outcome.map_err(|failure| self.fail(failure))
     }
 
@@ -403,11 +405,10 @@ impl Running {
         &self,
         request: &Request,
         behind: &[u8],
-        module: Option<&Module>,
+        fd: Option<BorrowedFd<'_>>,
     ) -> Result<(), Failure> {
         let mut patience = Patience::begins();
         loop {
-            let fd = module.map(|module| module.file.as_fd());
             match wire::send(self.socket.as_fd(), request, behind, fd) {
                 Ok(()) => return Ok(()),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {

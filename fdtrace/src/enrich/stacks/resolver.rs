@@ -9,13 +9,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use fdtrace_common::stack::REGISTER_IP;
+use fdtrace_common::{python::PYTHON_FRAMES, stack::REGISTER_IP};
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::{
     CodePath, Counted, Detail, Frequent, Raw, Stack, bounds,
     image::{self, Image},
     imports,
+    interpreted::{Interpreters, Teller, is_python},
     module::{Module, Modules},
     program::{Program, Programs},
     reader::Reader,
@@ -34,12 +35,14 @@ const FEW: usize = 1_024;
 struct Place {
     module: Option<Rc<Module>>,
     address: u64,
+    /// What the process itself calls code that it has made.
+    name: Option<Rc<str>>,
 }
 
 impl Place {
-    fn key(&self) -> (u32, u64) {
+    fn key(&self) -> (u32, u64, Option<&str>) {
         let id = self.module.as_ref().map_or(0, |module| module.id);
-        (id, self.address)
+        (id, self.address, self.name.as_deref())
     }
 }
 
@@ -49,6 +52,8 @@ struct Trace {
     places: Vec<Place>,
     is_cut: bool,
     script: Option<Rc<str>>,
+    /// Functions of an interpreter, in place of what it is itself made of: further out than the places.
+    interpreted: Rc<[Rc<Frame>]>,
     read: OnceCell<Arc<Stack>>,
 }
 
@@ -56,6 +61,7 @@ impl PartialEq for Trace {
     fn eq(&self, other: &Self) -> bool {
         self.is_cut == other.is_cut
             && self.script == other.script
+            && self.interpreted == other.interpreted
             && self
                 .places
                 .iter()
@@ -71,6 +77,9 @@ impl Hash for Trace {
         for place in &self.places {
             place.key().hash(state);
         }
+        for frame in &*self.interpreted {
+            (&frame.function, frame.line).hash(state);
+        }
     }
 }
 
@@ -84,6 +93,7 @@ pub struct Resolver {
     by_sequence: FxHashMap<Sequence, Rc<Trace>>,
     traces: FxHashSet<Rc<Trace>>,
     reader: Reader,
+    interpreters: Interpreters,
     /// What was found of processes, by number and where the stack begins.
     selects: FxHashMap<(u32, u64), Option<Select>>,
     is_full_at: usize,
@@ -94,6 +104,14 @@ pub struct Resolver {
 }
 
 impl Resolver {
+    /// One that tells kernel programs of interpreters.
+    pub(super) fn telling(teller: Option<Teller>) -> Self {
+        Self {
+            interpreters: Interpreters::told_by(teller),
+            ..Self::default()
+        }
+    }
+
     /// A stack that was pushed before; `None` where it was dropped, or is not needed any more.
     pub fn stack(&mut self, sequence: Sequence) -> Option<Arc<Stack>> {
         let trace = Rc::clone(self.by_sequence.get(&sequence)?);
@@ -207,7 +225,8 @@ impl Resolver {
 
     /// Looks at a process.
     pub(super) fn know(&mut self, tgid: u32) {
-        if let Some(image) = self.image(tgid, None) {
+        if let Some(mut image) = self.image(tgid, None) {
+            self.interpreters.look(&mut self.reader, &mut image, 0);
             self.keep(image);
         }
     }
@@ -254,6 +273,7 @@ impl Resolver {
                 places: vec![Place {
                     module: None,
                     address: innermost(raw),
+                    name: None,
                 }],
                 is_cut: true,
                 ..Trace::default()
@@ -264,9 +284,9 @@ impl Resolver {
             // It may have mapped more since: a library that was loaded, code that was made.
             let last = self.images.len() - 1;
             let unwound = self.unwind(last, raw);
-            return self.places(last, unwound);
+            return self.with_interpreted(last, unwound, raw);
         }
-        self.places(index, unwound)
+        self.with_interpreted(index, unwound, raw)
     }
 
     /// Where a stack cannot be unwound, its innermost function is known.
@@ -280,21 +300,44 @@ impl Resolver {
         })
     }
 
-    fn places(&self, index: usize, unwound: Unwound) -> Trace {
-        let image = &self.images[index];
+    /// What an interpreter is itself made of says nothing where its functions are known: they begin where it has the
+    /// last word.
+    fn with_interpreted(&mut self, index: usize, unwound: Unwound, raw: &Raw) -> Trace {
+        let mut trace = self.places(index, unwound);
+        let image = &mut self.images[index];
+        let interpreted = self.interpreters.frames(&mut self.reader, image, raw);
+        if !interpreted.is_empty() {
+            let is_its_own = |place: &Place| {
+                let module = place.module.as_ref();
+                module.is_some_and(|module| is_python(&module.path))
+            };
+            let inner = trace.places.iter().position(is_its_own);
+            trace.places.truncate(inner.unwrap_or(usize::MAX));
+            trace.is_cut = raw.python.len() == PYTHON_FRAMES;
+            trace.interpreted = interpreted;
+        }
+        trace
+    }
+
+    fn places(&mut self, index: usize, unwound: Unwound) -> Trace {
+        let image = &mut self.images[index];
         let place = |address: u64| {
             let mapping = image.mapping(address);
             let module = mapping.and_then(|mapping| mapping.module.clone());
             let bias = mapping.map_or(0, |mapping| mapping.bias);
+            let is_made = mapping.is_some() && module.is_none();
+            let name = is_made.then(|| image.made_name(address)).flatten();
             Place {
                 module,
                 address: address.wrapping_sub(bias),
+                name,
             }
         };
         Trace {
             places: unwound.addresses.into_iter().map(place).collect(),
             is_cut: unwound.is_cut,
             script: image.script.clone(),
+            interpreted: Rc::default(),
             read: OnceCell::new(),
         }
     }
@@ -341,6 +384,7 @@ impl Resolver {
             let bare = Frame {
                 module: place.module.as_ref().map(|module| module.path.to_string()),
                 address: place.address,
+                function: place.name.as_deref().map(str::to_owned),
                 ..Frame::default()
             };
             let Some(module) = &place.module else {
@@ -363,6 +407,7 @@ impl Resolver {
                 },
             ));
         }
+        frames.extend(trace.interpreted.iter().map(|frame| Frame::clone(frame)));
         let mut stack = Stack {
             frames,
             is_cut: trace.is_cut,

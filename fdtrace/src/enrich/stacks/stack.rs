@@ -1,6 +1,7 @@
 //! A stack as people read it.
 
 mod libraries;
+mod python;
 
 use std::fmt;
 
@@ -21,7 +22,7 @@ pub struct Stack {
 }
 
 /// One function.
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Frame {
     /// Its name, demangled, where the program has names.
     pub function: Option<String>,
@@ -38,6 +39,9 @@ pub struct Frame {
     /// It belongs to a library's way of making a system call: whoever looks for a line of code looks
     /// further out.
     pub is_wrapper: bool,
+    /// It is a function of the language that an interpreter runs.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_interpreted: bool,
 }
 
 impl Stack {
@@ -52,6 +56,9 @@ impl Stack {
     /// The functions that say something: from the [`Stack::caller`] on, or all where there is none.
     #[must_use]
     pub fn from_caller(&self) -> &[Frame] {
+        if let Some(caller) = python::caller(&self.frames) {
+            return self.frames.get(caller..).unwrap_or_default();
+        }
         let wrappers = self.frames.iter().take_while(|frame| frame.is_wrapper);
         let outside = match self.frames.get(wrappers.count()..) {
             Some([]) | None => return &self.frames,
@@ -66,6 +73,12 @@ impl Stack {
             Some([]) | None => outside,
             Some(frames) => frames,
         }
+    }
+
+    /// Has it functions of the language that an interpreter runs?
+    #[must_use]
+    pub fn is_interpreted(&self) -> bool {
+        self.frames.iter().any(|frame| frame.is_interpreted)
     }
 
     /// Is it of a program in Go? Each of its stacks has functions of these packages.
@@ -89,7 +102,8 @@ impl Stack {
     /// Says which of the innermost frames are wrappers.
     pub(super) fn mark_wrappers(&mut self) {
         for frame in &mut self.frames {
-            frame.is_wrapper = frame.is_of_libc() || frame.is_known_wrapper();
+            let is_wrapper = frame.is_of_libc() || frame.is_known_wrapper();
+            frame.is_wrapper = is_wrapper && !frame.is_interpreted;
             if !frame.is_wrapper {
                 break;
             }

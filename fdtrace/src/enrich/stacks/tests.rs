@@ -60,6 +60,7 @@ fn innermost(sequence: Sequence, length: usize) -> Raw {
             ..StackRecord::new_zeroed()
         },
         bytes: bytes.into(),
+        python: Box::default(),
     }
 }
 
@@ -198,6 +199,7 @@ fn of_nobody_there_is_an_address() {
         sequence: 1,
         head,
         bytes: Box::default(),
+        python: Box::default(),
     });
     assert!(stack.is_cut);
     assert_eq!(stack.frames.len(), 1);
@@ -238,6 +240,7 @@ fn a_thread_that_has_failed_keeps_nobody_waiting() {
         sequence,
         head: StackRecord::new_zeroed(),
         bytes: Box::default(),
+        python: Box::default(),
     };
     stacks.push(raw(1));
     let failed = stacks.answer(|_| -> u32 { panic!("on purpose") });
@@ -276,6 +279,7 @@ fn too_many_that_wait_are_dropped_and_counted() {
         sequence: 0,
         head: StackRecord::new_zeroed(),
         bytes: vec![0; 1 << 20].into(),
+        python: Box::default(),
     };
     for sequence in 1..=20 {
         stacks.push(Raw {
@@ -327,6 +331,7 @@ proptest! {
         stacks.push(Raw {
             head: StackRecord { registers, ..own.head },
             bytes: bytes.into(),
+            python: Box::default(),
             ..own
         });
         let stack = stacks.later(1).wait().flatten().unwrap();

@@ -5,6 +5,7 @@ use std::{
     os::fd::{AsFd, OwnedFd},
 };
 
+use fdtrace_common::python::PythonLayout;
 use rustc_hash::FxHashMap;
 use rustix::{
     event::{PollFd, PollFlags, poll},
@@ -18,7 +19,7 @@ use super::{
         bounds,
         elf::{Elf, Room},
         go::GoPrograms,
-        imports, sigbus,
+        imports, python, sigbus,
         stack::Frame,
         symbols::Symbols,
         unwind::{Code, Unwinder},
@@ -104,6 +105,8 @@ struct State {
     images: FxHashMap<u32, Image>,
     symbols: Symbols,
     go: GoPrograms,
+    /// What files have of an interpreter.
+    interpreters: FxHashMap<u32, Option<python::Symbols>>,
 }
 
 /// A process's mappings; the unwinder is there when all of them are known.
@@ -111,6 +114,14 @@ struct State {
 struct Image {
     mappings: Vec<Mapped>,
     unwinder: Option<Unwinder>,
+    python: Option<Python>,
+}
+
+/// The interpreter in a process.
+struct Python {
+    memory: File,
+    interpreter: python::Interpreter,
+    functions: python::Functions,
 }
 
 impl State {
@@ -141,6 +152,25 @@ impl State {
                 let code = elf.map(|elf| elf.code_by_end(end_code));
                 Some(Answer::Code(code.unwrap_or_default()))
             }
+            Request::Interpreter {
+                key,
+                modules,
+                thread_pointer,
+            } => {
+                let memory = fd.map(File::from);
+                let found =
+                    memory.and_then(|it| self.find_python(key, &modules, thread_pointer, it));
+                Some(Answer::Interpreter(found))
+            }
+            Request::Functions { key, frames } => {
+                let image = self.images.get_mut(&key);
+                let python = image.and_then(|image| image.python.as_mut());
+                let functions = python.map(|python| {
+                    let (interpreter, memory) = (&python.interpreter, &python.memory);
+                    python.functions.frames(interpreter, memory, &frames)
+                });
+                Some(Answer::Functions(functions))
+            }
             Request::Imports => {
                 let file = fd.and_then(|fd| Regular::of(fd).ok()?.open().ok());
                 let read = file.and_then(|file| imports::read(&file));
@@ -163,6 +193,33 @@ impl State {
         let code: Vec<_> = code.collect();
         image.unwinder = Some(Unwinder::new(&code));
         Answer::Biases(code.iter().map(|code| code.bias).collect())
+    }
+
+    fn find_python(
+        &mut self,
+        key: u32,
+        modules: &[u32],
+        thread_pointer: u64,
+        memory: File,
+    ) -> Option<PythonLayout> {
+        let image = self.images.get_mut(&key)?;
+        let find = |id: &u32| {
+            let elf = self.elfs.get(id)?.as_ref()?;
+            let symbols = self.interpreters.entry(*id);
+            let symbols = (*symbols.or_insert_with(|| python::Symbols::read(&elf.file)))?;
+            let mut mapped = image.mappings.iter();
+            let mapped = mapped.find(|mapped| mapped.module == Some(*id))?;
+            let symbols = symbols.moved(elf.bias(mapped.start, mapped.offset)?);
+            python::Interpreter::find(&memory, &symbols, thread_pointer)
+        };
+        let interpreter = modules.iter().find_map(find)?;
+        let layout = interpreter.layout;
+        image.python = Some(Python {
+            memory,
+            interpreter,
+            functions: python::Functions::default(),
+        });
+        Some(layout)
     }
 
     fn names(&mut self, module: u32, address: u64) -> Vec<Frame> {

@@ -6,7 +6,10 @@ use std::{
     os::fd::{BorrowedFd, OwnedFd},
 };
 
-use fdtrace_common::stack::REGISTERS;
+use fdtrace_common::{
+    python::{PythonFrame, PythonLayout},
+    stack::REGISTERS,
+};
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
@@ -40,6 +43,15 @@ pub(super) enum Request {
     Code { module: u32, end_code: u64 },
     /// The functions at one of a file's addresses.
     Names { module: u32, address: u64 },
+    /// Where the interpreter of such a process, which is in one of these files, keeps its frames; with its memory as an
+    /// fd.
+    Interpreter {
+        key: u32,
+        modules: Vec<u32>,
+        thread_pointer: u64,
+    },
+    /// The functions of frames of that interpreter.
+    Functions { key: u32, frames: Vec<PythonFrame> },
     /// Whether a file uses select, with its `O_PATH` fd.
     Imports,
 }
@@ -63,6 +75,10 @@ pub(super) enum Answer {
     Code(Vec<(u64, u64, u64)>),
     /// The innermost first, without the file.
     Names(Vec<Frame>),
+    /// `None`: it has none that is known, or it has not begun.
+    Interpreter(Option<PythonLayout>),
+    /// The innermost first; `None`: no interpreter of that process is known.
+    Functions(Option<Vec<Frame>>),
     /// `None`: it is no ELF file whose tables are within bounds.
     Imports(Option<Found>),
 }
