@@ -6,6 +6,8 @@
 
 #[path = "build/compile.rs"]
 mod compile;
+#[path = "build/reproducible.rs"]
+mod reproducible;
 #[path = "build/strip.rs"]
 mod strip;
 #[path = "build/toolchain.rs"]

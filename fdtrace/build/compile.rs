@@ -6,7 +6,10 @@ use std::{
     process::{Command, Stdio},
 };
 
-use super::toolchain::{self, Compiler, TARGET, Toolchain};
+use super::{
+    reproducible,
+    toolchain::{self, Compiler, TARGET, Toolchain},
+};
 
 const PACKAGE: &str = "fdtrace-ebpf";
 
@@ -86,12 +89,16 @@ fn cargo(compiler: &Compiler, workspace: &Path, target_dir: &Path) -> Command {
     cargo.env("RUSTC", &compiler.rustc);
     let arch = env::var("CARGO_CFG_TARGET_ARCH").unwrap_or_else(|_| env::consts::ARCH.to_owned());
     // BTF is made from the debug information, and without it the verifier refuses callees.
-    let flags = [
+    let mut flags = [
         &format!("--cfg=bpf_target_arch=\"{arch}\""),
         "-Cdebuginfo=2",
         "-Ctarget-cpu=v3",
         "-Clink-arg=--btf",
-    ];
+    ]
+    .map(str::to_owned)
+    .to_vec();
+    // BTF has the paths of the sources.
+    flags.extend(reproducible::flags(workspace));
     cargo.env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"));
     // The user side's release profile would strip the BTF and optimise twice what the linker does.
     cargo.envs([

@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use crate::{
     command,
+    ebpf::reproducible,
     workspace::{self, STATIC_TARGET},
 };
 
@@ -48,6 +49,20 @@ pub(crate) fn fdtrace() -> Result<PathBuf> {
 /// fdtrace for guests in which its cost is measured: as it is released.
 pub(crate) fn released_for_guests() -> Result<PathBuf> {
     static_executable("fdtrace", ["--bin", "fdtrace"], "release")
+}
+
+/// fdtrace as it is handed out: static, and the same wherever it is built. `time` is that of its sources.
+pub(crate) fn distributed(time: u64) -> Result<PathBuf> {
+    let mut cargo = static_cargo();
+    let mut flags = vec!["-Ctarget-feature=+crt-static".to_owned()];
+    flags.extend(reproducible::flags(workspace::root()));
+    cargo.env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"));
+    cargo.env("SOURCE_DATE_EPOCH", time.to_string());
+    cargo.args(["build", "--locked", "--release"]);
+    cargo.args(["--package", "fdtrace", "--bin", "fdtrace"]);
+    command::run(cargo.args(["--target", STATIC_TARGET]))?;
+    let folder = workspace::target().join(STATIC_TARGET);
+    Ok(folder.join("release/fdtrace"))
 }
 
 /// The program that times loads beside tracers.

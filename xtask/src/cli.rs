@@ -6,7 +6,7 @@ use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
 
 use crate::{
-    bench, build, demo, ebpf,
+    bench, build, demo, dist, ebpf,
     kernel::Kernel,
     run,
     setup::{self, Scope},
@@ -46,6 +46,10 @@ enum Task {
     ///
     /// Counts instructions in guests, which takes some twenty minutes; --quick only shows that it works.
     Bench(Bench),
+    /// Builds what is handed out: a static executable with man pages and completions, as .tar.gz, .deb and .rpm
+    ///
+    /// The same sources give the same bytes, wherever they are built.
+    Dist(Dist),
     /// Shows fdtrace at work on a stock kernel in QEMU
     Demo(Setup),
     /// Boots a stock kernel in QEMU and runs a command there, with fdtrace on its PATH
@@ -113,6 +117,18 @@ struct Bench {
 }
 
 #[derive(Debug, Args)]
+struct Dist {
+    #[command(flatten)]
+    setup: Setup,
+    /// Where the files go [default: target/dist]
+    #[arg(long, value_name = "FOLDER")]
+    output: Option<PathBuf>,
+    /// Only the archive: packages take two more tools, which are compiled first
+    #[arg(long)]
+    no_packages: bool,
+}
+
+#[derive(Debug, Args)]
 struct Vm {
     /// The kernel to boot
     #[arg(long)]
@@ -153,6 +169,14 @@ impl Cli {
                 setup::ensure(Scope::Everything, test.setup.offline)?;
                 let filter = test.filter.as_deref();
                 Ok(test::run(filter, test.extent(), &test.kernels))
+            }
+            Task::Dist(Dist {
+                setup: Setup { offline },
+                output,
+                no_packages,
+            }) => {
+                setup::ensure(Scope::Build, offline)?;
+                dist::run(output, !no_packages).map(|()| 0)
             }
             Task::Demo(Setup { offline }) => {
                 setup::ensure(Scope::Machines(&[Kernel::New]), offline)?;

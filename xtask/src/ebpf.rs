@@ -2,6 +2,8 @@
 
 #[path = "../../fdtrace/build/compile.rs"]
 mod compile;
+#[path = "../../fdtrace/build/reproducible.rs"]
+pub(crate) mod reproducible;
 #[path = "../../fdtrace/build/strip.rs"]
 mod strip;
 #[path = "../../fdtrace/build/toolchain.rs"]

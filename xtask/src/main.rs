@@ -5,6 +5,7 @@ mod build;
 mod cli;
 mod command;
 mod demo;
+mod dist;
 mod ebpf;
 mod emulator;
 mod kernel;
