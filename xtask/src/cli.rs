@@ -6,7 +6,9 @@ use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
 
 use crate::{
-    bench, build, demo, dist, ebpf,
+    bench, build, demo,
+    dist::{self, Packages},
+    ebpf,
     kernel::Kernel,
     run,
     setup::{self, Scope},
@@ -126,6 +128,9 @@ struct Dist {
     /// Only the archive: packages take two more tools, which are compiled first
     #[arg(long)]
     no_packages: bool,
+    /// Checks the .deb with lintian, and installs and purges it in Debian 11, 12 and 13
+    #[arg(long, conflicts_with = "no_packages")]
+    check: bool,
 }
 
 #[derive(Debug, Args)]
@@ -174,9 +179,15 @@ impl Cli {
                 setup: Setup { offline },
                 output,
                 no_packages,
+                check,
             }) => {
-                setup::ensure(Scope::Build, offline)?;
-                dist::run(output, !no_packages).map(|()| 0)
+                let (scope, packages) = match (no_packages, check) {
+                    (true, _) => (Scope::Build, Packages::None),
+                    (_, true) => (Scope::Packaged, Packages::Checked),
+                    _ => (Scope::Build, Packages::Made),
+                };
+                setup::ensure(scope, offline)?;
+                dist::run(output, packages).map(|()| 0)
             }
             Task::Demo(Setup { offline }) => {
                 setup::ensure(Scope::Machines(&[Kernel::New]), offline)?;

@@ -4,6 +4,7 @@
 //! every time is that of the commit.
 
 mod archive;
+mod checks;
 mod components;
 mod packages;
 mod sizes;
@@ -17,6 +18,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
+pub(crate) use self::checks::PACKAGES as CHECK_PACKAGES;
 use self::{components::Component, stage::Stage};
 use crate::{build, command, workspace};
 
@@ -30,8 +32,19 @@ struct Release {
     components: Vec<Component>,
 }
 
-/// Builds everything into the folder, and says what there is and how large. Packages are made where `with_packages`.
-pub(crate) fn run(folder: Option<PathBuf>, with_packages: bool) -> Result<()> {
+/// What is made beside the archive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Packages {
+    /// Nothing.
+    None,
+    /// A .deb and an .rpm.
+    Made,
+    /// These, and the .deb is checked.
+    Checked,
+}
+
+/// Builds everything into the folder, and says what there is and how large.
+pub(crate) fn run(folder: Option<PathBuf>, wanted: Packages) -> Result<()> {
     let folder = folder.unwrap_or_else(|| workspace::target().join("dist"));
     let folder = std::path::absolute(&folder).context("where is that?")?;
     fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
@@ -46,11 +59,18 @@ pub(crate) fn run(folder: Option<PathBuf>, with_packages: bool) -> Result<()> {
         archive::create(&release, &stage, &folder)?,
         components::write_bill(&release, &folder)?,
     ];
-    if with_packages {
+    if wanted != Packages::None {
         files.extend(packages::create(&release, &folder)?);
     }
     files.push(archive::checksums(&files, &folder)?);
-    sizes::check(&executable, &files)
+    sizes::check(&executable, &files)?;
+    let package = files
+        .iter()
+        .find(|file| file.extension() == Some("deb".as_ref()));
+    match package {
+        Some(package) if wanted == Packages::Checked => checks::run(package),
+        _ => Ok(()),
+    }
 }
 
 /// When the sources were made: `SOURCE_DATE_EPOCH` if it is set, or else the time of the commit.

@@ -8,8 +8,9 @@ mod thing;
 
 use anyhow::{Result, bail};
 
+pub(crate) use self::archive::{KEYRING, mirror};
 use self::thing::Thing;
-use crate::{ebpf::toolchain, emulator, kernel::Kernel};
+use crate::{dist, ebpf::toolchain, emulator, kernel::Kernel};
 
 /// How much of it a task needs.
 #[derive(Clone, Copy, Debug)]
@@ -20,6 +21,8 @@ pub(crate) enum Scope<'a> {
     Machines(&'a [Kernel]),
     /// That, and what fdtrace is measured against.
     Measured(&'a [Kernel]),
+    /// What compiles fdtrace, and what its packages are checked with.
+    Packaged,
     /// What boots all kernels, and what only tests use.
     Everything,
 }
@@ -64,7 +67,7 @@ pub(crate) fn run(offline: bool) -> Result<()> {
 
 fn missing(scope: Scope<'_>) -> Result<Vec<Thing>> {
     let (kernels, peers) = match scope {
-        Scope::Build => (&[][..], &[][..]),
+        Scope::Build | Scope::Packaged => (&[][..], &[][..]),
         Scope::Machines(kernels) => (kernels, &[][..]),
         Scope::Measured(kernels) => (kernels, &thing::PEERS[..]),
         Scope::Everything => (&Kernel::ALL[..], &thing::QUICK_PEERS[..]),
@@ -82,6 +85,9 @@ fn missing(scope: Scope<'_>) -> Result<Vec<Thing>> {
     }
     if tests {
         packages.extend(thing::TEST_PACKAGES);
+    }
+    if matches!(scope, Scope::Packaged) {
+        packages.extend(dist::CHECK_PACKAGES);
     }
     // What this release does not have cannot be installed, and is said to be missing in the table.
     let peers = apt::known(&apt::not_installed(peers)?)?;

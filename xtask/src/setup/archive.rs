@@ -14,7 +14,7 @@ use super::apt;
 use crate::{command, emulator, kernel::Kernel, workspace};
 
 /// Holds the keys of all releases, the development one included.
-const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
+pub(crate) const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
 /// Depends on the newest kernel of its release.
 const META_PACKAGE: &str = "linux-image-cloud-amd64";
@@ -183,7 +183,7 @@ impl State {
 }
 
 /// The mirror this machine's apt gets Debian from, as apt itself understands its sources.
-fn mirror() -> Result<String> {
+pub(crate) fn mirror() -> Result<String> {
     if let Some(mirror) = known_mirror()? {
         return Ok(mirror);
     }
