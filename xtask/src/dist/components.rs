@@ -1,4 +1,4 @@
-//! The crates in the executable: their licences, and the bill of materials (CycloneDX).
+//! The crates in the executable: their licences, and the bill of materials (`CycloneDX`).
 
 use std::{
     collections::{BTreeMap, BTreeSet},
