@@ -67,11 +67,8 @@ impl Image {
         modules: &mut Modules,
     ) -> Option<Self> {
         let folder = process::folder(tgid);
-        let id = start_stack(&folder)?;
-        if wanted.is_some_and(|wanted| wanted != id) {
-            return None;
-        }
-        let mappings = mappings(&folder, modules)?;
+        let executes = || start_stack(&folder);
+        let (id, mappings) = of_one(wanted, executes, || mappings(&folder, modules))?;
         Some(Self {
             key,
             tgid,
@@ -176,6 +173,22 @@ impl Image {
     pub(super) fn replaces(&mut self, before: &Self) {
         self.looks = before.looks.saturating_add(1);
     }
+}
+
+/// What is read of a process while it executes one program, with that one's id; `None`: it is not the one that is
+/// wanted, or not any more. The maps of one that ends meanwhile are short, or empty, and say nothing of that (`m_start`,
+/// `fs/proc/task_mmu.c`; seen on 6.12).
+fn of_one<T>(
+    wanted: Option<u64>,
+    executes: impl Fn() -> Option<u64>,
+    read: impl FnOnce() -> Option<T>,
+) -> Option<(u64, T)> {
+    let id = executes()?;
+    if wanted.is_some_and(|wanted| wanted != id) {
+        return None;
+    }
+    let read = read()?;
+    (executes() == Some(id)).then_some((id, read))
 }
 
 /// `start_stack`, the 28th field of /proc/PID/stat; 0 for whom it does not concern.

@@ -293,11 +293,14 @@ impl Resolver {
     fn unwind(&mut self, index: usize, raw: &Raw) -> Unwound {
         let (image, registers) = (&mut self.images[index], &raw.head.registers);
         let unwound = self.reader.unwind(image, registers, &raw.bytes);
-        unwound.unwrap_or_else(|| Unwound {
-            addresses: vec![innermost(raw)],
+        let mut unwound = unwound.unwrap_or_else(|| Unwound {
             is_cut: true,
-            is_lost: false,
-        })
+            ..Unwound::default()
+        });
+        if unwound.addresses.is_empty() {
+            unwound.addresses.push(innermost(raw));
+        }
+        unwound
     }
 
     /// What an interpreter is itself made of says nothing where its functions are known: they begin where it has the

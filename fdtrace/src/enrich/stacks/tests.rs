@@ -207,6 +207,17 @@ fn of_nobody_there_is_an_address() {
 }
 
 #[cfg(target_arch = "x86_64")]
+/// Code that a process has made and let go of, or mapped since it was looked at.
+#[test]
+fn of_code_that_nobody_knows_the_address_stays() {
+    let mut raw = innermost(1, 4_096);
+    raw.head.registers[REGISTER_IP] = 0x1001;
+    let stack = resolved(raw);
+    let frames: Vec<_> = stack.frames.iter().map(ToString::to_string).collect();
+    assert_eq!(frames, ["0x1000"]);
+    assert!(stack.is_cut);
+}
+
 #[test]
 fn the_same_stack_is_kept_once_and_forgotten_with_its_last_fd() {
     let raw = innermost(1, 16 << 10);

@@ -1,3 +1,5 @@
+use std::cell::Cell;
+
 use super::*;
 
 #[test]
@@ -31,4 +33,31 @@ fn mappings_of_no_elf_file_have_none_and_the_others_their_bias() {
             .zip(&image.mappings)
             .all(|(number, mapping)| mapping.bias == number)
     );
+}
+
+/// A process that ends, or executes another program, between two reads of it has maps that are short or another's.
+#[test]
+fn what_a_process_had_mapped_when_it_ended_is_not_known() {
+    let looks = Cell::new(0);
+    let read = |before: u64, after: Option<u64>, wanted| {
+        looks.set(0);
+        let executes = || {
+            looks.set(looks.get() + 1);
+            if looks.get() == 1 {
+                Some(before)
+            } else {
+                after
+            }
+        };
+        of_one(wanted, executes, || Some("maps"))
+    };
+    assert_eq!(read(16, Some(16), None), Some((16, "maps")));
+    assert_eq!(read(16, Some(16), Some(16)), Some((16, "maps")));
+    assert_eq!(read(16, None, Some(16)), None, "it has ended");
+    assert_eq!(
+        read(16, Some(32), None),
+        None,
+        "it has executed another one"
+    );
+    assert_eq!(read(32, Some(32), Some(16)), None, "it is another one");
 }
