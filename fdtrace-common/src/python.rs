@@ -16,6 +16,8 @@ pub const FRAME_WORDS: u32 = 14;
 pub const SHORT_FRAME_WORDS: u32 = 8;
 /// Words of a code object that go into [`mix`] beside its first line.
 pub const CODE_WORDS: usize = 4;
+/// Words of a code object that are read: its first line is among them, and the [`CODE_WORDS`] are the last.
+pub const CODE_SPAN: u32 = 11;
 
 /// Where an interpreter keeps what; offsets are bytes.
 #[cfg_attr(feature = "user", derive(serde::Serialize, serde::Deserialize))]
@@ -111,10 +113,14 @@ pub struct PythonRoom {
     pub head: PythonRecord,
     /// The frames.
     pub frames: [PythonFrame; PYTHON_FRAMES],
+    /// Where the interpreter keeps what.
+    pub layout: PythonLayout,
     /// Words of the frame that is looked at.
     pub words: [u64; 16],
+    /// Words of its code object, of which there are [`CODE_SPAN`].
+    pub code: [u64; 16],
     /// Never used: whatever number of frames a verifier takes [`COUNT_MASK`] to leave, there is room for it.
-    pub padding: [u64; 80],
+    pub padding: [u64; 64],
 }
 
 /// Sums up what makes a code object the same one: its first line, and the addresses of its names and its table of
@@ -132,6 +138,7 @@ pub fn mix(first_line: u32, words: [u64; CODE_WORDS]) -> u64 {
 }
 
 const _: () = assert!(size_of::<PythonLayout>() == 48);
+const _: () = assert!(PYTHON_FRAMES.is_power_of_two());
 const _: () = assert!(size_of::<PythonRecord>() == 32);
 const _: () = assert!(size_of::<PythonFrame>() == 24);
 const _: () = assert!(

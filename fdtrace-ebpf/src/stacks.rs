@@ -128,7 +128,14 @@ fn copy(files: Address, fd: u32, file: Address) {
         return control::count(COUNTER_STACKS);
     }
     if let Some(room) = STACK_ROOM.get_ptr_mut(0) {
-        write(room, task, [files, u64::from(fd), file]);
+        // SAFETY: `room` is this CPU's own, whole.
+        unsafe {
+            let head = &raw mut (*room).head;
+            (&raw mut (*head).fd).write(fd);
+            (&raw mut (*head).files).write(files);
+            (&raw mut (*head).file).write(file);
+        }
+        stack_write();
     }
 }
 
@@ -168,22 +175,31 @@ fn is_kernels(task: Address) -> bool {
     member::<u32>(task, &offset::TASK_FLAGS) & 0x0020_0010 != 0
 }
 
+/// Hands over the current thread's stack, of the slot that is in the room.
+///
+/// A global function: verifiers look at it once in each program, and not at each of its calls. They let it be given
+/// numbers only, and what is a pointer to them is in the room.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn stack_write() -> u32 {
+    if let Some(room) = STACK_ROOM.get_ptr_mut(0) {
+        write(room, kernel::current_task());
+    }
+    0
+}
+
 #[inline(always)]
-fn write(room: *mut StackRoom, task: Address, slot: [u64; 3]) {
-    let [files, fd, file] = slot;
+fn write(room: *mut StackRoom, task: Address) {
     let thread = bpf_get_current_pid_tgid();
     let mm: Address = member(task, &offset::TASK_MM);
     let image: u64 = member(mm, &offset::MM_START_STACK);
     let registers = kernel::entry_registers(task);
     let stack: u64 = member(registers, &offset::REGS_SP);
-    python::tell(task, image, slot);
-    // SAFETY: `room` is this CPU's own, whole; each member is written once.
+    python::tell(task, image, room);
+    // SAFETY: `room` is this CPU's own, whole; each other member is written here.
     let length = unsafe {
         let head = &raw mut (*room).head;
         (&raw mut (*head).kind).write(RECORD_STACK);
-        (&raw mut (*head).fd).write(fd as u32);
-        (&raw mut (*head).files).write(files);
-        (&raw mut (*head).file).write(file);
         (&raw mut (*head).image).write(image);
         (&raw mut (*head).end_code).write(member(mm, &offset::MM_END_CODE));
         (&raw mut (*head).tgid).write((thread >> 32) as u32);

@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use fdtrace_common::python::{NO_HOP, PythonFrame, PythonLayout, mix};
+use fdtrace_common::python::{CODE_SPAN, CODE_WORDS, NO_HOP, PythonFrame, PythonLayout, mix};
 use proptest::prelude::*;
 
 use super::{Functions, Interpreter, Symbols, lines::Format, memory::Memory};
@@ -153,6 +153,22 @@ fn an_interpreter_is_found_by_a_thread_of_its_own() {
     musl.words(0x70_0008, &[STATE]);
     let layout = Interpreter::find(&musl, &symbols(), THREAD).unwrap().layout;
     assert_eq!((layout.keys, layout.state), (0x80, 8));
+}
+
+/// Kernel programs read so many words of a code object, whose first line they take from among them.
+#[test]
+fn a_first_line_is_among_the_words_that_are_read() {
+    for minor in 8..14 {
+        let layout = Interpreter::of_version(minor, CODE_TYPE, None)
+            .unwrap()
+            .layout;
+        let end = layout.names + u32::try_from(CODE_WORDS).unwrap() * 8;
+        let begin = end - CODE_SPAN * 8;
+        assert!(
+            (begin..layout.names).contains(&layout.first_line),
+            "3.{minor}"
+        );
+    }
 }
 
 #[test]
