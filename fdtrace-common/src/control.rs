@@ -42,8 +42,10 @@ pub const COUNTER_PENDING_FULL: u32 = 3;
 pub const COUNTER_SHED: u32 = 4;
 /// Stacks that were not told: there were too many, or the ring was half full.
 pub const COUNTER_STACKS: u32 = 5;
+/// Chunks of slots that could not be had: all were taken, or the directory was full. Ages of their fds are unknown.
+pub const COUNTER_CHUNKS: u32 = 6;
 /// How many counters there are.
-pub const COUNTERS: usize = 6;
+pub const COUNTERS: usize = 7;
 
 /// What one CPU has counted. A cache line, so that CPUs do not take it from each other.
 #[repr(C)]

@@ -34,6 +34,7 @@ macro_rules! kernel_fields {
             required SIGNAL_LIVE: "signal_struct", "live";
             required SIGNAL_NOFILE_SOFT: "signal_struct", "rlim[7].rlim_cur";
             required SIGNAL_NOFILE_HARD: "signal_struct", "rlim[7].rlim_max";
+            required FILES_COUNT: "files_struct", "count";
             required FILES_FDT: "files_struct", "fdt";
             required FDT_MAX_FDS: "fdtable", "max_fds";
             required FDT_FD: "fdtable", "fd";

@@ -11,6 +11,7 @@
 //! * [`self_test`]: how a failure made by fdtrace's self-test is recognised.
 //! * [`kind`]: what kind of thing an fd leads to.
 //! * [`python`]: the frames of a Python interpreter behind an fd that is opened.
+//! * [`slot`]: when and by whom each file came into a table, in shared memory.
 //! * [`stack`]: the user stack behind an fd that is opened.
 //! * [`fields`]: every kernel struct member that a program reads, resolved from BTF before loading.
 #![no_std]
@@ -28,6 +29,7 @@ pub mod python;
 pub mod record;
 pub mod select;
 pub mod self_test;
+pub mod slot;
 pub mod stack;
 
 /// A number the kernel could not give: a count too long to take there, a field that is absent.

@@ -31,6 +31,13 @@ const EMFILE: i64 = 24;
 /// 1 where `dup_fd` returns NULL and stores the errno (`dup_fd(files, max_fds, &error)`).
 #[unsafe(no_mangle)]
 static DUP_FD_HAS_ERRORP: Global<u32> = Global::new(0);
+
+/// Does `dup_fd` return NULL where it fails, and store the errno through its last argument?
+#[inline(always)]
+pub(crate) fn dup_fd_has_errorp() -> bool {
+    DUP_FD_HAS_ERRORP.load() == 1
+}
+
 /// 1: tables are followed, and copies of them are told.
 #[unsafe(no_mangle)]
 static TRACK: Global<u32> = Global::new(0);

@@ -23,12 +23,12 @@ use crate::{
 
 /// `struct bpf_iter__task_file` (`kernel/bpf/task_iter.c`).
 #[repr(C)]
-struct TaskFileContext {
-    meta: *const IteratorMeta,
-    task: *const core::ffi::c_void,
-    fd: u32,
+pub(crate) struct TaskFileContext {
+    pub(crate) meta: *const IteratorMeta,
+    pub(crate) task: *const core::ffi::c_void,
+    pub(crate) fd: u32,
     padding: u32,
-    file: *const core::ffi::c_void,
+    pub(crate) file: *const core::ffi::c_void,
 }
 
 /// A record with room for its path, too large for a program's stack.

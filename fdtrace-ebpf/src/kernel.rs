@@ -6,8 +6,11 @@
 
 use aya_ebpf::{
     Global,
-    helpers::generated::{
-        bpf_get_current_task, bpf_get_current_task_btf, bpf_probe_read_kernel, bpf_task_pt_regs,
+    helpers::{
+        bpf_get_current_pid_tgid,
+        generated::{
+            bpf_get_current_task, bpf_get_current_task_btf, bpf_probe_read_kernel, bpf_task_pt_regs,
+        },
     },
 };
 use crate::repeat::{Turn, repeat};
@@ -203,6 +206,17 @@ pub(crate) fn current_started() -> u64 {
     }
     let leader: Address = member(current_task(), &offset::TASK_GROUP_LEADER);
     member(leader, &offset::TASK_START)
+}
+
+/// The number of the current thread.
+#[inline(always)]
+pub(crate) fn current_tid() -> u32 {
+    if HAVE_TASK_BTF.load() == 1 {
+        // SAFETY: as above.
+        let task = unsafe { bpf_get_current_task_btf() };
+        return Typed(task.cast_const().cast()).member(&offset::TASK_PID);
+    }
+    bpf_get_current_pid_tgid() as u32
 }
 
 /// The value at `base` + the member's offset; 0 where either is absent or unreadable.

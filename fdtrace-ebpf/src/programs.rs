@@ -4,6 +4,7 @@ mod actor;
 mod alarm;
 mod call;
 mod census;
+mod changes;
 mod control;
 mod exhaustion;
 mod files;

@@ -3,6 +3,7 @@
 //! its own.
 #![no_std]
 #![no_main]
+#![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 #![expect(
     unsafe_code,
     reason = "kernel helpers, raw records and map values are unsafe by nature"

@@ -59,8 +59,10 @@ pub(crate) fn objects(
             if matches!(toolchain, Toolchain::Nightly(_)) {
                 cargo.args(["-Z", "build-std=core"]);
             } else {
-                // aya-ebpf uses one unstable feature. Named like this, no other crate may.
-                cargo.env("RUSTC_BOOTSTRAP", "aya_ebpf");
+                // aya-ebpf uses one unstable feature, the programs another one: assembler for this target. Named like
+                // this, no other crate may.
+                let crates = "aya_ebpf,fdtrace_ebpf,fdtrace_ebpf_unrolled";
+                cargo.env("RUSTC_BOOTSTRAP", crates);
             }
             run(&mut cargo)?;
             target_dir.join(TARGET).join("release")

@@ -358,7 +358,7 @@ impl Tracker {
             handler.tap(Event::Thread(&thread));
             pass.thread(thread);
         }
-        let mut slots = iterators::Slots::open(&mut session.ebpf, &session.targets)?;
+        let mut slots = iterators::slots(&mut session.ebpf, &session.targets)?;
         while slots.next(|record| {
             handler.tap(Event::Slot(record));
             self.model.show(pass, record);

@@ -32,6 +32,8 @@ pub(crate) const KERNELS: [Kernel; 3] = [Kernel::V6_1, Kernel::V6_12, Kernel::Ne
 pub(crate) struct Options {
     /// Few repetitions, one kernel, no peer that takes long to start.
     pub(crate) quick: bool,
+    /// In place of `fdtrace watch`, what slots and alarms alone cost.
+    pub(crate) slots: bool,
     /// Writes the table into the documentation.
     pub(crate) save: bool,
     /// Only rows whose name contains it.
@@ -79,8 +81,8 @@ const SECTIONS: [Section; 4] = [
 
 /// What cannot go together is said before anything is measured.
 pub(crate) fn run(options: &Options) -> Result<u8> {
-    if options.save && (options.quick || options.filter.is_some()) {
-        bail!("--save keeps the whole table: leave out --quick and the name of a row");
+    if options.save && (options.quick || options.slots || options.filter.is_some()) {
+        bail!("--save keeps the whole table: leave out --quick, --slots and the name of a row");
     }
     measure(options)
 }
@@ -91,7 +93,13 @@ fn measure(options: &Options) -> Result<u8> {
     let wanted = |name: &&&str| options.wants(name);
     let mut rows = Vec::new();
     let mut failed = false;
-    for section in &SECTIONS {
+    // The others are about commands, which have no slots yet.
+    let sections = if options.slots {
+        &SECTIONS[..1]
+    } else {
+        &SECTIONS
+    };
+    for section in sections {
         let names: Vec<_> = section.names.iter().filter(wanted).copied().collect();
         if names.is_empty() {
             continue;
@@ -113,7 +121,7 @@ fn measure(options: &Options) -> Result<u8> {
         }
         eprintln!("xtask: {} s", start.elapsed().as_secs());
     }
-    let names = SECTIONS.iter().flat_map(|section| section.names);
+    let names = sections.iter().flat_map(|section| section.names);
     let asked_for: Vec<_> = names.filter(wanted).copied().collect();
     for name in without_row(&asked_for, &rows) {
         failed = true;

@@ -51,6 +51,11 @@ pub(crate) fn released_for_guests() -> Result<PathBuf> {
     static_executable("fdtrace", ["--bin", "fdtrace"], "release")
 }
 
+/// fdtrace with slots and alarms alone. Its reader does next to nothing: how it is compiled does not matter.
+pub(crate) fn slots() -> Result<PathBuf> {
+    static_executable("fdtrace", ["--example", "slots"], GUEST)
+}
+
 /// fdtrace as it is handed out: static, and the same wherever it is built. `time` is that of its sources.
 pub(crate) fn distributed(time: u64) -> Result<PathBuf> {
     let mut cargo = static_cargo();

@@ -113,6 +113,9 @@ struct Bench {
     /// Few repetitions, one kernel, no peer that takes long: a test of the benchmark itself
     #[arg(long)]
     quick: bool,
+    /// Measures the hooks of slots and alarms alone, without peers
+    #[arg(long)]
+    slots: bool,
     /// Keeps the table in docs/benchmarks.md
     #[arg(long)]
     save: bool,
@@ -215,6 +218,7 @@ impl Bench {
         setup::ensure(scope, self.setup.offline)?;
         bench::run(&bench::Options {
             quick: self.quick,
+            slots: self.slots,
             save: self.save,
             filter: self.filter,
             kernels,

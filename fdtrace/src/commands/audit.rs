@@ -64,6 +64,7 @@ pub(super) fn run(args: &Audit) -> Result<Ended> {
         alarms: false,
         tables: Some(load::Tables { details: false }),
         stacks: load::Stacks::Never,
+        slots: false,
         ring_bytes: args.tracking.ring_bytes(),
         without_hook: args.tracking.without_hook.clone(),
     };

@@ -143,6 +143,7 @@ fn survey(args: &Doctor, problems: &mut Vec<String>) -> Vec<BackendFinding> {
         alarms: true,
         tables: Some(load::Tables { details: false }),
         stacks: load::Stacks::Never,
+        slots: false,
         ring_bytes: load::SMALL_RING,
         without_hook: None,
     };

@@ -58,6 +58,7 @@ pub(super) fn run(args: &Leaks) -> Result<Ended> {
         alarms: false,
         tables: Some(load::Tables { details: false }),
         stacks: stacks(args),
+        slots: false,
         ring_bytes: args.tracking.ring_bytes(),
         without_hook: args.tracking.without_hook.clone(),
     };

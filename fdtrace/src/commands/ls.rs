@@ -58,6 +58,7 @@ pub(super) fn run(args: &Ls) -> Result<Ended> {
         alarms: false,
         tables: None,
         stacks: load::Stacks::Never,
+        slots: false,
         ring_bytes: load::SMALL_RING,
         without_hook: None,
     };

@@ -44,6 +44,7 @@ pub(super) fn run(args: &Record) -> Result<Ended> {
         alarms: true,
         tables: Some(load::Tables { details: true }),
         stacks: args.stacks.stacks.into(),
+        slots: false,
         ring_bytes: args.tracking.ring_bytes(),
         without_hook: args.tracking.without_hook.clone(),
     };

@@ -63,6 +63,7 @@ pub(super) fn run(args: &Trace) -> Result<Ended> {
         alarms: true,
         tables: Some(load::Tables { details: true }),
         stacks: args.stacks.into(),
+        slots: false,
         ring_bytes: args.tracking.ring_bytes(),
         without_hook: args.tracking.without_hook.clone(),
     };

@@ -55,6 +55,7 @@ pub(super) fn run(args: &Watch) -> Result<Ended> {
         alarms: true,
         tables: Some(load::Tables { details: false }),
         stacks: args.stacks.stacks.into(),
+        slots: false,
         ring_bytes: args.tracking.ring_bytes(),
         without_hook: args.tracking.without_hook.clone(),
     };

@@ -20,6 +20,7 @@ use super::{
     scope::{Named, Scope},
     self_test,
     shared::{Changes, Openers, Shared},
+    slots::Slots,
     targets::Targets,
 };
 use crate::stream::clock;
@@ -147,12 +148,15 @@ impl Loaded {
         };
         let outcome = attached.and_then(|mut coverage| {
             let start = clock::own_cpu_time();
-            if self.alarms {
+            if self.wants.alarms {
                 self_test::alarm::run(&mut self.ring, backend)?;
                 self.test_select(&mut coverage);
             }
-            if self.tables && backend != Backend::Census {
+            if self.wants.tables && backend != Backend::Census {
                 self_test::tables::run(&mut self.ring)?;
+            }
+            if self.wants.slots && backend != Backend::Census {
+                self_test::slots::run(&Slots::of(&self.ebpf)?)?;
             }
             let time = clock::own_cpu_time().saturating_sub(start);
             debug!("self-test of {backend} passed, in {time:?} of CPU time");

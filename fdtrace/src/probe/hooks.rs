@@ -12,29 +12,32 @@ use log::debug;
 
 use super::{
     backend::{AttachedHook, Backend, Coverage},
-    load::{Loaded, Stacks},
+    load::{Loaded, Stacks, Wants},
     opening_calls,
-    plan::{self, HOOKS, Hook, Place, Role, TABLE_HOOKS},
+    plan::{self, HOOKS, Hook, Place, Role, SLOT_HOOKS, TABLE_HOOKS},
     refusal::{advice, explain, one_line},
 };
 
 impl Loaded {
-    /// All hooks of fentry or kprobe: those that raise alarms, those that follow tables.
+    /// All hooks of fentry or kprobe: those that raise alarms, those that follow tables, those of slots.
     pub(super) fn attach_hooks(&mut self, backend: Backend) -> Result<Coverage> {
         let mut coverage = Coverage::default();
-        if self.alarms {
+        if self.wants.alarms {
             self.load_raise()
                 .map_err(|error| explain(Backend::Kprobe, plan::RAISE.0, &error))?;
         }
-        for hook in HOOKS {
-            if self.alarms || self.tables && hook.follows_tables() {
-                self.attach_hook(backend, hook, &mut coverage)?;
-            }
-        }
-        if self.tables {
-            for hook in TABLE_HOOKS {
-                self.attach_hook(backend, hook, &mut coverage)?;
-            }
+        let Wants {
+            alarms,
+            tables,
+            slots,
+            ..
+        } = self.wants;
+        let wanted = |hook: &&Hook| alarms || tables && hook.follows_tables();
+        let of_tables = TABLE_HOOKS.iter().filter(|_| tables);
+        let of_slots = SLOT_HOOKS.iter().filter(|_| slots);
+        let all = HOOKS.iter().filter(wanted);
+        for hook in all.chain(of_tables).chain(of_slots) {
+            self.attach_hook(backend, hook, &mut coverage)?;
         }
         Ok(coverage)
     }
@@ -171,10 +174,10 @@ impl Loaded {
 
     /// The census backend's one.
     pub(super) fn attach_census(&mut self) -> Result<Coverage> {
-        if self.stacks != Stacks::Never {
+        if self.wants.stacks != Stacks::Never {
             opening_calls::fill(&mut self.ebpf)?;
         }
-        if !self.alarms {
+        if !self.wants.alarms {
             return Ok(self.attach_for_stacks());
         }
         self.attach_raw_tracepoint(plan::SYS_EXIT, plan::SYS_EXIT)?;
@@ -196,7 +199,7 @@ impl Loaded {
     /// are missing and nothing else is.
     fn attach_for_stacks(&mut self) -> Coverage {
         let mut coverage = Coverage::default();
-        if self.stacks != Stacks::Never
+        if self.wants.stacks != Stacks::Never
             && let Err(error) = self.attach_raw_tracepoint(plan::SYS_EXIT, plan::SYS_EXIT)
         {
             let reason = one_line(&error);

@@ -13,6 +13,7 @@ use std::{
 };
 
 use log::debug;
+use rustc_hash::FxHashSet;
 use rustix::{
     io::Errno,
     process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open},
@@ -57,31 +58,23 @@ pub(super) struct KprobeLink {
 }
 
 impl KprobeLink {
-    /// All that there are; none where the kernel does not tell of them.
-    pub(super) fn own() -> Vec<Self> {
-        let found = links().unwrap_or_else(|error| {
+    /// Those of these programs, given by their ids; none where the kernel does not tell of them.
+    pub(super) fn own(programs: &FxHashSet<u32>) -> Vec<Self> {
+        links(programs).unwrap_or_else(|error| {
             debug!("links of programs on kprobes: {error}");
             Vec::new()
-        });
-        let links = found.into_iter().filter_map(|fd| {
-            let info = info(&fd)?;
-            let is_kprobe = info.kind == PERF_EVENT && KPROBES.contains(&info.event);
-            is_kprobe.then_some(Self {
-                fd,
-                program: info.program,
-            })
-        });
-        links.collect()
+        })
     }
 
     /// Calls that were not seen since it was attached.
     pub(super) fn missed(&self) -> u64 {
-        info(&self.fd).map_or(0, |info| info.missed)
+        info(self.fd.as_raw_fd()).map_or(0, |info| info.missed)
     }
 }
 
-/// Copies of the fds of all links, which stay whatever becomes of the fds.
-fn links() -> Result<Vec<OwnedFd>, std::io::Error> {
+/// Copies of the fds of links, which stay whatever becomes of the fds. No other link is copied: that would keep its
+/// program attached.
+fn links(programs: &FxHashSet<u32>) -> Result<Vec<KprobeLink>, std::io::Error> {
     let process = pidfd_open(getpid(), PidfdFlags::empty())?;
     let mut links = Vec::new();
     for entry in fs::read_dir("/proc/self/fd")? {
@@ -89,12 +82,23 @@ fn links() -> Result<Vec<OwnedFd>, std::io::Error> {
         let is_link = fs::read_link(&path).is_ok_and(|target| target.as_os_str() == LINK);
         let name = path.file_name().and_then(|name| name.to_str());
         let number = name.and_then(|name| name.parse::<RawFd>().ok());
-        if let Some(number) = number.filter(|_| is_link) {
-            match pidfd_getfd(&process, number, PidfdGetfdFlags::empty()) {
-                Ok(fd) => links.push(fd),
-                Err(Errno::BADF) => {}
-                Err(error) => return Err(error.into()),
-            }
+        let Some((number, info)) = number
+            .filter(|_| is_link)
+            .and_then(|number| Some((number, info(number)?)))
+        else {
+            continue;
+        };
+        let is_kprobe = info.kind == PERF_EVENT && KPROBES.contains(&info.event);
+        if !is_kprobe || !programs.contains(&info.program) {
+            continue;
+        }
+        match pidfd_getfd(&process, number, PidfdGetfdFlags::empty()) {
+            Ok(fd) => links.push(KprobeLink {
+                fd,
+                program: info.program,
+            }),
+            Err(Errno::BADF) => {}
+            Err(error) => return Err(error.into()),
         }
     }
     Ok(links)
@@ -104,7 +108,7 @@ fn links() -> Result<Vec<OwnedFd>, std::io::Error> {
     unsafe_code,
     reason = "bpf(2), of which neither aya nor rustix offers this"
 )]
-fn info(link: &OwnedFd) -> Option<LinkInfo> {
+fn info(link: RawFd) -> Option<LinkInfo> {
     /// The members of `union bpf_attr` for it.
     #[repr(C)]
     struct Attributes {
@@ -114,7 +118,7 @@ fn info(link: &OwnedFd) -> Option<LinkInfo> {
     }
     let mut info = LinkInfo::new_zeroed();
     let attributes = Attributes {
-        fd: link.as_raw_fd(),
+        fd: link,
         size: u32::try_from(size_of::<LinkInfo>()).ok()?,
         info: (&raw mut info).addr() as u64,
     };
@@ -138,7 +142,10 @@ mod tests {
     #[test]
     fn what_is_no_link_is_passed_over() {
         let file = fs::File::open("/dev/null").unwrap();
-        assert!(info(&OwnedFd::from(file)).is_none());
-        assert!(KprobeLink::own().is_empty(), "no test attaches any");
+        assert!(info(file.as_raw_fd()).is_none());
+        assert!(
+            KprobeLink::own(&FxHashSet::default()).is_empty(),
+            "no test attaches any"
+        );
     }
 }

@@ -20,7 +20,7 @@ use super::{
     preemption,
     scope::Scope,
     shared::Shared,
-    tables,
+    slots, tables,
     targets::Targets,
 };
 
@@ -42,6 +42,8 @@ pub struct Options<'a> {
     pub alarms: bool,
     /// Follow every fd table of the host, and how.
     pub tables: Option<Tables>,
+    /// Have each file leave in a slot when and by whom it came into its table.
+    pub slots: bool,
     /// Take stacks of those who open fds.
     pub stacks: Stacks,
     /// Bytes of the ring buffer: a power of two, at least a page.
@@ -76,6 +78,15 @@ pub const RING_BYTES: u32 = 8 << 20;
 /// Room for alarms alone.
 pub const SMALL_RING: u32 = 1 << 20;
 
+/// What hooks are wanted for, see [`Options`].
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wants {
+    pub(super) alarms: bool,
+    pub(super) tables: bool,
+    pub(super) slots: bool,
+    pub(super) stacks: Stacks,
+}
+
 /// The object loaded, nothing attached.
 pub struct Loaded {
     pub(super) ebpf: Ebpf,
@@ -85,12 +96,7 @@ pub struct Loaded {
     /// Their types, once there has been something to load by them.
     pub(super) types: Option<AyaBtf>,
     pub(super) btf: Btf,
-    /// See [`Options::alarms`].
-    pub(super) alarms: bool,
-    /// See [`Options::tables`].
-    pub(super) tables: bool,
-    /// See [`Options::stacks`].
-    pub(super) stacks: Stacks,
+    pub(super) wants: Wants,
     pub(super) without_hook: Option<String>,
     /// Programs on trampolines can lose their CPU.
     pub(super) preempts: bool,
@@ -157,8 +163,14 @@ pub fn load(options: &Options<'_>, scope: &Scope) -> Result<Loaded> {
         // capabilities cannot be: before 6.4 rustix reads /proc/self/auxv, which is root's then, and panics.
         loader.map_max_entries("AYA_LOGS", 1);
     }
+    if options.slots {
+        slots::make_room(&mut loader);
+    }
     let mut ebpf = loader.load(object).map_err(explain_load)?;
     debug!("maps made after {:?}", start.elapsed());
+    if options.slots {
+        slots::fill(&mut ebpf)?;
+    }
     scope.fill(&mut ebpf)?;
     let shared = Shared::of(&ebpf)?;
     let ring = ebpf
@@ -168,9 +180,12 @@ pub fn load(options: &Options<'_>, scope: &Scope) -> Result<Loaded> {
         ebpf,
         ring: RingBuf::try_from(ring)?,
         shared,
-        alarms: options.alarms,
-        tables: options.tables.is_some(),
-        stacks: options.stacks,
+        wants: Wants {
+            alarms: options.alarms,
+            tables: options.tables.is_some(),
+            slots: options.slots,
+            stacks: options.stacks,
+        },
         without_hook: options.without_hook.clone(),
         preempts,
         targets: Targets::new(&btf),
@@ -213,8 +228,11 @@ impl Loaded {
             None => self.targets.iterators()?,
         };
         census::load(&mut self.ebpf, &types, census::program_of(backend))?;
-        if self.tables {
+        if self.wants.tables {
             tables::load(&mut self.ebpf, &types)?;
+        }
+        if self.wants.slots {
+            slots::load(&mut self.ebpf, &types)?;
         }
         Ok(())
     }

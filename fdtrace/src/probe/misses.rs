@@ -12,14 +12,18 @@ use std::{
 
 use aya::Ebpf;
 use log::debug;
-use rustc_hash::FxHashSet;
+use rustc_hash::FxHashMap;
 
-use super::{links::KprobeLink, plan};
+use super::{
+    links::KprobeLink,
+    plan::{self, Purpose},
+};
 
 /// The kernel's own count for each running program, held open: reading it needs no free fd.
 #[derive(Debug, Default)]
 pub struct Misses {
     of_tables: Counts,
+    of_slots: Counts,
     others: Counts,
 }
 
@@ -34,6 +38,8 @@ struct Counts {
 pub struct Skipped {
     /// By the programs through which tables are followed.
     pub of_tables: u64,
+    /// By the programs that leave in slots when and by whom files were opened.
+    pub of_slots: u64,
     /// By all others.
     pub others: u64,
 }
@@ -43,27 +49,33 @@ impl Misses {
     #[must_use]
     pub fn of(ebpf: &Ebpf) -> Self {
         let mut misses = Self::default();
-        let mut of_tables = FxHashSet::default();
+        let mut purposes = FxHashMap::default();
         for (name, program) in ebpf.programs() {
             let Ok(fd) = program.fd() else {
                 continue;
             };
             let path = format!("/proc/self/fdinfo/{}", fd.as_fd().as_raw_fd());
-            let counts = if plan::follows_tables(name) {
-                of_tables.extend(program.info().map(|info| info.id()));
-                &mut misses.of_tables
-            } else {
-                &mut misses.others
-            };
+            let purpose = plan::purpose(name);
+            purposes.extend(program.info().map(|info| (info.id(), purpose)));
             match File::open(&path) {
-                Ok(file) => counts.programs.push(file),
+                Ok(file) => misses.counts(purpose).programs.push(file),
                 Err(error) => debug!("{path}: {error}"),
             }
         }
-        let links = KprobeLink::own().into_iter();
-        (misses.of_tables.links, misses.others.links) =
-            links.partition(|link| of_tables.contains(&link.program));
+        for link in KprobeLink::own(&purposes.keys().copied().collect()) {
+            if let Some(purpose) = purposes.get(&link.program) {
+                misses.counts(*purpose).links.push(link);
+            }
+        }
         misses
+    }
+
+    fn counts(&mut self, purpose: Purpose) -> &mut Counts {
+        match purpose {
+            Purpose::Tables => &mut self.of_tables,
+            Purpose::Slots => &mut self.of_slots,
+            Purpose::Others => &mut self.others,
+        }
     }
 
     /// Calls skipped since loading.
@@ -71,6 +83,7 @@ impl Misses {
     pub fn count(&self) -> Skipped {
         Skipped {
             of_tables: self.of_tables.sum(),
+            of_slots: self.of_slots.sum(),
             others: self.others.sum(),
         }
     }

@@ -16,7 +16,9 @@
 //! * [`census`]: every table on the host at this moment.
 //! * [`files`]: every open fd at this moment.
 //! * [`targets`]: what programs are attached to.
-//! * [`tables`]: every slot of every table, for the model.
+//! * [`slots`]: when and by whom each fd was opened, in memory shared with the kernel and joined with its tables.
+//! * [`tables`]: every slot of every table, for the model. `rows`: how an iterator's rows are read.
+//! * `words`: memory that is shared, touched in one place.
 //! * [`host`]: the limits of the host.
 //! * [`proc_mount`]: whether /proc shows what has to be seen.
 //! * [`selects`]: which processes call select(2).
@@ -45,10 +47,13 @@ mod preemption;
 pub mod proc_mount;
 mod refusal;
 pub mod requirements;
+mod rows;
 pub mod runs;
 pub mod scope;
 pub mod selects;
 mod self_test;
 pub mod shared;
+pub mod slots;
 pub mod tables;
 pub mod targets;
+mod words;

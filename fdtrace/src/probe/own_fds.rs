@@ -11,7 +11,7 @@ use super::{
     backend::Backend,
     btf::Btf,
     load::Options,
-    plan::{self, HOOKS, Hook, TABLE_HOOKS},
+    plan::{self, HOOKS, Hook, SLOT_HOOKS, TABLE_HOOKS},
     scope::Scope,
 };
 
@@ -104,8 +104,11 @@ impl Plan<'_> {
     fn hooks(&self) -> impl Iterator<Item = &'static Hook> {
         let (alarms, tables) = (self.options.alarms, self.options.tables.is_some());
         let is_wanted = move |hook: &&Hook| alarms || tables && hook.follows_tables();
+        let slots = self.options.slots;
         let of_tables = TABLE_HOOKS.iter().filter(move |_| tables);
-        HOOKS.iter().filter(is_wanted).chain(of_tables)
+        let of_slots = SLOT_HOOKS.iter().filter(move |_| slots);
+        let others = of_tables.chain(of_slots);
+        HOOKS.iter().filter(is_wanted).chain(others)
     }
 
     /// The links of a hook, and how many of them may be kprobes'; its programs are added to the others.

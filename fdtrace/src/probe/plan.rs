@@ -332,14 +332,92 @@ pub const TABLE_HOOKS: &[Hook] = &[
     },
 ];
 
-/// Is this one of the programs through which tables are followed?
+/// The hooks that leave in the slots when and by whom a file came into a table (`slots` in the kernel programs).
+///
+/// None of them has to see everything: what it misses makes an age unknown. So a file that leaves is seen at the
+/// beginning of the function that removes it, which is cheaper than at its end, and whether there was one is not asked.
+pub const SLOT_HOOKS: &[Hook] = &[
+    Hook {
+        sees: "since when each fd is open, and by whom",
+        places: &[
+            // Before 5.11 `fd_install` is inlined into its callers in fs/file.c.
+            place("__fd_install", &["slots_install"], &["slots_install_probe"]),
+            place("fd_install", &["slots_install"], &["slots_install_probe"]),
+        ],
+        role: Role::Required,
+    },
+    Hook {
+        sees: "the same of dup2 and whoever else replaces a file",
+        places: &[locked(
+            "do_dup2",
+            &["slots_replace"],
+            &["slots_replace_probe"],
+        )],
+        role: Role::Required,
+    },
+    Hook {
+        sees: "which fds are closed",
+        places: &[
+            locked(
+                "file_close_fd_locked",
+                &["slots_close"],
+                &["slots_close_probe"],
+            ),
+            place("pick_file", &["slots_close"], &["slots_close_probe"]),
+        ],
+        role: Role::Required,
+    },
+    Hook {
+        sees: "which fds io_uring and binder close",
+        places: &[place(
+            "__close_fd_get_file",
+            &["slots_close_current"],
+            &["slots_close_current_probe"],
+        )],
+        role: Role::OlderKernels,
+    },
+    Hook {
+        sees: "since when inherited fds are open",
+        places: &[place("dup_fd", &["slots_copy"], &["slots_copy_return"])],
+        role: Role::Required,
+    },
+    Hook {
+        sees: "tables that end",
+        places: &[place("exit_files", &["slots_end"], &["slots_end_probe"])],
+        role: Role::Required,
+    },
+];
+
+/// What a program is attached for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// Tables are followed through it.
+    Tables,
+    /// It leaves in slots when and by whom files were opened.
+    Slots,
+    /// All else.
+    Others,
+}
+
+/// What the program of this name is attached for.
 #[must_use]
-pub fn follows_tables(program: &str) -> bool {
-    let shared = HOOKS.iter().filter(|hook| hook.follows_tables());
-    let places = shared.chain(TABLE_HOOKS).flat_map(|hook| hook.places);
-    places
-        .flat_map(|place| place.probes.iter().chain(place.trampolines))
-        .any(|name| *name == program)
+pub fn purpose(program: &str) -> Purpose {
+    let is_of = |hook: &Hook| {
+        let places = hook.places.iter();
+        let mut names = places.flat_map(|place| place.probes.iter().chain(place.trampolines));
+        names.any(|name| *name == program)
+    };
+    let mut of_tables = HOOKS
+        .iter()
+        .filter(|hook| hook.follows_tables())
+        .chain(TABLE_HOOKS);
+    if of_tables.any(is_of) {
+        Purpose::Tables
+    } else if SLOT_HOOKS.iter().any(is_of) {
+        Purpose::Slots
+    } else {
+        Purpose::Others
+    }
 }
 
 /// The calls that [`HOOKS`] sees from end to end: they fail with EMFILE or ENFILE for reasons of their
@@ -374,9 +452,9 @@ pub const CENSUS_MISSES: &[&str] = &[
     "select(2) of programs that never wait in it when their table is looked at",
 ];
 
-/// Iterators that a run loads at most: tasks, threads and slots (`census`, `tables`), and files for a snapshot
-/// (`files`), one at a time.
-pub const ITERATORS: usize = 4;
+/// Iterators that a run loads at most: tasks, threads and slots (`census`, `tables`, `joined`), and files for a
+/// snapshot (`files`), one at a time.
+pub const ITERATORS: usize = 5;
 
 /// Programs that keep the set of followed processes, with the tracepoint each sits on.
 pub const FOLLOW_TRACEPOINTS: [(&str, &str); 2] = [
@@ -412,7 +490,7 @@ mod tests {
     use super::*;
 
     fn all() -> impl Iterator<Item = &'static Hook> {
-        HOOKS.iter().chain(TABLE_HOOKS)
+        HOOKS.iter().chain(TABLE_HOOKS).chain(SLOT_HOOKS)
     }
 
     #[test]
@@ -456,6 +534,13 @@ mod tests {
                 "wake_up_new_task",
                 "exit_files",
                 "setup_new_exec",
+                "__fd_install",
+                "fd_install",
+                "do_dup2",
+                "file_close_fd_locked",
+                "pick_file",
+                "dup_fd",
+                "exit_files",
             ]
         );
         assert_eq!(
@@ -471,7 +556,7 @@ mod tests {
             ]
         );
         assert_eq!(functions(Role::Remedy), ["core_sys_select"]);
-        assert_eq!(functions(Role::OlderKernels), ["__close_fd_get_file"]);
+        assert_eq!(functions(Role::OlderKernels), ["__close_fd_get_file"; 2]);
     }
 
     #[test]

@@ -2,4 +2,5 @@
 
 pub(super) mod alarm;
 pub(super) mod select;
+pub(super) mod slots;
 pub(super) mod tables;

@@ -5,16 +5,10 @@
 //! themselves it can lose that CPU in the middle, and others then change their tables there unseen: 35 calls
 //! at a start under load on one CPU of 7.2.
 
-use std::{
-    collections::BTreeSet,
-    mem::offset_of,
-    num::NonZero,
-    ptr::NonNull,
-    sync::atomic::{AtomicU64, Ordering},
-};
+use std::{collections::BTreeSet, mem::offset_of};
 
-use anyhow::{Context, Result, bail};
-use aya::{Ebpf, maps::Map};
+use anyhow::Result;
+use aya::Ebpf;
 use fdtrace_common::{
     alarm::{RepeatCell, StormKey},
     control::{
@@ -23,8 +17,9 @@ use fdtrace_common::{
     },
     stack::{STACKS_ALL, STACKS_NAMED, STACKS_NEVER},
 };
-use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 use zerocopy::IntoBytes as _;
+
+use super::words::Words;
 
 /// The words of [`Control`].
 const TICK: usize = 0;
@@ -109,7 +104,7 @@ impl Shared {
     /// Only this process's changes and failures are told from here on.
     pub(super) fn start_self_test(&self) {
         // No program runs yet, but one may have run in an earlier self-test.
-        for index in 0..self.repeats.count {
+        for index in 0..self.repeats.count() {
             self.repeats.store(index, 0);
         }
         self.set(1, PHASE_SELF_TEST, Openers::Nobody);
@@ -118,7 +113,7 @@ impl Shared {
     /// CPUs that there can ever be.
     #[must_use]
     pub fn cpu_count(&self) -> u32 {
-        let cells = self.repeats.count / CELL;
+        let cells = self.repeats.count() / CELL;
         u32::try_from(cells).unwrap_or(u32::MAX)
     }
 
@@ -153,7 +148,7 @@ impl Shared {
     /// What is repeated of a kind on each CPU: the sequence number and how many failures; two zeroes where
     /// something else is.
     fn repeated(&self, key: &StormKey) -> Vec<(u64, u64)> {
-        let cells = (0..self.repeats.count).step_by(CELL);
+        let cells = (0..self.repeats.count()).step_by(CELL);
         let repeated = |cell: usize| {
             let sequence = self.repeats.load(cell + SEQUENCE);
             let mut words = key.as_bytes().chunks_exact(8).zip(cell + KEY..);
@@ -186,7 +181,7 @@ impl Shared {
             Openers::All => (STACKS_ALL, [NAMED_ANY; NAMED_WORDS]),
         };
         self.control.store(TICK, tick);
-        for cell in (0..self.repeats.count).step_by(CELL) {
+        for cell in (0..self.repeats.count()).step_by(CELL) {
             self.repeats.store(cell + NOW, tick);
         }
         for (index, files) in (NAMED..).zip(named) {
@@ -205,74 +200,12 @@ impl Shared {
     pub fn counters(&self) -> [u64; COUNTERS] {
         let mut sums = [0; COUNTERS];
         let stride = size_of::<Counters>() / 8;
-        for first in (0..self.counters.count).step_by(stride) {
+        for first in (0..self.counters.count()).step_by(stride) {
             for (sum, index) in sums.iter_mut().zip(first..) {
                 *sum += self.counters.load(index);
             }
         }
         sums
-    }
-}
-
-/// A map's values as words.
-struct Words {
-    first: NonNull<AtomicU64>,
-    count: usize,
-}
-
-#[expect(unsafe_code, reason = "memory that the kernel's programs write")]
-impl Words {
-    fn map(ebpf: &Ebpf, name: &str, size: usize) -> Result<Self> {
-        let Some(Map::Array(map)) = ebpf.map(name) else {
-            bail!("no map {name} in the kernel object");
-        };
-        let length = NonZero::new(size).context("a map without values")?;
-        // SAFETY: a new mapping, at a place of the kernel's choice.
-        let address = unsafe {
-            mmap(
-                std::ptr::null_mut(),
-                length.get(),
-                ProtFlags::READ | ProtFlags::WRITE,
-                MapFlags::SHARED,
-                map.fd(),
-                0,
-            )
-        };
-        let address = address.with_context(|| format!("mapping the map {name}"))?;
-        Ok(Self {
-            first: NonNull::new(address.cast()).context("a mapping at 0")?,
-            count: size / 8,
-        })
-    }
-
-    fn word(&self, index: usize) -> Option<&AtomicU64> {
-        if index >= self.count {
-            return None;
-        }
-        // SAFETY: within the mapping.
-        let word = unsafe { self.first.add(index) };
-        // SAFETY: the mapping lives as long as `self`; every access on this side is atomic, and of a word
-        // on the other one.
-        Some(unsafe { word.as_ref() })
-    }
-
-    fn load(&self, index: usize) -> u64 {
-        let word = self.word(index);
-        word.map_or(0, |word| word.load(Ordering::Relaxed))
-    }
-
-    fn store(&self, index: usize, value: u64) {
-        if let Some(word) = self.word(index) {
-            word.store(value, Ordering::Relaxed);
-        }
-    }
-}
-
-impl Drop for Words {
-    #[expect(unsafe_code, reason = "the mapping ends here")]
-    fn drop(&mut self) {
-        // SAFETY: what `map` has mapped, and nobody refers to any more.
-        let _ = unsafe { munmap(self.first.as_ptr().cast(), self.count * 8) };
     }
 }
 

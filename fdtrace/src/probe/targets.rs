@@ -7,7 +7,7 @@ use aya::{Btf as AyaBtf, BtfError, Endianness};
 
 use super::{
     btf::{self, Btf},
-    plan::{HOOKS, TABLE_HOOKS},
+    plan::{HOOKS, SLOT_HOOKS, TABLE_HOOKS},
 };
 
 /// What iterators go over.
@@ -20,7 +20,7 @@ impl Targets {
     /// Looks them up.
     #[must_use]
     pub fn new(btf: &Btf) -> Self {
-        let hooks = HOOKS.iter().chain(TABLE_HOOKS);
+        let hooks = HOOKS.iter().chain(TABLE_HOOKS).chain(SLOT_HOOKS);
         let hooked = hooks.flat_map(|hook| hook.places.iter().map(|place| place.function));
         let functions = ITERATORS.into_iter().chain(hooked);
         Self(

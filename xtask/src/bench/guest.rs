@@ -51,7 +51,11 @@ impl<'a> Session<'a> {
         let untraced = untraced(&loads);
         let fdtrace = Tracer {
             name: FDTRACE.to_owned(),
-            command: ["/bin/fdtrace", "watch"].map(str::to_owned).to_vec(),
+            command: if options.slots {
+                vec!["/bin/slots".to_owned()]
+            } else {
+                ["/bin/fdtrace", "watch"].map(str::to_owned).to_vec()
+            },
             ready: Ready::Said(ARMED.to_owned()),
             loads: untraced.loads.clone(),
         };
@@ -75,6 +79,11 @@ impl<'a> Session<'a> {
 
     /// A peer beside some of the loads, or around them.
     pub(crate) fn add(&mut self, peer: Peer, ready: Ready, loads: &[&str]) -> Result<()> {
+        if self.options.slots {
+            let measure = Measure::NotMeasured("--slots".to_owned());
+            self.absent.push((peer.name, measure));
+            return Ok(());
+        }
         match peer.find(self.options.quick) {
             Ok(program) => {
                 self.files.extend(peers::with_libraries(&program)?);
@@ -90,12 +99,16 @@ impl<'a> Session<'a> {
         let plan = serde_json::to_string(&self.plan)?;
         let mut request = vm::Request::new(kernel, vec!["/bin/meter".to_owned(), plan]);
         // What is only tried out need not be compiled as carefully as what is released.
-        let fdtrace = if self.options.quick {
-            build::fdtrace()?
+        if self.options.slots {
+            request.files.push((build::slots()?, "/bin/slots".into()));
         } else {
-            build::released_for_guests()?
-        };
-        request.files.push((fdtrace, "/bin/fdtrace".into()));
+            let fdtrace = if self.options.quick {
+                build::fdtrace()?
+            } else {
+                build::released_for_guests()?
+            };
+            request.files.push((fdtrace, "/bin/fdtrace".into()));
+        }
         request.files.push((build::gym()?, "/bin/gym".into()));
         request.files.push((build::meter()?, "/bin/meter".into()));
         let shared = self.files.into_iter().map(|path| (path.clone(), path));

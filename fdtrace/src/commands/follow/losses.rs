@@ -82,7 +82,7 @@ impl Losses {
     }
 
     fn read(&self, session: &Session, model: u64) -> Counts {
-        let [ring, storms, follow, pending, shed, stacks] = session.shared.counters();
+        let [ring, storms, follow, pending, shed, stacks, _] = session.shared.counters();
         let skipped = self.misses.count();
         Counts {
             ring,

@@ -186,6 +186,7 @@ impl Kernel {
         };
         let scope = Scope::new(&request)?;
         let options = load::Options {
+            slots: false,
             backend: args.backend.forced(),
             btf: args.btf.as_deref(),
             log_level: kernel_log_level(args),
