@@ -63,7 +63,7 @@ pub struct StormKey {
     /// The limit that the call ran against: `alloc_fd`'s `end`, else the soft `RLIMIT_NOFILE`;
     /// `u32::MAX` stands for anything larger.
     pub limit: u32,
-    /// In the storm map the CPU that counts, so that each has an entry of its own; elsewhere 0.
+    /// Where programs count, the CPU: each has an entry of its own. In a record 0.
     pub cpu: u32,
 }
 
@@ -88,7 +88,7 @@ pub struct RepeatCell {
     pub sequence: u64,
     /// Failures that [`StormCell::failures`] lacks.
     pub pending: u64,
-    /// Whose they are.
+    /// Whose they are, on this CPU.
     pub key: StormKey,
     /// [`crate::control::Control::tick`] at the time; 0: nothing is repeated.
     pub tick: u64,

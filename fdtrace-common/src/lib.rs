@@ -19,6 +19,7 @@
 pub mod alarm;
 pub mod census;
 pub mod change;
+pub mod code;
 pub mod control;
 pub mod fields;
 pub mod file;

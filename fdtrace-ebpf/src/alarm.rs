@@ -79,43 +79,61 @@ pub(crate) fn raise(failure: Failure, registers: Address) {
             return;
         }
     }
-    let signal: Address = member(task, &offset::TASK_SIGNAL);
-    let soft: u64 = member(signal, &offset::SIGNAL_NOFILE_SOFT);
-    let leader: Address = member(task, &offset::TASK_GROUP_LEADER);
-    let key = StormKey {
-        files: member(task, &offset::TASK_FILES),
-        started_ns: member(leader, &offset::TASK_START),
-        tgid: (thread >> 32) as u32,
-        call: call.code,
-        hook: failure.hook,
-        errno: failure.errno,
-        limit: match failure.limit {
-            Some(limit) => limit,
-            None if soft > u64::from(u32::MAX) => u32::MAX,
-            None => soft as u32,
-        },
-        cpu: 0,
+    let Some(record) = ALARM_ROOM.get_ptr_mut(0) else {
+        return;
     };
-    // That of `alloc_fd`, and where it tells its limit.
-    let is_repeatable = failure.hook == HOOK_ALLOC_FD && failure.limit.is_some();
+    // SAFETY: this CPU's own record.
+    let key = unsafe { &raw mut (*record).key };
+    // SAFETY: as above; each member is written.
+    unsafe { fill(key, task, call, failure) };
+    // SAFETY: as above.
+    let here = unsafe { &*key };
+    let is_repeatable = failure.hook == HOOK_ALLOC_FD;
     if is_repeatable {
         repeats::end(add);
     }
-    let Some(Counted { failures, pause }) = count(&key) else {
+    let Some(Counted { failures, pause }) = count(here) else {
         return;
     };
     if is_repeatable && !call::has_own_limit(call) {
-        repeats::begin(&key);
+        repeats::begin(here);
     }
-    if pause > 0
-        && let Some(record) = ALARM_ROOM.get_ptr_mut(0)
-    {
-        // SAFETY: this CPU's own record.
+    if pause > 0 {
+        // SAFETY: as above.
         unsafe {
-            (&raw mut (*record).key).write(key);
+            (&raw mut (*record).key.cpu).write(0);
             (&raw mut (*record).failures).write(failures);
         }
         tell(record, registers, pause);
+    }
+}
+
+/// Writes what kind of failure it is, on this CPU. Where it is needed, and not on the stack: of that, programs and
+/// what they call have 512 bytes together.
+///
+/// # Safety
+///
+/// `key` must be valid for writes.
+#[inline(always)]
+unsafe fn fill(key: *mut StormKey, task: Address, call: Call, failure: Failure) {
+    let signal: Address = member(task, &offset::TASK_SIGNAL);
+    let soft: u64 = member(signal, &offset::SIGNAL_NOFILE_SOFT);
+    let leader: Address = member(task, &offset::TASK_GROUP_LEADER);
+    let limit = match failure.limit {
+        Some(limit) => limit,
+        None if soft > u64::from(u32::MAX) => u32::MAX,
+        None => soft as u32,
+    };
+    // SAFETY: the caller's promise.
+    unsafe {
+        (&raw mut (*key).files).write(member(task, &offset::TASK_FILES));
+        (&raw mut (*key).started_ns).write(member(leader, &offset::TASK_START));
+        (&raw mut (*key).tgid).write((bpf_get_current_pid_tgid() >> 32) as u32);
+        (&raw mut (*key).call).write(call.code);
+        (&raw mut (*key).hook).write(failure.hook);
+        (&raw mut (*key).errno).write(failure.errno);
+        (&raw mut (*key).limit).write(limit);
+        (&raw mut (*key).cpu).write(bpf_get_smp_processor_id());
     }
 }
 
@@ -137,29 +155,19 @@ const QUIET: u64 = 5;
 /// anything else in between. While failures go on, it is what it was.
 const QUIET_IN_CENSUS: u64 = 2;
 
-/// A kind of failure on this CPU.
-#[inline(always)]
-fn here(key: &StormKey) -> StormKey {
-    StormKey {
-        // SAFETY: no arguments.
-        cpu: unsafe { bpf_get_smp_processor_id() },
-        ..*key
-    }
-}
-
-/// Adds failures to those of a kind on this CPU; of one that the user side has removed, it knows them.
+/// Adds failures to those of a kind on a CPU; of one that the user side has removed, it knows them.
 #[inline(always)]
 fn add(key: &StormKey, failures: u64) {
-    if let Some(cell) = STORMS.get_ptr_mut(here(key)) {
+    if let Some(cell) = STORMS.get_ptr_mut(key) {
         // SAFETY: as in `count`.
         unsafe { (*cell).failures += failures };
     }
 }
 
-/// Counts a failure. `None`: there was no room to count it.
+/// Counts a failure of this CPU's. `None`: there was no room to count it.
 #[inline(always)]
 fn count(key: &StormKey) -> Option<Counted> {
-    let (tick, key) = (control::tick(), here(key));
+    let tick = control::tick();
     if let Some(cell) = STORMS.get_ptr_mut(key) {
         // SAFETY: this CPU's own cell. The program's recursion guard keeps a second run of it off
         // this CPU, even where programs can be preempted.

@@ -1,4 +1,5 @@
-//! The hooks that see a failed request for an fd: each an fexit program and its kretprobe twin.
+//! The hooks that see a failed request for an fd: each an fexit program and its kretprobe twin, some of them a kprobe on
+//! the instruction by which the function begins to fail.
 //!
 //! Sources: `alloc_fd`, `dup_fd`, `ksys_dup3` in fs/file.c, `alloc_empty_file` in `fs/file_table.c`.
 
@@ -50,6 +51,12 @@ static NR_DUP2: Global<u32> = Global::new(u32::MAX);
 /// See [`NR_DUP2`].
 #[unsafe(no_mangle)]
 static NR_DUP3: Global<u32> = Global::new(u32::MAX);
+/// The same in the 32-bit table.
+#[unsafe(no_mangle)]
+static NR_COMPAT_DUP2: Global<u32> = Global::new(u32::MAX);
+/// See [`NR_COMPAT_DUP2`].
+#[unsafe(no_mangle)]
+static NR_COMPAT_DUP3: Global<u32> = Global::new(u32::MAX);
 
 /// `int alloc_fd(unsigned start, unsigned end, unsigned flags)`: the only place where fd numbers
 /// come from.
@@ -69,7 +76,7 @@ pub(crate) fn old_alloc_fd_exit(ctx: FExitContext) -> i32 {
 
 #[inline(always)]
 fn alloc_fd(result: i32, end: u32) {
-    if i64::from(result) != -EMFILE || repeats::count(end) {
+    if i64::from(result) != -EMFILE || repeats::count(Some(end)) {
         return;
     }
     raise_here(failure(HOOK_ALLOC_FD, EMFILE, Some(end)));
@@ -79,9 +86,64 @@ fn alloc_fd(result: i32, end: u32) {
 #[kretprobe]
 pub(crate) fn alloc_fd_return(ctx: RetProbeContext) -> u32 {
     if i64::from(ctx.ret::<i32>()) == -EMFILE {
-        hand_over(&ctx, failure(HOOK_ALLOC_FD, EMFILE, None));
+        alloc_fd_failed(&ctx);
     }
     0
+}
+
+/// The instruction in `alloc_fd` that loads EMFILE: no number is free below the limit. No success comes by here. The
+/// table's lock is held, which keeps the CPU.
+#[kprobe]
+pub(crate) fn alloc_fd_branch(ctx: ProbeContext) -> u32 {
+    alloc_fd_failed(&ctx);
+    0
+}
+
+#[inline(always)]
+fn alloc_fd_failed(ctx: &impl EbpfContext) {
+    if !repeats::count(None) {
+        hand_over(ctx, failure(HOOK_ALLOC_FD, EMFILE, None));
+    }
+}
+
+/// Threads in whose call a table could not grow, which has been told.
+#[map]
+static NOT_GROWN: LruHashMap<u64, u8> = LruHashMap::with_max_entries(64, 0);
+
+/// The instruction in `expand_files` that loads EMFILE: a table must not grow (`fs.nr_open`), which `alloc_fd` hands on.
+/// It goes with [`alloc_fd_branch`].
+#[kprobe]
+pub(crate) fn expand_branch(ctx: ProbeContext) -> u32 {
+    not_grown(&ctx);
+    0
+}
+
+/// The same behind a function that `expand_files` calls, `alloc_fdtable`: EMFILE where `fs.nr_open` is no multiple of 64,
+/// and there is no room for the last numbers below it.
+#[kprobe]
+pub(crate) fn expand_behind(ctx: ProbeContext) -> u32 {
+    // What has been returned is still in its register.
+    if RetProbeContext::new(ctx.as_ptr()).ret::<i64>() == -EMFILE {
+        not_grown(&ctx);
+    }
+    0
+}
+
+/// dup2 and dup3 come here as well, and say EBADF then ([`dup3_return`]); so does `replace_fd`
+/// ([`replace_fd_return`]).
+#[inline(always)]
+fn not_grown(ctx: &ProbeContext) {
+    let task = kernel::current_task();
+    let code = call::current(task, kernel::entry_registers(task)).code;
+    let is_dup = code == NR_DUP2.load()
+        || code == NR_DUP3.load()
+        || code == NR_COMPAT_DUP2.load()
+        || code == NR_COMPAT_DUP3.load();
+    if !is_dup {
+        // Full or not: at worst a supervisor's failure is told twice.
+        let _ = NOT_GROWN.insert(bpf_get_current_pid_tgid(), 1, 0);
+        alloc_fd_failed(ctx);
+    }
 }
 
 /// `struct files_struct *dup_fd(…)`: fork, unshare, exec and `close_range` copy a table.
@@ -163,6 +225,13 @@ pub(crate) fn alloc_file_exit(ctx: FExitContext) -> i32 {
     0
 }
 
+/// The instruction in `alloc_empty_file` that loads ENFILE. No success comes by here.
+#[kprobe]
+pub(crate) fn alloc_file_branch(ctx: ProbeContext) -> u32 {
+    hand_over(&ctx, failure(HOOK_ALLOC_FILE, ENFILE, None));
+    0
+}
+
 /// The twin of [`alloc_file_exit`].
 #[kretprobe]
 pub(crate) fn alloc_file_return(ctx: RetProbeContext) -> u32 {
@@ -204,7 +273,11 @@ fn target_out_of_reach(task: Address, registers: Address) -> bool {
 #[kretprobe]
 pub(crate) fn replace_fd_return(ctx: RetProbeContext) -> u32 {
     let result = i64::from(ctx.ret::<i32>());
-    if result == -EBADF || result == -EMFILE {
+    let thread = bpf_get_current_pid_tgid();
+    if result == -EMFILE && NOT_GROWN.get_ptr(thread).is_some() {
+        // Told by `not_grown`.
+        let _ = NOT_GROWN.remove(thread);
+    } else if result == -EBADF || result == -EMFILE {
         hand_over(&ctx, failure(HOOK_REPLACE, -result, None));
     }
     0

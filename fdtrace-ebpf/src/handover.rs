@@ -1,10 +1,11 @@
-//! From any kretprobe that has seen a failure to the one program that raises it for all of them.
+//! From any probe that has seen a failure to the one program that raises it for all of them.
 //!
 //! To raise an alarm takes more instructions than all else that a hook does, and kernels verify them anew in
 //! each program: 45 ms of instructions on 6.1, 170 on 7.2. Programs on kprobes can leave it to another of
 //! their type by a tail call. Those on trampolines cannot: each has the type of its function.
 
 use aya_ebpf::{
+    EbpfContext,
     macros::{kretprobe, map},
     maps::{PerCpuArray, ProgramArray},
     programs::RetProbeContext,
@@ -23,7 +24,7 @@ static FAILED: PerCpuArray<[u32; 2]> = PerCpuArray::with_max_entries(1, 0);
 
 /// Has a failure raised that has no limit of its own. Nothing is done behind it.
 #[inline(always)]
-pub(crate) fn hand_over(ctx: &RetProbeContext, failure: Failure) {
+pub(crate) fn hand_over(ctx: &impl EbpfContext, failure: Failure) {
     if let Some(failed) = FAILED.get_ptr_mut(0) {
         // SAFETY: this CPU's own words; and the programs are of one type, with the same context.
         unsafe {

@@ -5,6 +5,7 @@ mod alarm;
 mod call;
 mod census;
 mod changes;
+mod code;
 mod control;
 mod exhaustion;
 mod files;

@@ -2,7 +2,8 @@
 //!
 //! Of `alloc_fd` alone, where storms come from: each CPU remembers the last failure there. Only that
 //! function's program writes the memory of its CPU, and a second run of it is kept off by the kernel, even
-//! where programs can be preempted.
+//! where programs can be preempted. Where it is seen by probes, there are several programs: of all that sit on
+//! probes the kernel runs one at a time on a CPU (`bpf_prog_active` in `kernel/trace/bpf_trace.c`).
 
 use aya_ebpf::{
     Global,
@@ -31,6 +32,7 @@ struct Present {
     files: u64,
     call: u64,
     task_status: u32,
+    task: Typed,
 }
 
 impl Present {
@@ -46,6 +48,19 @@ impl Present {
             files: task.member(&offset::TASK_FILES),
             call: Typed(registers as *const u8).member(&offset::REGS_CALL),
             task_status: task.member(&offset::TASK_STATUS),
+            task,
+        }
+    }
+
+    /// The soft limit, as [`StormKey::limit`] has it.
+    #[inline(always)]
+    fn soft_limit(&self) -> u32 {
+        let signal = self.task.follow(&offset::TASK_SIGNAL);
+        let soft: u64 = signal.member(&offset::SIGNAL_NOFILE_SOFT);
+        if soft > u64::from(u32::MAX) {
+            u32::MAX
+        } else {
+            soft as u32
         }
     }
 }
@@ -62,9 +77,10 @@ fn cell() -> Option<*mut RepeatCell> {
     REPEATS.get_ptr_mut(cpu)
 }
 
-/// Is this the failure that the CPU has seen last, in the same second? Then it has been counted.
+/// Is this the failure that the CPU has seen last, in the same second? Then it has been counted. A hook that was told
+/// of no limit takes the process's.
 #[inline(always)]
-pub(crate) fn count(limit: u32) -> bool {
+pub(crate) fn count(limit: Option<u32>) -> bool {
     if CAN_REPEAT.load() == 0 {
         return false;
     }
@@ -72,6 +88,10 @@ pub(crate) fn count(limit: u32) -> bool {
         return false;
     };
     let present = Present::of_current();
+    let limit = match limit {
+        Some(limit) => limit,
+        None => present.soft_limit(),
+    };
     // SAFETY: this CPU's own cell, which only this program writes.
     unsafe {
         if (*cell).tick != (&raw const (*cell).now).read_volatile()

@@ -283,7 +283,11 @@ fn print_backend(
                 writeln!(output, "           does not look for {feature}")?;
             }
             for hook in coverage.hooks.iter().filter(|_| in_full) {
-                writeln!(output, "           {}: {}", hook.function, hook.sees)?;
+                write!(output, "           {}: {}", hook.function, hook.sees)?;
+                match &hook.place {
+                    Some(place) => writeln!(output, " (at {place})")?,
+                    None => writeln!(output)?,
+                }
             }
             Ok(())
         }

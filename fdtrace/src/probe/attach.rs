@@ -84,14 +84,16 @@ pub fn attach(options: &Options<'_>, scope: &Scope) -> Result<(Session, RingBuf<
                 };
                 loaded.shared.arm(FIRST_TICK, Changes::All, openers);
                 let Loaded {
-                    ebpf,
+                    mut ebpf,
                     ring,
                     shared,
                     targets,
                     btf,
+                    branches,
                     ..
                 } = loaded;
                 drop(btf);
+                branches.end(&mut ebpf);
                 heap::give_back();
                 let session = Session {
                     ebpf,
@@ -137,8 +139,22 @@ pub fn survey(options: &Options<'_>) -> Result<Vec<(Backend, Result<Coverage, Re
 }
 
 impl Loaded {
-    /// Attaches one backend and has it prove itself; leaves nothing attached where it fails.
+    /// Attaches one backend and has it prove itself; leaves nothing attached where it fails. What sits on branches of
+    /// functions has to prove itself as well: where that fails, the functions are watched at their ends.
     fn try_backend(&mut self, backend: Backend) -> Result<Coverage> {
+        let outcome = self.try_once(backend);
+        match &outcome {
+            Err(error) if self.branches.are_used() => {
+                let reason = one_line(error);
+                debug!("{backend} by branches: {reason}");
+                self.branches.refuse(format!("by its branch, {reason}"));
+                self.try_once(backend)
+            }
+            _ => outcome,
+        }
+    }
+
+    fn try_once(&mut self, backend: Backend) -> Result<Coverage> {
         // Each failure is told as if it were the first.
         maps::clear_storms(&mut self.ebpf)?;
         self.shared.start_self_test();
@@ -151,6 +167,7 @@ impl Loaded {
             if self.wants.alarms {
                 self_test::alarm::run(&mut self.ring, backend)?;
                 self.test_select(&mut coverage);
+                self_test::alarm::counted_once(&self.ebpf, &self.shared)?;
             }
             if self.wants.tables && backend != Backend::Census {
                 self_test::tables::run(&mut self.ring)?;

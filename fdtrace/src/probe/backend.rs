@@ -52,6 +52,9 @@ pub struct AttachedHook {
     pub how: Backend,
     /// What is seen there.
     pub sees: &'static str,
+    /// Of a function that may have a branch which only failing calls take: that branch, or why the function is watched
+    /// at its end.
+    pub place: Option<String>,
 }
 
 /// What one backend turned out to see.

@@ -129,6 +129,7 @@ impl Globals {
         let mut words: Vec<_> = fields.iter().map(offset).collect();
         let has_helper = |name| u32::from(btf.enumerator("bpf_func_id", name).is_some());
         let number = |name| call::number(name).unwrap_or(u32::MAX);
+        let compat_number = |name| call::compat_number(name).unwrap_or(u32::MAX);
         let (comm, mask) = scope.comm_pattern();
         // The kernel's side tells why (`repeats`).
         let can_repeat = ["BPF_FUNC_task_pt_regs", "BPF_FUNC_get_current_task_btf"]
@@ -147,6 +148,8 @@ impl Globals {
             ("NR_DUP", number("dup")),
             ("NR_DUP2", number("dup2")),
             ("NR_DUP3", number("dup3")),
+            ("NR_COMPAT_DUP2", compat_number("dup2")),
+            ("NR_COMPAT_DUP3", compat_number("dup3")),
             (
                 "DUP_FD_HAS_ERRORP",
                 u32::from(plan::dup_fd_has_errorp(btf)?),

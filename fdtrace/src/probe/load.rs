@@ -13,6 +13,7 @@ use rustix::process::{Resource, getrlimit};
 
 use super::{
     backend::Backend,
+    branch::Branches,
     btf::{Btf, BtfError},
     census,
     globals::Globals,
@@ -100,6 +101,8 @@ pub struct Loaded {
     pub(super) without_hook: Option<String>,
     /// Programs on trampolines can lose their CPU.
     pub(super) preempts: bool,
+    /// Where functions begin to fail.
+    pub(super) branches: Branches,
 }
 
 /// The kernel's types: its own BTF, or that of a file.
@@ -188,6 +191,7 @@ pub fn load(options: &Options<'_>, scope: &Scope) -> Result<Loaded> {
         },
         without_hook: options.without_hook.clone(),
         preempts,
+        branches: Branches::default(),
         targets: Targets::new(&btf),
         types: None,
         btf,

@@ -109,6 +109,20 @@ pub fn storm(ebpf: &Ebpf, key: &StormKey, cpus: u32) -> Result<Vec<(u32, u64)>> 
     Ok(if is_known { counted } else { Vec::new() })
 }
 
+/// Failures of all kinds that the map has.
+pub(super) fn all_storms(ebpf: &Ebpf) -> Result<u64> {
+    let map = ebpf
+        .map("STORMS")
+        .context("no map STORMS in the kernel object")?;
+    let map: HashMap<&MapData, StormKey, StormCell> = HashMap::try_from(map)?;
+    let mut failures = 0;
+    for entry in &map {
+        let (_, cell) = entry.context("reading the storm map")?;
+        failures += cell.failures;
+    }
+    Ok(failures)
+}
+
 /// Makes room in the kernel's map: the process has ended, nothing can count there any more. Only the CPUs on
 /// which it has failed have an entry.
 pub fn forget_storm(ebpf: &mut Ebpf, key: &StormKey, cpus: u32) -> Result<()> {

@@ -5,6 +5,7 @@
 //! * [`maps`], [`shared`], [`misses`]: what running programs share, and what they did not see.
 //! * [`plan`]: which hooks a backend has, as data.
 //! * [`load`]: the object in the kernel, nothing attached.
+//! * `branch`: the instruction by which a function begins to fail.
 //! * `preemption`: whether hooks on trampolines can miss calls.
 //! * `opening_calls`: which calls open fds, for the backend without hooks.
 //! * `own_fds`: how many files fdtrace itself will have open.
@@ -27,6 +28,7 @@
 
 pub mod attach;
 pub mod backend;
+mod branch;
 pub mod btf;
 pub mod census;
 pub mod cgroup;

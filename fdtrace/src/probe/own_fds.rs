@@ -134,6 +134,12 @@ impl Plan<'_> {
             programs.extend(place.trampolines);
             links = links.max(place.trampolines.len());
         }
+        // Tried before both; the last program can be attached more than once.
+        if let Some(branch) = place.branch.filter(|_| self.options.slots) {
+            programs.extend(branch.programs());
+            kprobes = kprobes.max(branch.programs().count() + 1);
+            links = links.max(kprobes);
+        }
         Ok((links, kprobes))
     }
 }

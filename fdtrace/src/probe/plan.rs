@@ -21,7 +21,7 @@ pub struct Hook {
 }
 
 /// One function, and how to sit there.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Place {
     /// The kernel function.
     pub function: &'static str,
@@ -31,7 +31,43 @@ pub struct Place {
     pub probes: &'static [&'static str],
     /// It runs with the table's lock held, so that nothing takes its CPU away.
     pub is_locked: bool,
+    /// Where its failures alone can be seen.
+    pub branch: Option<&'static Branch>,
 }
+
+/// The instruction by which a function begins to fail, and the programs that can sit there in place of those at the
+/// function's end (`probe::branch`).
+#[derive(Debug, PartialEq, Eq)]
+pub struct Branch {
+    /// The errno that it loads, positive.
+    pub errno: i32,
+    /// The program for a kprobe on it.
+    pub program: &'static str,
+    /// The programs where it hands on as its own what a function that it calls has failed with: for that function's
+    /// instruction, and for the instructions behind those that it calls itself.
+    pub handed_on: Option<[&'static str; 2]>,
+}
+
+impl Branch {
+    /// All its programs.
+    pub fn programs(&self) -> impl Iterator<Item = &'static str> {
+        std::iter::once(self.program).chain(self.handed_on.into_iter().flatten())
+    }
+}
+
+/// No number below the limit; and at `fs.nr_open`, where `expand_files` fails, or `alloc_fdtable` for it.
+const NO_NUMBER: Branch = Branch {
+    errno: 24,
+    program: "alloc_fd_branch",
+    handed_on: Some(["expand_branch", "expand_behind"]),
+};
+
+/// No file below fs.file-max.
+const NO_FILE: Branch = Branch {
+    errno: 23,
+    program: "alloc_file_branch",
+    handed_on: None,
+};
 
 impl Hook {
     /// The functions' names, as one reads them.
@@ -49,6 +85,12 @@ impl Hook {
             }
         }
         Ok(None)
+    }
+
+    /// Are there programs for the branch by which one of its functions fails?
+    #[must_use]
+    pub fn has_branch(&self) -> bool {
+        self.places.iter().any(|place| place.branch.is_some())
     }
 
     /// Does it tell of tables as well as of failures?
@@ -85,6 +127,15 @@ const fn place(
         trampolines,
         probes,
         is_locked: false,
+        branch: None,
+    }
+}
+
+/// The same, for a function of which the failures alone can be seen.
+const fn branching(place: Place, branch: &'static Branch) -> Place {
+    Place {
+        branch: Some(branch),
+        ..place
     }
 }
 
@@ -99,6 +150,7 @@ const fn locked(
         trampolines,
         probes,
         is_locked: true,
+        branch: None,
     }
 }
 
@@ -110,6 +162,7 @@ const fn rare(function: &'static str, probes: &'static [&'static str]) -> Place 
         trampolines: &[],
         probes,
         is_locked: false,
+        branch: None,
     }
 }
 
@@ -121,8 +174,14 @@ pub const HOOKS: &[Hook] = &[
     Hook {
         sees: "EMFILE of every call that asks for a number",
         places: &[
-            place("__alloc_fd", &["old_alloc_fd_exit"], &["alloc_fd_return"]),
-            place("alloc_fd", &["alloc_fd_exit"], &["alloc_fd_return"]),
+            branching(
+                place("__alloc_fd", &["old_alloc_fd_exit"], &["alloc_fd_return"]),
+                &NO_NUMBER,
+            ),
+            branching(
+                place("alloc_fd", &["alloc_fd_exit"], &["alloc_fd_return"]),
+                &NO_NUMBER,
+            ),
         ],
         role: Role::Required,
     },
@@ -137,10 +196,13 @@ pub const HOOKS: &[Hook] = &[
     },
     Hook {
         sees: "ENFILE by fs.file-max",
-        places: &[place(
-            "alloc_empty_file",
-            &["alloc_file_exit"],
-            &["alloc_file_return"],
+        places: &[branching(
+            place(
+                "alloc_empty_file",
+                &["alloc_file_exit"],
+                &["alloc_file_return"],
+            ),
+            &NO_FILE,
         )],
         role: Role::Exhaustion,
     },

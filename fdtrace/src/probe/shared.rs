@@ -145,12 +145,19 @@ impl Shared {
         counted()
     }
 
+    /// Failures of all kinds that are repeated, for when no program runs.
+    pub(super) fn all_repeats(&self) -> u64 {
+        let cells = (0..self.repeats.count()).step_by(CELL);
+        cells.map(|cell| self.repeats.load(cell + PENDING)).sum()
+    }
+
     /// What is repeated of a kind on each CPU: the sequence number and how many failures; two zeroes where
     /// something else is.
     fn repeated(&self, key: &StormKey) -> Vec<(u64, u64)> {
         let cells = (0..self.repeats.count()).step_by(CELL);
-        let repeated = |cell: usize| {
+        let repeated = |(cpu, cell): (u32, usize)| {
             let sequence = self.repeats.load(cell + SEQUENCE);
+            let key = StormKey { cpu, ..*key };
             let mut words = key.as_bytes().chunks_exact(8).zip(cell + KEY..);
             let is_it = words.all(|(word, index)| {
                 let word = word.first_chunk().map(|word| u64::from_ne_bytes(*word));
@@ -162,7 +169,7 @@ impl Shared {
                 (0, 0)
             }
         };
-        cells.map(repeated).collect()
+        (0..).zip(cells).map(repeated).collect()
     }
 
     /// What is told from here on; `tick` as in [`Control::tick`].

@@ -3,7 +3,10 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use aya::maps::{MapData, RingBuf};
+use aya::{
+    Ebpf,
+    maps::{MapData, RingBuf},
+};
 use fdtrace_common::{
     alarm::{HOOK_ALLOC_FD, HOOK_SYS_EXIT},
     self_test::MARK,
@@ -15,7 +18,7 @@ use rustix::{
 
 use crate::{
     ground::call,
-    probe::backend::Backend,
+    probe::{backend::Backend, maps, shared::Shared},
     stream::{decode::Alarm, ring::drain},
 };
 
@@ -33,13 +36,26 @@ pub(in crate::probe) fn run(ring: &mut RingBuf<MapData>, backend: Backend) -> Re
     expect(ring, backend, child)
 }
 
+/// Has each of the child's failures been counted, once, and nothing else of fdtrace's own?
+pub(in crate::probe) fn counted_once(ebpf: &Ebpf, shared: &Shared) -> Result<()> {
+    let seen = maps::all_storms(ebpf)? + shared.all_repeats();
+    if seen != FAILURES {
+        bail!("its self-test failed: of {FAILURES} failures {seen} were counted");
+    }
+    Ok(())
+}
+
 /// A child that has failed a dup with EMFILE, and has ended.
 #[expect(unsafe_code, reason = "a child that makes two calls and ends")]
 fn fail_in_child() -> Result<u32> {
+    // Where fs.nr_open is lower, that would be a failure.
+    let setting = std::fs::read_to_string("/proc/sys/fs/nr_open");
+    let nr_open = setting.ok().and_then(|text| text.trim().parse().ok());
+    let may_grow = nr_open.is_some_and(|most: i32| most >= 2 * FAR);
     // SAFETY: the child makes system calls only, until it ends: it takes no lock that another thread may have held.
     let pid = unsafe { libc::fork() };
     if pid == 0 {
-        let errno = fail();
+        let errno = fail(may_grow);
         // SAFETY: ends the child without running what belongs to its parent.
         unsafe { libc::_exit(errno) };
     }
@@ -60,12 +76,27 @@ fn fail_in_child() -> Result<u32> {
     }
 }
 
-/// The marked dup at a limit of 0; its errno, 0 where it has not failed.
+/// A number for which the child's table has to grow.
+const FAR: i32 = 512;
+/// Failures that the child makes, all of one kind.
+const FAILURES: u64 = 3;
+
+/// Marked dups at a limit of 0, behind calls that do not fail; their errno, 0 where one has not failed.
 #[expect(
     unsafe_code,
     reason = "dup with the mark in registers that it does not read"
 )]
-fn fail() -> i32 {
+fn fail(may_grow: bool) -> i32 {
+    // What sits on a failing branch is not to run for these: for a number, for one that the table has to grow for, and
+    // for a file.
+    // SAFETY: an fd of a process that ends soon.
+    unsafe { libc::dup(0) };
+    if may_grow {
+        // SAFETY: as above; no fd where the limit is lower.
+        unsafe { libc::fcntl(0, libc::F_DUPFD, FAR) };
+    }
+    // SAFETY: as above.
+    unsafe { libc::eventfd(0, 0) };
     let none = Rlimit {
         current: Some(0),
         maximum: Some(0),
@@ -74,9 +105,16 @@ fn fail() -> i32 {
         return error.raw_os_error();
     }
     let [first, second] = MARK.map(|word| usize::try_from(word).unwrap_or_default());
-    // SAFETY: a copy of an fd, or an error, and the process ends behind it.
-    let dup = unsafe { syscalls::syscall!(syscalls::Sysno::dup, 0, first, second) };
-    dup.err().map_or(0, syscalls::Errno::into_raw)
+    let mut errno = 0;
+    for _ in 0..FAILURES {
+        // SAFETY: a copy of an fd, or an error, and the process ends behind it.
+        let dup = unsafe { syscalls::syscall!(syscalls::Sysno::dup, 0, first, second) };
+        errno = dup.err().map_or(0, syscalls::Errno::into_raw);
+        if errno != Errno::MFILE.raw_os_error() {
+            break;
+        }
+    }
+    errno
 }
 
 fn expect(ring: &mut RingBuf<MapData>, backend: Backend, child: u32) -> Result<()> {
