@@ -38,9 +38,9 @@ fn readers_of_tables_know_the_engine_and_not_the_model() {
 }
 
 /// The layers, from the ground up: a file names its own layer and those before it.
-const LAYERS: [&str; 13] = [
-    "child", "timers", "ground", "stream", "probe", "engine", "model", "tracker", "diagnose",
-    "enrich", "report", "cli", "commands",
+const LAYERS: [&str; 14] = [
+    "child", "timers", "ground", "stream", "probe", "engine", "joined", "model", "tracker",
+    "diagnose", "enrich", "report", "cli", "commands",
 ];
 
 /// Arrows that still run up, file by file. The list only gets shorter.

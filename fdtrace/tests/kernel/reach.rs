@@ -33,6 +33,7 @@ const REACH: &[(&str, &[Pair])] = &[
     ("conditions::locked_down", EVERYWHERE),
     ("conditions::record_at_its_own_fd_limit", &[V6_12_KPROBE]),
     ("ends::", EVERYWHERE),
+    ("engines::", EVERYWHERE),
     ("exhaustion::", EVERYWHERE),
     // Of Python, which the guest of 6.1 has.
     ("languages::", &[V6_1_FENTRY]),

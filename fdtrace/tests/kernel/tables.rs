@@ -21,11 +21,11 @@ use super::{
 };
 
 /// A scenario and its arguments.
-type Victim = (&'static str, &'static [&'static str]);
+pub(crate) type Victim = (&'static str, &'static [&'static str]);
 
 /// Scenarios of gym, with what makes them short enough for an emulated machine. All of a group are
 /// followed by one audit, and hold still until it is over.
-const GROUPS: &[(&str, &[Victim])] = &[
+pub(crate) const GROUPS: &[(&str, &[Victim])] = &[
     (
         "slots",
         &[

@@ -7,6 +7,7 @@ mod crowd;
 mod episodes;
 mod false_leads;
 mod full_table;
+mod half_made;
 mod kinds;
 mod passing;
 mod processes;
@@ -93,6 +94,7 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Scenario> {
         crowd::ALL,
         slots::ALL,
         tables::ALL,
+        half_made::ALL,
         passing::ALL,
         kinds::ALL,
         cost::ALL,

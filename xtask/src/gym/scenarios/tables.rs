@@ -115,7 +115,7 @@ const fn tables(
 }
 
 /// Opens files that stay for as long as the process does.
-fn open(run: &mut Run, count: usize) -> Result<()> {
+pub(super) fn open(run: &mut Run, count: usize) -> Result<()> {
     for _ in 0..count {
         run.held.push(fds::openat().context("openat")?);
     }
@@ -181,7 +181,7 @@ fn child_facts(ends: &Ends, pid: i32) -> Result<Facts> {
 }
 
 /// Has a thread do its part, and stay until the process ends; what it has found out.
-fn staying_thread<T: Send + 'static>(
+pub(super) fn staying_thread<T: Send + 'static>(
     part: impl FnOnce() -> Result<T> + Send + 'static,
 ) -> Result<T> {
     let (tells, told) = mpsc::channel();

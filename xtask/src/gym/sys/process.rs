@@ -199,6 +199,37 @@ pub(crate) fn clone3_pidfd() -> io::Result<i64> {
     Ok(pid)
 }
 
+/// `clone3` of a child with this number, which is taken: an error number, unless such calls are not to be had.
+pub(crate) fn clone3_as(number: i32) -> io::Result<io::Result<i64>> {
+    // SAFETY: the structure is plain numbers; zero asks for nothing.
+    let mut wanted: libc::clone_args = unsafe { mem::zeroed() };
+    wanted.set_tid = (&raw const number).expose_provenance() as u64;
+    wanted.set_tid_size = 1;
+    wanted.exit_signal = libc::SIGCHLD.unsigned_abs().into();
+    let size = size_of::<libc::clone_args>();
+    // SAFETY: without CLONE_VM the child has its own memory, and leaves before touching any.
+    let pid = check(unsafe { libc::syscall(libc::SYS_clone3, &raw mut wanted, size) });
+    match pid {
+        Ok(0) => exit_now(0),
+        Err(error) if error.raw_os_error() == Some(libc::EEXIST) => Ok(Err(error)),
+        Err(error) => Err(error),
+        Ok(pid) => Ok(Ok(pid)),
+    }
+}
+
+/// Parts the calling thread from what the flags name.
+pub(crate) fn unshare(flags: i32) -> io::Result<()> {
+    // SAFETY: the numbers that are open stay open in the copy.
+    check(unsafe { libc::unshare(flags) }).map(drop)
+}
+
+/// Takes the calling thread alone all that root may do.
+pub(crate) fn become_nobody() -> io::Result<()> {
+    const NOBODY: libc::uid_t = 65_534;
+    // SAFETY: no memory is involved.
+    check(unsafe { libc::syscall(libc::SYS_setresuid, NOBODY, NOBODY, NOBODY) }).map(drop)
+}
+
 /// Gives the calling thread a descriptor table of its own.
 pub(crate) fn unshare_files() -> io::Result<()> {
     // SAFETY: the numbers that are open stay open in the copy.
