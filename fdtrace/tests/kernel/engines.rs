@@ -9,6 +9,7 @@ use fdtrace::{
         change::{Change, Op, Sink},
         table::OpenFd,
     },
+    ground::kind::Kind,
     joined::Joined,
     model::tables::reconcile::Purpose,
     probe::{
@@ -39,8 +40,12 @@ const SHOWN: usize = 20;
 /// tick).
 const TICKS: u64 = 25;
 /// A dup2 that comes to a number between its hook and itself, as another thread installs a file there, is not counted in
-/// slots: of `dup2_over`, which does nothing else than try that, one call in 81 000 was. Fewer than one in so many.
-const MET: u64 = 1_000;
+/// slots. Of two that come to the same number together, records tell in another order, and count one less now and then.
+/// Both were seen of [`OVER`] alone, which does nothing else than try that, on emulated CPUs: in one call of 1 700 at most.
+/// Fewer than one in so many; of all others, than one in ten times as many.
+const MET: u64 = 100;
+/// It copies files over numbers for which another thread opens.
+const OVER: &str = "dup2_over";
 /// Between two looks into the ring.
 const PAUSE: Duration = Duration::from_millis(10);
 /// The ring has room for what victims do while nobody reads it.
@@ -340,7 +345,10 @@ fn compare(both: &Both, joined: &Joined) -> Vec<String> {
                 differs(format!("fd {} was not followed", open.fd));
                 continue;
             };
-            if (open.file, open.inode, open.kind) != (other.file, other.inode, other.kind) {
+            // What records have of a table that was copied while it changed is read by a later pass.
+            let is_unread = other.is_inherited && (other.inode, other.kind) == (0, Kind::Unknown);
+            let is_same = (open.inode, open.kind) == (other.inode, other.kind) || is_unread;
+            if open.file != other.file || !is_same {
                 differs(format!("{open:?} was followed as {other:?}"));
                 continue;
             }
@@ -363,8 +371,8 @@ fn compare(both: &Both, joined: &Joined) -> Vec<String> {
         let opened = joined.opened_count(head.files).unwrap_or_default();
         let is_new = head.generation > model.first_looked_ns();
         let wanted = followed.gained - followed.copied;
-        let met = wanted.saturating_sub(opened);
-        if is_new && (opened > wanted || met * MET > wanted) {
+        let met = if name == OVER { MET } else { 10 * MET };
+        if is_new && opened.abs_diff(wanted) * met > wanted {
             differs(format!(
                 "{opened} opened instead of {} less {}",
                 followed.gained, followed.copied
