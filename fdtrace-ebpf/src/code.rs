@@ -42,19 +42,17 @@ pub(crate) fn find_code(ctx: ProbeContext) -> u32 {
 }
 
 /// Reads so many bytes from an address: the first two arguments of the call. It is attached to nothing, and run by
-/// `BPF_PROG_TEST_RUN`. 0 where they have been read.
+/// `BPF_PROG_TEST_RUN`. Where there is nothing, all bytes are 0.
 #[raw_tracepoint]
 pub(crate) fn read_code(ctx: RawTracePointContext) -> u32 {
     let arguments = ctx.as_ptr() as *const u64;
     // SAFETY: a raw tracepoint's context is an array of its arguments, of which a test run has twelve.
     let (from, size): (Address, u64) = unsafe { (arguments.read(), arguments.add(1).read()) };
-    let Some(room) = CODE.get_ptr_mut(0) else {
-        return 1;
-    };
-    if size > CODE_SIZE as u64 {
-        return 1;
+    if size <= CODE_SIZE as u64
+        && let Some(room) = CODE.get_ptr_mut(0)
+    {
+        // SAFETY: there is room for as much; the source may be any address.
+        unsafe { bpf_probe_read_kernel(room.cast(), size as u32, from as *const _) };
     }
-    // SAFETY: there is room for as much; the source may be any address.
-    let status = unsafe { bpf_probe_read_kernel(room.cast(), size as u32, from as *const _) };
-    u32::from(status != 0)
+    0
 }

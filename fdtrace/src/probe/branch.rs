@@ -179,12 +179,16 @@ impl<'a> Reader<'a> {
         let mut options = RawTracePointRunOptions::new();
         options.args[0] = address;
         options.args[1] = CODE_SIZE as u64;
-        if self.program()?.test_run(options)?.return_value != 0 {
-            bail!("nothing is at {address:#x}");
-        }
+        self.program()?.test_run(options)?;
         let map = self.0.map(READER.1).context("no map for it")?;
         let map: Array<&MapData, [u8; CODE_SIZE]> = Array::try_from(map)?;
-        Ok(map.get(&0, 0)?.to_vec())
+        let code = map.get(&0, 0)?.to_vec();
+        // The kernel clears what it cannot fill (`bpf_probe_read_kernel` in kernel/trace/bpf_trace.c); what a program on a
+        // raw tracepoint returns is thrown away.
+        if code.iter().all(|byte| *byte == 0) {
+            bail!("nothing is at {address:#x}");
+        }
+        Ok(code)
     }
 
     fn end(mut self) -> Result<()> {
