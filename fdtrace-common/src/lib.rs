@@ -1,6 +1,7 @@
 //! What the kernel programs and the user side share: wire records and constants, nothing else.
 //!
 //! * [`alarm`]: one failed call that asked for an fd, and the cells that count its repetitions.
+//! * [`ask`]: what the user side asks of maps through a program.
 //! * [`change`]: every change of a table, a record each.
 //! * [`record`]: the kinds of records.
 //! * [`census`]: one task's fd table as an iterator finds it.
@@ -17,6 +18,7 @@
 #![no_std]
 
 pub mod alarm;
+pub mod ask;
 pub mod census;
 pub mod change;
 pub mod code;

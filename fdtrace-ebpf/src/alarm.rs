@@ -14,6 +14,7 @@ use aya_ebpf::{
 };
 use aya_log_ebpf::debug;
 use fdtrace_common::{
+    ask::ASK_REMOVE,
     alarm::{AlarmRecord, HOOK_ALLOC_FD, HOOK_OWN_LIMIT, HOOK_SYS_EXIT, StormCell, StormKey},
     control::{COUNTER_RING_FULL, COUNTER_STORMS_FULL, PHASE_SELF_TEST},
     record::RECORD_ALARM,
@@ -163,6 +164,26 @@ fn add(key: &StormKey, failures: u64) {
         unsafe { (*cell).failures += failures };
     }
 }
+
+/// What the user side asks of the map, by the words of a key: reads an entry, or removes it. Was it there?
+#[inline(always)]
+pub(crate) fn asked(what: u64, key: &[u64; STORM_KEY_WORDS], answer: impl FnOnce(u64)) -> bool {
+    // SAFETY: whole words, of which the key is made (see below).
+    let key = unsafe { &*core::ptr::from_ref(key).cast::<StormKey>() };
+    if what == ASK_REMOVE {
+        return STORMS.remove(key).is_ok();
+    }
+    let Some(cell) = STORMS.get_ptr(key) else {
+        return false;
+    };
+    // SAFETY: an entry of the map's.
+    answer(unsafe { (&raw const (*cell).failures).read_volatile() });
+    true
+}
+
+/// Words of a [`StormKey`].
+pub(crate) const STORM_KEY_WORDS: usize = 5;
+const _: () = assert!(size_of::<StormKey>() == STORM_KEY_WORDS * 8);
 
 /// Counts a failure of this CPU's. `None`: there was no room to count it.
 #[inline(always)]

@@ -2,6 +2,7 @@
 
 mod actor;
 mod alarm;
+mod ask;
 mod call;
 mod census;
 mod changes;

@@ -78,7 +78,7 @@ static CGROUP_ROOM: Array<CgroupPath> = Array::with_max_entries(2, 0);
 
 /// Tables that are followed even while there are more changes than can be read, by address.
 #[map]
-static WATCHED: HashMap<u64, u8> = HashMap::with_max_entries(WATCHED_MAX, 0);
+pub(crate) static WATCHED: HashMap<u64, u8> = HashMap::with_max_entries(WATCHED_MAX, 0);
 
 /// Is the current thread watched?
 #[inline(always)]

@@ -35,7 +35,7 @@ static STACKS: Global<u32> = Global::new(STACKS_NEVER);
 
 /// The tables whose stacks are wanted, with the tick in which one was told last and how many were in it.
 #[map]
-static STACK_TABLES: HashMap<u64, u64> = HashMap::with_max_entries(STACK_TABLES_MAX, 0);
+pub(crate) static STACK_TABLES: HashMap<u64, u64> = HashMap::with_max_entries(STACK_TABLES_MAX, 0);
 
 /// The same for each CPU, all tables together.
 #[map]

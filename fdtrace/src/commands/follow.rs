@@ -181,7 +181,7 @@ impl Counts for Session {
     }
 
     fn forget(&mut self, key: &StormKey) -> Result<()> {
-        maps::forget_storm(&mut self.ebpf, key, self.shared.cpu_count())
+        maps::forget_storm(&self.ebpf, key, self.shared.cpu_count())
     }
 }
 

@@ -8,6 +8,7 @@ use aya::{
 use log::debug;
 
 use super::{
+    ask,
     backend::{self, Backend, Coverage, Rejected},
     cgroups::Cgroups,
     heap,
@@ -77,6 +78,7 @@ pub fn attach(options: &Options<'_>, scope: &Scope) -> Result<(Session, RingBuf<
                 loaded.follow(scope)?;
                 let cgroups = loaded.follow_cgroups(scope, &mut coverage)?;
                 loaded.load_iterators(backend)?;
+                ask::load(&mut loaded.ebpf)?;
                 maps::clear_storms(&mut loaded.ebpf)?;
                 let openers = match options.stacks {
                     Stacks::Always => Openers::All,

@@ -8,7 +8,7 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use aya::{
     Ebpf, Pod,
     maps::{HashMap, MapData, MapError},
@@ -19,9 +19,11 @@ use fdtrace_common::{
 };
 use log::debug;
 
+use super::ask;
+
 /// Sets which tables are watched, by the addresses of their `files_struct`.
 pub fn watch_only(ebpf: &mut Ebpf, tables: &BTreeSet<u64>) -> Result<()> {
-    set_tables(ebpf, "WATCHED", tables, 1_u8)
+    set_tables::<u8>(ebpf, "WATCHED", ask::Tables::Watched, tables)
 }
 
 /// Who tells running programs where the interpreter of a program keeps its frames, by `StackRecord::image`. To be asked
@@ -42,23 +44,34 @@ pub fn interpreters(ebpf: &mut Ebpf) -> Result<impl Fn(u64, PythonLayout) + Send
 
 /// Sets in which tables the stack of whoever opens an fd is taken.
 pub fn take_stacks(ebpf: &mut Ebpf, tables: &BTreeSet<u64>) -> Result<()> {
-    set_tables(ebpf, "STACK_TABLES", tables, 0_u64)
+    set_tables::<u64>(ebpf, "STACK_TABLES", ask::Tables::Stacks, tables)
 }
 
-fn set_tables<V: Pod>(ebpf: &mut Ebpf, name: &str, tables: &BTreeSet<u64>, value: V) -> Result<()> {
+fn set_tables<V: Pod>(
+    ebpf: &Ebpf,
+    name: &str,
+    set: ask::Tables,
+    tables: &BTreeSet<u64>,
+) -> Result<()> {
     let map = ebpf
-        .map_mut(name)
+        .map(name)
         .with_context(|| format!("no map {name} in the kernel object"))?;
-    let mut map: HashMap<&mut MapData, u64, V> = HashMap::try_from(map)?;
+    let map: HashMap<&MapData, u64, V> = HashMap::try_from(map)?;
     // Only fdtrace adds to these maps and removes from them: their keys do not change meanwhile.
     let before = map.keys().collect::<Result<BTreeSet<u64>, _>>();
     let before = before.with_context(|| format!("reading the map {name}"))?;
-    let removed = remove_all(&mut map, before.difference(tables));
-    let mut outcome = removed.with_context(|| format!("removing from the map {name}"));
+    let mut outcome = Ok(());
+    for old in before.difference(tables) {
+        let removed = set.remove(ebpf, *old).map(|_| ());
+        outcome = outcome.and(removed.with_context(|| format!("removing from the map {name}")));
+    }
     for new in tables.difference(&before) {
-        let added = map.insert(new, value, 0);
-        let added = added.with_context(|| format!("adding to the map {name}"));
-        outcome = outcome.and(added);
+        let added = match set.add(ebpf, *new) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(anyhow!("it is full")),
+            Err(error) => Err(error),
+        };
+        outcome = outcome.and(added.with_context(|| format!("adding to the map {name}")));
     }
     outcome
 }
@@ -91,18 +104,11 @@ fn is_absent(error: &MapError) -> bool {
 
 /// What each of so many CPUs has counted of a kind of failure; empty where the kernel does not know it.
 pub fn storm(ebpf: &Ebpf, key: &StormKey, cpus: u32) -> Result<Vec<(u32, u64)>> {
-    let map = ebpf
-        .map("STORMS")
-        .context("no map STORMS in the kernel object")?;
-    let map: HashMap<&MapData, StormKey, StormCell> = HashMap::try_from(map)?;
     let mut counted = Vec::new();
     let mut is_known = false;
     for cpu in 0..cpus {
-        let failures = match map.get(&StormKey { cpu, ..*key }, 0) {
-            Ok(cell) => Some(cell.failures),
-            Err(error) if is_absent(&error) => None,
-            Err(error) => return Err(error).context("reading the storm map"),
-        };
+        let failures = ask::failures(ebpf, &StormKey { cpu, ..*key });
+        let failures = failures.context("reading the storm map")?;
         is_known |= failures.is_some();
         counted.push((cpu, failures.unwrap_or_default()));
     }
@@ -125,9 +131,13 @@ pub(super) fn all_storms(ebpf: &Ebpf) -> Result<u64> {
 
 /// Makes room in the kernel's map: the process has ended, nothing can count there any more. Only the CPUs on
 /// which it has failed have an entry.
-pub fn forget_storm(ebpf: &mut Ebpf, key: &StormKey, cpus: u32) -> Result<()> {
-    let keys = (0..cpus).map(|cpu| StormKey { cpu, ..*key });
-    remove_storms(ebpf, &keys.collect::<Vec<_>>())
+pub fn forget_storm(ebpf: &Ebpf, key: &StormKey, cpus: u32) -> Result<()> {
+    let mut outcome = Ok(());
+    for cpu in 0..cpus {
+        let forgotten = ask::forget(ebpf, &StormKey { cpu, ..*key }).map(|_| ());
+        outcome = outcome.and(forgotten.context("removing from the storm map"));
+    }
+    outcome
 }
 
 fn remove_storms(ebpf: &mut Ebpf, keys: &[StormKey]) -> Result<()> {

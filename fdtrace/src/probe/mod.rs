@@ -2,7 +2,8 @@
 //!
 //! * [`btf`]: where struct members are and which functions exist.
 //! * [`globals`]: the constants that programs are loaded with.
-//! * [`maps`], [`shared`], [`misses`]: what running programs share, and what they did not see.
+//! * [`maps`], [`shared`], [`misses`]: what running programs share, and what they did not see. `ask`: a program through
+//!   which maps are read.
 //! * [`plan`]: which hooks a backend has, as data.
 //! * [`load`]: the object in the kernel, nothing attached.
 //! * `branch`: the instruction by which a function begins to fail.
@@ -26,6 +27,7 @@
 //! * [`runs`]: what the programs cost, where the kernel counts it.
 //! * [`requirements`]: what must be there before any of this can work.
 
+mod ask;
 pub mod attach;
 pub mod backend;
 mod branch;

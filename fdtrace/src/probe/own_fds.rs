@@ -8,6 +8,7 @@ use object::{File, Object as _, ObjectSection as _, ObjectSymbol as _};
 use rustix::process::{Resource, getrlimit};
 
 use super::{
+    ask,
     backend::Backend,
     btf::Btf,
     load::Options,
@@ -92,6 +93,7 @@ impl Plan<'_> {
                 programs.insert(plan::RAISE.0);
             }
         }
+        programs.insert(ask::PROGRAM);
         if !self.scope.pids.is_empty() {
             programs.extend(plan::FOLLOW_TRACEPOINTS.map(|(program, _)| program));
             links += plan::FOLLOW_TRACEPOINTS.len();
