@@ -14,8 +14,11 @@ pub mod difference;
 pub(crate) mod fake;
 pub mod history;
 pub mod opener;
+pub mod openers;
+pub mod sockets;
 pub mod storms;
 pub mod table;
+pub mod trend;
 
 use self::{
     opener::Slot,

@@ -3,7 +3,7 @@
 use rustc_hash::FxHashMap;
 
 use super::opener::Sequence;
-use crate::ground::{kind::Kind, tcp_state::TcpState, unix_peer::UnixPeer};
+use crate::ground::{kind::Kind, socket_end::is_client, tcp_state::TcpState, unix_peer::UnixPeer};
 
 /// A table in short.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -70,6 +70,18 @@ pub struct Socket<'a> {
     pub state: Option<TcpState>,
     /// Of a unix socket, its other end.
     pub peer: Option<UnixPeer>,
+}
+
+impl Socket<'_> {
+    /// Of a socket of this kind, what was looked up of its connection.
+    #[must_use]
+    pub fn connection(&self, kind: Kind) -> Option<Connection> {
+        let state = self.state.filter(|_| kind == Kind::Tcp)?;
+        Some(Connection {
+            state,
+            is_client: self.end.is_some_and(is_client),
+        })
+    }
 }
 
 /// An fd of a table, and what is known of it.

@@ -8,12 +8,9 @@ use super::{
 use crate::{
     engine::{
         Engine,
-        table::{
-            Connection, Entry, Head, OpenFd, Sighting, Socket, Table, TableBuilder, Thread,
-            telling_name,
-        },
+        table::{Entry, Head, OpenFd, Sighting, Socket, Table, TableBuilder, Thread, telling_name},
     },
-    ground::{kind::Kind, socket_end::is_client, task::Task, unix_peer::UnixPeer},
+    ground::{task::Task, unix_peer::UnixPeer},
     stream::recording::{Event, Note},
 };
 
@@ -112,11 +109,7 @@ impl Model {
             } else {
                 Socket::default()
             };
-            let state = socket.state.filter(|_| slot.kind == Kind::Tcp);
-            let looked_up = state.map(|state| Connection {
-                state,
-                is_client: socket.end.is_some_and(is_client),
-            });
+            let looked_up = socket.connection(slot.kind);
             let entry = Entry {
                 open: slot.open(fd),
                 connection: states.get(&fd).copied().or(looked_up),

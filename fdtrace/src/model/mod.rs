@@ -5,10 +5,8 @@ pub mod held;
 mod known;
 pub mod limits;
 pub mod names;
-pub mod openers;
-pub mod sockets;
+mod seen;
 pub mod tables;
-pub mod trend;
 
 use fdtrace_common::{alarm::AlarmRecord, change::OpenRecord, held::HeldRecord};
 use zerocopy::FromBytes;
@@ -16,12 +14,14 @@ use zerocopy::FromBytes;
 use self::{
     held::Held,
     limits::Limits,
+    tables::{Tables, reconcile::Pass},
+};
+use crate::engine::{
+    opener::{Sequence, Slot},
     openers::Openers,
     sockets::Sockets,
-    tables::{Tables, reconcile::Pass},
     trend::Trends,
 };
-use crate::engine::opener::{Sequence, Slot};
 
 /// Everything that is known.
 #[derive(Debug, Default)]
@@ -63,13 +63,18 @@ impl Model {
 
     /// A second has gone by.
     pub fn second(&mut self, now_ns: u64) {
-        self.trends.look(&mut self.tables, now_ns);
+        self.trends.take(now_ns, self.tables.counted());
         self.limits.follow(&self.tables);
         self.held.forget_before(now_ns, self.tables.names_mut());
     }
 
     /// As [`Openers::put`].
     pub fn put_opener(&mut self, slot: Slot, sequence: Sequence, gone: &mut Vec<Sequence>) {
-        self.openers.put(slot, sequence, &self.tables, gone);
+        let tables = &self.tables;
+        let is_there = |(files, fd, file): Slot| {
+            let slot = tables.table(files).and_then(|table| table.get(fd));
+            slot.is_some_and(|slot| slot.file == file)
+        };
+        self.openers.put(slot, sequence, &is_there, gone);
     }
 }

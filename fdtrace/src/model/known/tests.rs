@@ -7,7 +7,10 @@ use fdtrace_common::{
 use zerocopy::FromZeros;
 
 use super::*;
-use crate::{ground::tcp_state::TcpState, stream::record::Changed};
+use crate::{
+    ground::{kind::Kind, tcp_state::TcpState},
+    stream::record::Changed,
+};
 
 /// A process, 5, whose table, 1, has these open: kind, name and inode.
 fn model(fds: &[(Kind, &str, u64)]) -> Model {

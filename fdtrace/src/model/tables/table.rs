@@ -301,7 +301,7 @@ pub struct Turnover {
     pub gained: u64,
     /// Those of them that came with the table when it was made.
     pub copied: u64,
-    /// The least number of open slots since the last look ([`crate::model::trend`]).
+    /// The least number of open slots since the last look ([`crate::engine::trend`]).
     pub low: u32,
     /// The greatest.
     pub high: u32,

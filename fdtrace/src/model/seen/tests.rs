@@ -5,7 +5,13 @@ use fdtrace_common::{
 use zerocopy::FromZeros;
 
 use super::*;
-use crate::stream::record::Changed;
+use crate::{
+    engine::{
+        table::Stretch,
+        trend::{STRETCHES_MAX, Trends, WORTHWHILE},
+    },
+    stream::record::Changed,
+};
 
 const SECOND: u64 = 1_000_000_000;
 
@@ -43,11 +49,11 @@ fn generation(tables: &Tables) -> u64 {
 fn what_was_open_between_two_looks_counts_and_not_only_at_them() {
     let (mut tables, mut trends) = (Tables::default(), Trends::default());
     open(&mut tables, 0..20);
-    trends.look(&mut tables, SECOND);
+    trends.take(SECOND, tables.counted());
     open(&mut tables, 20..50);
     close(&mut tables, 10..50);
     open(&mut tables, 10..12);
-    trends.look(&mut tables, 2 * SECOND);
+    trends.take(2 * SECOND, tables.counted());
     let trend = trends.of(7, generation(&tables)).unwrap();
     let [first, second] = trend.stretches() else {
         panic!("{trend:?}");
@@ -67,7 +73,7 @@ fn a_long_past_costs_no_more_than_a_short_one_and_keeps_its_extremes() {
             close(&mut tables, 5..100);
             open(&mut tables, 5..100);
         }
-        trends.look(&mut tables, second * SECOND);
+        trends.take(second * SECOND, tables.counted());
     }
     let trend = trends.of(7, generation(&tables)).unwrap();
     assert!(trend.stretches().len() <= STRETCHES_MAX);
@@ -89,7 +95,7 @@ fn what_has_changed_is_kept_in_detail_and_quiet_hours_are_not() {
             open(&mut tables, open_fds..open_fds + 50);
             open_fds += 50;
         }
-        trends.look(&mut tables, second * SECOND);
+        trends.take(second * SECOND, tables.counted());
     }
     let trend = trends.of(7, generation(&tables)).unwrap();
     let short = |from: u64, until: u64| {
@@ -107,12 +113,12 @@ fn what_has_changed_is_kept_in_detail_and_quiet_hours_are_not() {
 fn small_tables_have_no_past_and_ended_ones_lose_theirs() {
     let (mut tables, mut trends) = (Tables::default(), Trends::default());
     open(&mut tables, 0..WORTHWHILE - 1);
-    trends.look(&mut tables, SECOND);
+    trends.take(SECOND, tables.counted());
     assert!(trends.is_empty());
     open(&mut tables, WORTHWHILE..WORTHWHILE + 1);
-    trends.look(&mut tables, 2 * SECOND);
+    trends.take(2 * SECOND, tables.counted());
     assert_eq!(trends.len(), 1);
     assert!(trends.of(7, generation(&tables) + 1).is_none());
-    trends.look(&mut Tables::default(), 3 * SECOND);
+    trends.take(3 * SECOND, std::iter::empty());
     assert!(trends.is_empty());
 }

@@ -2,10 +2,8 @@
 
 use fdtrace_common::change::OpenRecord;
 
-use crate::{
-    engine::table::Socket,
-    ground::{newest::Newest, tcp_state::TcpState, unix_peer::UnixPeer},
-};
+use super::table::Socket;
+use crate::ground::{newest::Newest, tcp_state::TcpState, unix_peer::UnixPeer};
 
 /// The ends that are known.
 #[derive(Debug, Default)]

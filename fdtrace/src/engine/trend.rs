@@ -6,17 +6,16 @@
 
 use rustc_hash::FxHashMap;
 
-use super::tables::Tables;
-use crate::engine::table::Stretch;
+use super::table::Stretch;
 
 /// Stretches kept of a table.
-const STRETCHES_MAX: usize = 64;
+pub(crate) const STRETCHES_MAX: usize = 64;
 /// The latest ones are kept as they are.
 const LATEST: usize = 8;
 /// Tables looked at, at most.
 const TABLES_MAX: usize = 8_192;
 /// A table with fewer fds open is not looked at.
-const WORTHWHILE: u32 = 16;
+pub(crate) const WORTHWHILE: u32 = 16;
 
 impl Stretch {
     fn join(&mut self, later: &Self) {
@@ -103,22 +102,17 @@ impl Trends {
     }
 
     /// A look at all tables.
-    pub fn look(&mut self, tables: &mut Tables, now_ns: u64) {
+    pub fn take(&mut self, now_ns: u64, tables: impl Iterator<Item = Counted>) {
         let before = std::mem::replace(&mut self.looked_ns, now_ns);
-        self.by_table.retain(|files, trend| {
-            tables
-                .table(*files)
-                .is_some_and(|table| table.generation == trend.generation)
-        });
-        for (files, table) in tables.all_mut() {
-            let turnover = table.turnover;
-            (table.turnover.low, table.turnover.high) = (table.open, table.open);
-            let has_room = self.by_table.len() < TABLES_MAX;
-            let is_known = self.by_table.contains_key(&files);
-            if !is_known && (table.open < WORTHWHILE || !has_room) {
+        let mut known = std::mem::take(&mut self.by_table);
+        for table in tables {
+            let trend = known.remove(&table.files);
+            let trend = trend.filter(|trend| trend.generation == table.generation);
+            let has_room = self.by_table.len() + known.len() < TABLES_MAX;
+            if trend.is_none() && (table.open < WORTHWHILE || !has_room) {
                 continue;
             }
-            let trend = self.by_table.entry(files).or_insert_with(|| Trend {
+            let mut trend = trend.unwrap_or_else(|| Trend {
                 generation: table.generation,
                 stretches: Vec::new(),
             });
@@ -127,15 +121,30 @@ impl Trends {
             trend.add(Stretch {
                 from_ns: if is_first { now_ns } else { before },
                 until_ns: now_ns,
-                low: if is_first { table.open } else { turnover.low },
-                high: if is_first { table.open } else { turnover.high },
+                low: if is_first { table.open } else { table.low },
+                high: if is_first { table.open } else { table.high },
                 open: table.open,
-                opened: turnover.gained,
-                closed: turnover.gained.saturating_sub(u64::from(table.open)),
+                opened: table.gained,
+                closed: table.gained.saturating_sub(u64::from(table.open)),
             });
+            self.by_table.insert(table.files, trend);
         }
     }
 }
 
-#[cfg(test)]
-mod tests;
+/// A table in numbers, as a look finds it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counted {
+    /// The address of its `files_struct`.
+    pub files: u64,
+    /// Which of the tables at that address it is.
+    pub generation: u64,
+    /// Fds that are open.
+    pub open: u32,
+    /// The least number of fds open since the look before.
+    pub low: u32,
+    /// The greatest.
+    pub high: u32,
+    /// Files that have come into it as long as it was followed.
+    pub gained: u64,
+}

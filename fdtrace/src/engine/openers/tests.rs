@@ -1,43 +1,26 @@
-use fdtrace_common::{
-    change::{CloseRecord, OpenRecord},
-    record::{RECORD_CLOSED, RECORD_OPENED},
-};
-use zerocopy::FromZeros;
+use rustc_hash::FxHashSet;
 
 use super::*;
-use crate::stream::record::Changed;
+
+type Tables = FxHashSet<Slot>;
 
 fn open(tables: &mut Tables, files: u64, fd: u32, file: u64) {
-    let record = OpenRecord {
-        kind: RECORD_OPENED,
-        fd,
-        files,
-        file,
-        ..OpenRecord::new_zeroed()
-    };
-    tables.apply(Changed::Opened(&record), &mut ());
+    tables.insert((files, fd, file));
 }
 
 fn close(tables: &mut Tables, files: u64, fd: u32, file: u64) {
-    let record = CloseRecord {
-        kind: RECORD_CLOSED,
-        fd,
-        files,
-        file,
-        ..CloseRecord::new_zeroed()
-    };
-    tables.apply(Changed::Closed(&record), &mut ());
+    tables.remove(&(files, fd, file));
 }
 
 #[test]
 fn an_opener_is_that_of_one_file() {
     let (mut openers, tables) = (Openers::default(), Tables::default());
     let mut gone = Vec::new();
-    openers.put((1, 3, 0xa), 7, &tables, &mut gone);
+    openers.put((1, 3, 0xa), 7, &|slot| tables.contains(&slot), &mut gone);
     assert_eq!(openers.get(1, 3, 0xa), Some(7));
     assert_eq!(openers.get(1, 3, 0xb), None, "another file took its place");
     assert_eq!(openers.get(2, 3, 0xa), None, "another table");
-    openers.put((1, 3, 0xb), 8, &tables, &mut gone);
+    openers.put((1, 3, 0xb), 8, &|slot| tables.contains(&slot), &mut gone);
     assert_eq!(openers.get(1, 3, 0xb), Some(8));
     assert_eq!(gone, [7]);
 }
@@ -50,7 +33,12 @@ fn those_of_closed_fds_are_forgotten() {
     // One fd of all stays open.
     for round in 0..FEW as u64 * 10 {
         let (fd, file) = (u32::try_from(round % 8_000).unwrap(), round + 1);
-        openers.put((1, fd, file), sequence, &tables, &mut gone);
+        openers.put(
+            (1, fd, file),
+            sequence,
+            &|slot| tables.contains(&slot),
+            &mut gone,
+        );
         open(&mut tables, 1, fd, file);
         if round > 0 {
             close(&mut tables, 1, fd, file);
@@ -74,7 +62,12 @@ fn there_is_an_end_to_it() {
     let mut gone = Vec::new();
     for number in 0..MAX as u64 + 5 {
         let fd = u32::try_from(number).unwrap();
-        openers.put((1, fd, number + 1), number, &tables, &mut gone);
+        openers.put(
+            (1, fd, number + 1),
+            number,
+            &|slot| tables.contains(&slot),
+            &mut gone,
+        );
         open(&mut tables, 1, fd, number + 1);
     }
     assert_eq!((openers.len(), openers.refused()), (MAX, 5));

@@ -4,8 +4,7 @@
 
 use rustc_hash::FxHashMap;
 
-use super::tables::Tables;
-use crate::engine::opener::{Sequence, Slot};
+use super::opener::{Sequence, Slot};
 
 /// Openers that are remembered at most: as many as the largest tables that are known to have run out.
 const MAX: usize = 1 << 18;
@@ -41,16 +40,16 @@ impl Default for Openers {
 
 impl Openers {
     /// A stack belongs to a file that is coming into a slot. The sequences that belong to nothing any more
-    /// go into `gone`.
+    /// go into `gone`; whether a file is still in its slot is asked where there are many.
     pub fn put(
         &mut self,
         (files, fd, file): Slot,
         sequence: Sequence,
-        tables: &Tables,
+        is_there: &dyn Fn(Slot) -> bool,
         gone: &mut Vec<Sequence>,
     ) {
         if self.by_slot.len() >= self.full {
-            self.sweep(tables, gone);
+            self.sweep(is_there, gone);
             if self.by_slot.len() >= MAX {
                 self.refused += 1;
                 gone.push(sequence);
@@ -87,10 +86,9 @@ impl Openers {
     }
 
     /// Forgets those whose file is not in its slot. The next time is when there are twice as many as stay.
-    fn sweep(&mut self, tables: &Tables, gone: &mut Vec<Sequence>) {
+    fn sweep(&mut self, is_there: &dyn Fn(Slot) -> bool, gone: &mut Vec<Sequence>) {
         self.by_slot.retain(|(files, fd), opener| {
-            let slot = tables.table(*files).and_then(|table| table.get(*fd));
-            let stays = slot.is_some_and(|slot| slot.file == opener.file);
+            let stays = is_there((*files, *fd, opener.file));
             if !stays {
                 gone.push(opener.sequence);
             }
