@@ -1,9 +1,10 @@
 //! The engine that derives nothing: what is open are the kernel's own tables at the moment of a look, and when and by
 //! whom each fd was opened is what the hooks have left in its slot. Pure, as `model` is: rows in, tables out.
 
+mod past;
 mod reader;
 
-use std::{collections::BTreeMap, fmt};
+use std::{collections::BTreeMap, fmt, mem};
 
 use fdtrace_common::{
     change::{OpenRecord, ThreadRecord},
@@ -12,10 +13,15 @@ use fdtrace_common::{
 };
 use rustc_hash::FxHashMap;
 
+use self::past::First;
 use crate::{
     engine::{
         Engine,
+        opener::{Sequence, Slot},
+        openers::Openers,
+        sockets::Sockets,
         table::{Entry, Head, OpenFd, Sighting, Socket, Table, TableBuilder, Thread, telling_name},
+        trend::Trends,
     },
     ground::{
         kind::{Inode, Kind, Prefix},
@@ -83,10 +89,16 @@ impl fmt::Display for Missed {
     }
 }
 
-/// All tables as they were at one look.
+/// All tables as they were at the last look, and what looks before it have found.
 #[derive(Debug, Default)]
 pub struct Joined {
+    /// The first look, and the last one.
+    first_looked_ns: u64,
     looked_ns: u64,
+    trends: Trends,
+    /// Where sockets lead to, as far as somebody has looked.
+    pub sockets: Sockets,
+    openers: Openers,
     tables: FxHashMap<u64, Known>,
     threads: FxHashMap<u32, Thread>,
     limits: Vec<Task>,
@@ -105,26 +117,24 @@ struct Known {
     made_ns: u64,
     opened: u64,
     fds: BTreeMap<u32, Row>,
+    first: First,
 }
 
 impl Known {
     /// What came with a table came here when that was made. Of a table that was made under the hooks, so did each fd of
     /// which no slot tells, as it was in the table that was copied before there were any: unless hooks have missed
-    /// something, which it may be. How many of those there are.
-    fn inherit(&mut self, missed: Missed) -> u64 {
-        let mut found = 0;
+    /// something, which it may be.
+    fn inherit(&mut self, missed: Missed) {
         if self.made_ns == 0 {
-            return found;
+            return;
         }
         for row in self.fds.values_mut() {
             let is_from_before = row.stamp == Stamp::Unknown && missed.is_nothing();
             if is_from_before || row.open.is_inherited {
-                found += u64::from(is_from_before);
                 row.open.is_inherited = true;
                 row.open.since_ns = self.made_ns;
             }
         }
-        found
     }
 }
 
@@ -146,38 +156,47 @@ impl Stamp {
 }
 
 impl Joined {
-    /// Takes a look in. Without the mark it has no end: nothing is known then.
+    /// Takes a first look in. Without the mark it has no end: nothing is known then.
     #[must_use]
     pub fn new(look: Look) -> Self {
-        let mark = look.rows.iter().find(|row| row.seen.kind == RECORD_MARK);
-        let Some(mark) = mark else {
-            return Self::default();
-        };
+        let mut joined = Self::default();
+        joined.take(look);
+        joined
+    }
+
+    /// What one look tells; `None` where it has no end.
+    fn of_look(look: &Look) -> Option<Self> {
+        let mark = look.rows.iter().find(|row| row.seen.kind == RECORD_MARK)?;
         let ticks = Ticks::of_mark(mark);
         let mut joined = Self {
+            first_looked_ns: mark.seen.time_ns,
             looked_ns: mark.seen.time_ns,
-            limits: look.tasks,
             missed: look.missed,
             ..Self::default()
         };
         for row in look.rows.iter().filter(|row| row.seen.kind != RECORD_MARK) {
             joined.row(row, &ticks);
         }
-        for part in look.parts {
+        for part in &look.parts {
             if let Some(table) = joined.tables.get_mut(&part.files) {
                 table.opened += part.opened;
                 table.made_ns = table.made_ns.max(part.made_ns);
             }
         }
         for table in joined.tables.values_mut() {
-            joined.unknown -= table.inherit(look.missed);
+            table.inherit(look.missed);
+            table.first = First::of(table, joined.looked_ns);
+            for row in table.fds.values() {
+                joined.unknown += u64::from(row.open.since_ns == 0);
+                joined.not_believed += u64::from(row.stamp == Stamp::NotBelieved);
+            }
         }
         let threads = look
             .threads
             .iter()
             .map(|thread| (thread.tid, known(thread)));
         joined.threads = threads.collect();
-        joined
+        Some(joined)
     }
 
     /// The tables that several processes share are shown once for each of them.
@@ -201,10 +220,14 @@ impl Joined {
             stamp,
             name: name.into(),
         };
-        if table.fds.insert(seen.fd, row).is_none() {
-            self.unknown += u64::from(opened.is_none());
-            self.not_believed += u64::from(stamp == Stamp::NotBelieved);
-        }
+        table.fds.insert(seen.fd, row);
+    }
+
+    /// Who opens the file of a slot has left a stack. The sequences that belong to nothing any more go into `gone`.
+    pub fn put_opener(&mut self, slot: Slot, sequence: Sequence, gone: &mut Vec<Sequence>) {
+        let mut openers = mem::take(&mut self.openers);
+        openers.put(slot, sequence, &|slot| self.has(slot), gone);
+        self.openers = openers;
     }
 
     /// When and by whom an fd was opened, if that is known; of one that was inherited, in the table it comes from.
@@ -253,7 +276,7 @@ fn known(thread: &ThreadRecord) -> Thread {
 
 impl Engine for Joined {
     fn first_looked_ns(&self) -> u64 {
-        self.looked_ns
+        self.first_looked_ns
     }
 
     fn tables(&self) -> Vec<Head> {
@@ -301,15 +324,28 @@ impl Engine for Joined {
         let known = self.tables.get(&files)?;
         let mut builder = TableBuilder::with_capacity(known.fds.len());
         for row in known.fds.values() {
+            let OpenFd { fd, file, kind, .. } = row.open;
+            let socket = if kind.has_end() {
+                self.sockets.get(row.open.inode)
+            } else {
+                Socket::default()
+            };
             let entry = Entry {
                 open: row.open,
+                connection: socket.connection(kind),
+                opener: self.openers.get(files, fd, file),
                 ..Entry::default()
             };
-            builder.push(entry, telling_name(row.open.kind, &row.name));
+            builder.push(entry, socket.end.or_else(|| telling_name(kind, &row.name)));
         }
         let mut table = builder.build();
         table.made_ns = known.made_ns;
-        table.followed_ns = self.looked_ns;
+        table.followed_ns = known.first.looked_ns;
+        table.gained = known.gained();
+        table.copied = known.first.copied;
+        if let Some(past) = self.trends.of(files, known.made_ns) {
+            table.past = past.stretches().to_vec();
+        }
         Some(table)
     }
 
@@ -320,9 +356,8 @@ impl Engine for Joined {
         self.table(sighting.files).filter(|_| is_user)
     }
 
-    /// Where sockets lead to is looked up elsewhere, and is not here yet.
-    fn socket(&self, _: u64) -> Socket<'_> {
-        Socket::default()
+    fn socket(&self, inode: u64) -> Socket<'_> {
+        self.sockets.get(inode)
     }
 
     /// Recordings of looks have no form yet.

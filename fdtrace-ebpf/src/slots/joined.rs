@@ -15,6 +15,7 @@ use crate::{
     files::TaskFileContext,
     identity,
     kernel::{Address, Pointer as _, Typed, offset},
+    peer,
 };
 
 /// A record, too large for a program's stack.
@@ -64,13 +65,13 @@ extern "C" fn slots_joined(context: *mut TaskFileContext) -> i32 {
         (&raw mut (*seen).time_ns).write(0);
         (&raw mut (*seen).files).write(files);
         (&raw mut (*seen).file).write(file.address());
-        (&raw mut (*seen).replaced).write(0);
         (&raw mut (*seen).tgid).write(task.member(&offset::TASK_TGID));
         (&raw mut (*seen).tid).write(task.member(&offset::TASK_PID));
         (&raw mut (*seen).uid).write(0);
         (&raw mut (*seen).call).write(0);
         (&raw mut (*seen).flags).write(0);
         identity::fill(seen, file);
+        (&raw mut (*seen).replaced).write(peer::of(file, seen));
         (&raw mut (*record).stamp).write(stamp);
         bpf_seq_write(
             (*meta).seq,
