@@ -31,6 +31,8 @@ pub(crate) struct Facts {
     pub(crate) ns: Option<u64>,
     /// Why the scenario cannot be had here.
     pub(crate) skipped: Option<String>,
+    /// What else there is to know.
+    pub(crate) note: Option<String>,
 }
 
 /// Fds that lead to the same.
@@ -179,5 +181,6 @@ fn facts(line: &str) -> Option<Facts> {
         operations: number("operations").unwrap_or_default(),
         ns: number("ns"),
         skipped: text("skipped"),
+        note: text("note"),
     })
 }

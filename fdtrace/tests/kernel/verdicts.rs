@@ -31,7 +31,7 @@ const BUSY: [(&str, &[&str]); 5] = [
 ];
 
 /// Five work at once: an emulated machine does not keep up with more.
-const TOGETHER: [[&str; 5]; 2] = [
+pub(crate) const TOGETHER: [[&str; 5]; 2] = [
     [
         "leak_file",
         "leak_connection",
