@@ -16,6 +16,7 @@ mod atomic;
 mod chunk;
 mod directory;
 mod joined;
+mod regions;
 mod tables;
 
 use aya_ebpf::{

@@ -45,8 +45,7 @@ pub(super) unsafe fn add(word: *mut u64, more: u64) {
 
 /// Puts `new` where there is `old`; was it?
 ///
-/// Kernels before 5.12 cannot compare and swap: of two that come at once there, both may be told yes, and the second
-/// one's value stays.
+/// Kernels before 5.12 cannot compare and swap: only one may come at a time there ([`super::regions`]).
 ///
 /// # Safety
 ///
@@ -70,10 +69,10 @@ pub(super) unsafe fn replace(word: *mut u32, old: u32, new: u32) -> bool {
     }
     // SAFETY: the caller's promise.
     unsafe {
-        if word.read_volatile() != old {
-            return false;
+        let is_there = word.read_volatile() == old;
+        if is_there {
+            word.write_volatile(new);
         }
-        word.write_volatile(new);
-        word.read_volatile() == new
+        is_there
     }
 }

@@ -1,8 +1,8 @@
 //! Where a table's chunks are.
 //!
 //! A hash table of chunks' numbers, at addresses that programs know without asking: what is in a place is right if the
-//! chunk says that it is the one that is looked for. So a place is one word, which any CPU may write at any moment, and
-//! kernels without compare-and-swap do with the same code: whoever loses such a race loses ages.
+//! chunk says that it is the one that is looked for. So a place is one word, which any CPU may write at any moment.
+//! Two that want the same place decide by compare-and-swap who gets it, or on kernels without one by [`regions`].
 //!
 //! A search ends at the first place that has never been taken, or is so again: a chunk that goes leaves [`GONE`] where
 //! others may lie behind it.
@@ -14,6 +14,7 @@ use fdtrace_common::{control::COUNTER_CHUNKS, slot::Chunk};
 use super::{
     atomic,
     chunk::{self, EachSlot as _, Empty, Index},
+    regions::{self, slots_enter_region},
 };
 use crate::{control, kernel::Address};
 
@@ -169,6 +170,33 @@ fn claim(files: Address, number: u32, contents: u32) -> Index {
     {
         Empty(chunk).all();
     }
+    let there = put(place, index);
+    if there != index {
+        chunk::give_back(index);
+    }
+    if there == 0 {
+        control::count(COUNTER_CHUNKS);
+    }
+    there
+}
+
+/// Puts a chunk into its place; the one that is there then, which somebody else may have put there first. 0: there is no
+/// place.
+#[inline(always)]
+fn put(place: Place, index: Index) -> Index {
+    let region = place.first >> (BITS - regions::BITS);
+    if !crate::HAS_LOOP && slots_enter_region(region) == 0 {
+        return 0;
+    }
+    let there = put_alone(place, index);
+    if !crate::HAS_LOOP {
+        regions::leave(region);
+    }
+    there
+}
+
+#[inline(always)]
+fn put_alone(place: Place, index: Index) -> Index {
     for step in 0..PROBES {
         let old = place.index(step);
         let is_free = old == 0 || old == GONE;
@@ -178,12 +206,9 @@ fn claim(files: Address, number: u32, contents: u32) -> Index {
         }
         // Somebody else may have come first with the same.
         if let Some((other, _)) = place.look(step) {
-            chunk::give_back(index);
             return other;
         }
     }
-    chunk::give_back(index);
-    control::count(COUNTER_CHUNKS);
     0
 }
 
