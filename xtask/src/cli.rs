@@ -11,7 +11,7 @@ use crate::{
     ebpf,
     kernel::Kernel,
     run,
-    setup::{self, Scope},
+    setup::{self, Consent, Scope},
     test,
     vm::{self, Accelerator},
 };
@@ -32,11 +32,11 @@ pub(crate) struct Cli {
 enum Task {
     /// Installs whatever the other tasks need and the machine lacks
     ///
-    /// Says what it installs. Kernels stay as they were fetched; to get the newest ones again, remove
+    /// Says what it installs and how much that is, and asks. Kernels stay as they were fetched; to get the newest ones again, remove
     /// `kernels` in fdtrace's cache folder.
     Setup(Setup),
     /// Builds the kernel programs and says how large they are
-    Ebpf,
+    Ebpf(Setup),
     /// Builds fdtrace and runs it
     Run(Run),
     /// Runs the tests: format, lints, unit tests, tests on this machine, tests in guests
@@ -63,6 +63,19 @@ struct Setup {
     /// Installs nothing: says what is missing, and fails
     #[arg(long)]
     offline: bool,
+    /// Installs what is missing without asking
+    #[arg(long, conflicts_with = "offline")]
+    yes: bool,
+}
+
+impl Setup {
+    const fn consent(self) -> Consent {
+        match (self.offline, self.yes) {
+            (true, _) => Consent::Withheld,
+            (_, true) => Consent::Given,
+            _ => Consent::Asked,
+        }
+    }
 }
 
 #[derive(Debug, Args)]
@@ -138,6 +151,8 @@ struct Dist {
 
 #[derive(Debug, Args)]
 struct Vm {
+    #[command(flatten)]
+    setup: Setup,
     /// The kernel to boot
     #[arg(long)]
     kernel: Kernel,
@@ -161,25 +176,22 @@ struct Vm {
 impl Cli {
     pub(crate) fn run(self) -> Result<u8> {
         match self.task {
-            Task::Setup(Setup { offline }) => setup::run(offline).map(|()| 0),
-            Task::Ebpf => {
-                setup::ensure(Scope::Build, false)?;
+            Task::Setup(setup) => setup::run(setup.consent()).map(|()| 0),
+            Task::Ebpf(setup) => {
+                setup::ensure(Scope::Build, setup.consent())?;
                 ebpf::report().map(|()| 0)
             }
-            Task::Run(Run {
-                setup: Setup { offline },
-                arguments,
-            }) => {
-                setup::ensure(Scope::Build, offline)?;
+            Task::Run(Run { setup, arguments }) => {
+                setup::ensure(Scope::Build, setup.consent())?;
                 run::run(&arguments)
             }
             Task::Test(test) => {
-                setup::ensure(Scope::Everything, test.setup.offline)?;
+                setup::ensure(Scope::Everything, test.setup.consent())?;
                 let filter = test.filter.as_deref();
                 Ok(test::run(filter, test.extent(), &test.kernels))
             }
             Task::Dist(Dist {
-                setup: Setup { offline },
+                setup,
                 output,
                 no_packages,
                 check,
@@ -189,11 +201,11 @@ impl Cli {
                     (_, true) => (Scope::Packaged, Packages::Checked),
                     _ => (Scope::Build, Packages::Made),
                 };
-                setup::ensure(scope, offline)?;
+                setup::ensure(scope, setup.consent())?;
                 dist::run(output, packages).map(|()| 0)
             }
-            Task::Demo(Setup { offline }) => {
-                setup::ensure(Scope::Machines(&[Kernel::New]), offline)?;
+            Task::Demo(setup) => {
+                setup::ensure(Scope::Machines(&[Kernel::New]), setup.consent())?;
                 demo::run()
             }
             Task::Bench(bench) => bench.run(),
@@ -215,7 +227,7 @@ impl Bench {
         } else {
             Scope::Measured(&kernels)
         };
-        setup::ensure(scope, self.setup.offline)?;
+        setup::ensure(scope, self.setup.consent())?;
         bench::run(&bench::Options {
             quick: self.quick,
             slots: self.slots,
@@ -228,7 +240,7 @@ impl Bench {
 
 impl Vm {
     fn run(self) -> Result<u8> {
-        setup::ensure(Scope::Machines(&[self.kernel]), false)?;
+        setup::ensure(Scope::Machines(&[self.kernel]), self.setup.consent())?;
         let mut request = vm::Request::new(self.kernel, self.command);
         request.files = self.files;
         request

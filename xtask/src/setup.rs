@@ -6,10 +6,12 @@ mod bpf_linker;
 mod compiler;
 mod thing;
 
-use anyhow::{Result, bail};
+use std::io::{self, BufRead, IsTerminal as _, Write as _};
+
+use anyhow::{Context as _, Result, bail};
 
 pub(crate) use self::archive::{KEYRING, mirror};
-use self::thing::Thing;
+use self::thing::{Plan, Thing};
 use crate::{dist, ebpf::toolchain, emulator, kernel::Kernel};
 
 /// How much of it a task needs.
@@ -27,8 +29,19 @@ pub(crate) enum Scope<'a> {
     Everything,
 }
 
-/// Installs what is missing. With `offline`, only says what that would be, and fails.
-pub(crate) fn ensure(scope: Scope<'_>, offline: bool) -> Result<()> {
+/// May something be installed?
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Consent {
+    /// No: what is missing is an error.
+    Withheld,
+    /// Yes.
+    Given,
+    /// Whoever sits at the terminal is asked, and told how much it is.
+    Asked,
+}
+
+/// Installs what is missing, if that is wanted.
+pub(crate) fn ensure(scope: Scope<'_>, consent: Consent) -> Result<()> {
     let missing = missing(scope)?;
     if missing.is_empty() {
         return Ok(());
@@ -36,11 +49,17 @@ pub(crate) fn ensure(scope: Scope<'_>, offline: bool) -> Result<()> {
     for thing in &missing {
         eprintln!("xtask: missing: {thing}");
     }
-    if offline && missing.iter().any(Thing::is_needed) {
+    let is_needed = missing.iter().any(Thing::is_needed);
+    if consent == Consent::Withheld && is_needed {
         bail!("--offline was given, so nothing is installed; `cargo xtask setup` would do it");
     }
-    if !offline {
-        thing::install(&missing)?;
+    if consent != Consent::Withheld {
+        let plan = Plan::of(&missing)?;
+        if consent == Consent::Given || is_agreed(&plan, is_needed)? {
+            plan.carry_out()?;
+        } else if is_needed {
+            bail!("nothing was installed");
+        }
     }
     let still_missing = self::missing(scope)?;
     if let Some(thing) = still_missing.iter().find(|thing| thing.is_needed()) {
@@ -49,9 +68,32 @@ pub(crate) fn ensure(scope: Scope<'_>, offline: bool) -> Result<()> {
     Ok(())
 }
 
+/// Says what would be installed, and asks; where nobody can be asked, what can be done without is left out.
+fn is_agreed(plan: &Plan<'_>, is_needed: bool) -> Result<bool> {
+    eprint!("xtask: to be installed:\n{plan}");
+    let stdin = io::stdin();
+    if !stdin.is_terminal() {
+        if is_needed {
+            bail!("nothing was installed: there is no terminal to ask at; with --yes it is");
+        }
+        return Ok(false);
+    }
+    eprint!("Install it? [y/N] ");
+    io::stderr().flush().context("cannot ask")?;
+    is_yes(&mut stdin.lock())
+}
+
+fn is_yes(input: &mut impl BufRead) -> Result<bool> {
+    let mut answer = String::new();
+    input
+        .read_line(&mut answer)
+        .context("cannot read the answer")?;
+    Ok(matches!(answer.trim().to_lowercase().as_str(), "y" | "yes"))
+}
+
 /// The task itself: everything, with a word on what is there.
-pub(crate) fn run(offline: bool) -> Result<()> {
-    ensure(Scope::Everything, offline)?;
+pub(crate) fn run(consent: Consent) -> Result<()> {
+    ensure(Scope::Everything, consent)?;
     if let Ok(toolchain) = toolchain::find() {
         println!("kernel programs are compiled by {toolchain}");
     }
@@ -102,4 +144,24 @@ fn missing(scope: Scope<'_>) -> Result<Vec<Thing>> {
         missing.push(Thing::Emulator);
     }
     Ok(missing)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_yes_is_yes() {
+        for (answer, expected) in [
+            ("y\n", true),
+            (" Yes\n", true),
+            ("\n", false),
+            ("", false),
+            ("no\n", false),
+            ("yesterday\n", false),
+        ] {
+            let outcome = is_yes(&mut answer.as_bytes()).unwrap();
+            assert_eq!(outcome, expected, "{answer:?}");
+        }
+    }
 }

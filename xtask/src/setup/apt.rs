@@ -64,14 +64,48 @@ pub(super) fn update() -> Result<()> {
     }
 }
 
+/// What they and all that they need take, in apt's words: to download, and of the disk; `None`: apt does not say.
+pub(super) fn size(packages: &[&str]) -> Option<String> {
+    // It fetches and installs nothing then, and needs no lock. `--assume-no` installs what it need not ask about.
+    let mut apt = Command::new("apt-get");
+    apt.args([
+        "install",
+        "--print-uris",
+        "--yes",
+        "--no-install-recommends",
+    ])
+    .args(packages)
+    .env("LC_ALL", "C");
+    size_in(&command::output(&mut apt).ok()?)
+}
+
+fn size_in(said: &str) -> Option<String> {
+    let between = |before: &str, after: &str| {
+        let mut lines = said.lines();
+        lines.find_map(|line| line.strip_prefix(before)?.strip_suffix(after))
+    };
+    let archives = between("Need to get ", " of archives.")?;
+    let disk = between(
+        "After this operation, ",
+        " of additional disk space will be used.",
+    )?;
+    Some(format!("{archives} to download, {disk} of the disk"))
+}
+
+/// The command that installs packages.
+pub(super) fn installs(packages: &[&str]) -> Command {
+    let mut apt = Command::new("apt-get");
+    apt.args(["install", "--yes", "--no-install-recommends"])
+        .args(packages);
+    apt
+}
+
 /// Installs the packages, and says so.
 pub(super) fn install(packages: &[&str]) -> Result<()> {
     if packages.is_empty() {
         return Ok(());
     }
-    let mut apt = Command::new("apt-get");
-    apt.args(["install", "--yes", "--no-install-recommends"])
-        .args(packages);
+    let mut apt = installs(packages);
     let typed = command::text(&apt);
     if !is_root() {
         bail!("only root installs packages: run `sudo apt-get update && sudo {typed}`, then again");
@@ -96,4 +130,20 @@ fn need_apt(packages: &[&str]) -> Result<()> {
         );
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_packages_take_is_what_apt_says() {
+        let said = "0 upgraded, 3 newly installed, 0 to remove and 132 not upgraded.\n\
+                    Need to get 44.0 kB of archives.\n\
+                    After this operation, 198 kB of additional disk space will be used.\n\
+                    'http://example.org/sl_5.02-1_amd64.deb' sl_5.02-1_amd64.deb 13172 MD5Sum:8457\n";
+        let size = Some("44.0 kB to download, 198 kB of the disk".to_owned());
+        assert_eq!(size_in(said), size);
+        assert_eq!(size_in("E: Unable to locate package sl\n"), None);
+    }
 }

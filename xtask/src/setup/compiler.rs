@@ -36,6 +36,11 @@ pub(super) fn packages() -> Result<Vec<&'static str>> {
     Ok(Vec::new())
 }
 
+/// Is one of these packages the compiler?
+pub(super) fn is_any(names: &[&str]) -> bool {
+    PACKAGES.iter().flatten().any(|name| names.contains(name))
+}
+
 /// The last resort, a download of some hundred megabytes.
 pub(super) fn install_nightly_if_still_needed() -> Result<()> {
     if toolchain::compiler().is_some() {

@@ -127,46 +127,101 @@ pub(super) fn components() -> Vec<Thing> {
     absent.map(|(name, _)| Thing::Component(name)).collect()
 }
 
-/// Installs them all, those that others need first.
-pub(super) fn install(things: &[Thing]) -> Result<()> {
-    let mut packages = Vec::new();
-    for thing in things {
-        match thing {
-            Thing::Component(name) => {
+/// What is to be installed.
+pub(super) struct Plan<'a> {
+    things: &'a [Thing],
+    packages: Vec<String>,
+}
+
+impl<'a> Plan<'a> {
+    /// What these things need. Fetches the lists of packages, where some are among them.
+    pub(super) fn of(things: &'a [Thing]) -> Result<Self> {
+        let mut packages = Vec::new();
+        for thing in things {
+            match thing {
+                Thing::Package(name) => packages.push((*name).to_owned()),
+                Thing::BpfLinker => packages.extend(bpf_linker::packages()),
+                _ => {}
+            }
+        }
+        let names: Vec<&str> = packages.iter().map(String::as_str).collect();
+        let mut names = apt::not_installed(&names)?;
+        let needs_compiler = needs_compiler(things);
+        if needs_compiler || !names.is_empty() {
+            apt::update()?;
+        }
+        if needs_compiler {
+            names.extend(compiler::packages()?);
+        }
+        Ok(Self {
+            things,
+            packages: names.into_iter().map(str::to_owned).collect(),
+        })
+    }
+
+    /// Installs it all, those that others need first.
+    pub(super) fn carry_out(&self) -> Result<()> {
+        for thing in self.things {
+            if let Thing::Component(name) = thing {
                 command::run(Command::new("rustup").args(["component", "add", name]))?;
             }
-            Thing::Package(name) => packages.push((*name).to_owned()),
-            Thing::BpfLinker => packages.extend(bpf_linker::packages()),
-            Thing::Compiler | Thing::Kernel(_) | Thing::Emulator => {}
         }
-    }
-    let needs_compiler = things.iter().any(|thing| matches!(thing, Thing::Compiler));
-    let names: Vec<&str> = packages.iter().map(String::as_str).collect();
-    let mut names = apt::not_installed(&names)?;
-    if needs_compiler || !names.is_empty() {
-        apt::update()?;
-    }
-    if needs_compiler {
-        names.extend(compiler::packages()?);
-    }
-    apt::install(&names)?;
-    for (package, unit) in UNITS {
-        if names.contains(&package) {
-            stop(unit)?;
+        let names = self.names();
+        apt::install(&names)?;
+        for (package, unit) in UNITS {
+            if names.contains(&package) {
+                stop(unit)?;
+            }
         }
-    }
-    if needs_compiler {
-        compiler::install_nightly_if_still_needed()?;
-    }
-    for thing in things {
-        match thing {
-            Thing::BpfLinker => bpf_linker::install()?,
-            Thing::Kernel(kernel) => archive::fetch(*kernel)?,
-            Thing::Emulator => fetch_emulator(),
-            _ => {}
+        if needs_compiler(self.things) {
+            compiler::install_nightly_if_still_needed()?;
         }
+        for thing in self.things {
+            match thing {
+                Thing::BpfLinker => bpf_linker::install()?,
+                Thing::Kernel(kernel) => archive::fetch(*kernel)?,
+                Thing::Emulator => fetch_emulator(),
+                _ => {}
+            }
+        }
+        Ok(())
     }
-    Ok(())
+
+    fn names(&self) -> Vec<&str> {
+        self.packages.iter().map(String::as_str).collect()
+    }
+}
+
+/// What is installed by whom, a line each, with what it takes as far as that is known before.
+impl fmt::Display for Plan<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names = self.names();
+        if !names.is_empty() {
+            let size = apt::size(&names).unwrap_or_else(|| "apt does not say how much".to_owned());
+            writeln!(formatter, "  {}", command::text(&apt::installs(&names)))?;
+            writeln!(formatter, "      {size}")?;
+        }
+        if needs_compiler(self.things) && !compiler::is_any(&names) {
+            writeln!(
+                formatter,
+                "  rustup: a nightly with its sources, some hundred megabytes"
+            )?;
+        }
+        for thing in self.things {
+            match thing {
+                Thing::Component(_) => writeln!(formatter, "  {thing}"),
+                Thing::BpfLinker => writeln!(formatter, "  {thing}: compiled for some minutes"),
+                Thing::Kernel(_) => writeln!(formatter, "  {thing}: some 15 MB"),
+                Thing::Emulator => writeln!(formatter, "  {thing}: some 80 MB"),
+                Thing::Compiler | Thing::Package(_) => Ok(()),
+            }?;
+        }
+        Ok(())
+    }
+}
+
+fn needs_compiler(things: &[Thing]) -> bool {
+    things.iter().any(|thing| matches!(thing, Thing::Compiler))
 }
 
 /// Guests run without it as well, each in one thread, which is said when one starts.
