@@ -58,16 +58,35 @@ pub(crate) fn slots() -> Result<PathBuf> {
 
 /// fdtrace as it is handed out: static, and the same wherever it is built. `time` is that of its sources.
 pub(crate) fn distributed(time: u64) -> Result<PathBuf> {
+    distribute(workspace::root(), &workspace::target(), time, None)
+}
+
+/// The same of a copy of the sources in another folder, with a variable of the environment.
+pub(crate) fn distributed_of(
+    root: &Path,
+    time: u64,
+    variable: Option<(&str, &Path)>,
+) -> Result<PathBuf> {
+    distribute(root, &root.join("target"), time, variable)
+}
+
+fn distribute(
+    root: &Path,
+    target: &Path,
+    time: u64,
+    variable: Option<(&str, &Path)>,
+) -> Result<PathBuf> {
     let mut cargo = static_cargo();
     let mut flags = vec!["-Ctarget-feature=+crt-static".to_owned()];
-    flags.extend(reproducible::flags(workspace::root()));
+    flags.extend(reproducible::flags(root));
+    cargo.current_dir(root).env("CARGO_TARGET_DIR", target);
     cargo.env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"));
     cargo.env("SOURCE_DATE_EPOCH", time.to_string());
+    cargo.envs(variable);
     cargo.args(["build", "--locked", "--release"]);
     cargo.args(["--package", "fdtrace", "--bin", "fdtrace"]);
     command::run(cargo.args(["--target", STATIC_TARGET]))?;
-    let folder = workspace::target().join(STATIC_TARGET);
-    Ok(folder.join("release/fdtrace"))
+    Ok(target.join(STATIC_TARGET).join("release/fdtrace"))
 }
 
 /// The program that times loads beside tracers.

@@ -144,7 +144,8 @@ struct Dist {
     /// Only the archive: packages take two more tools, which are compiled first
     #[arg(long)]
     no_packages: bool,
-    /// Checks the .deb with lintian, and installs and purges it in Debian 11, 12 and 13
+    /// Checks the .deb with lintian, installs and purges it in Debian 11, 12 and 13, and builds the executable again in
+    /// another folder
     #[arg(long, conflicts_with = "no_packages")]
     check: bool,
 }

@@ -3,6 +3,7 @@
 //! Two builds of one commit are equal byte for byte, wherever they were made: no path of the machine is in them, and
 //! every time is that of the commit.
 
+mod again;
 mod archive;
 mod checks;
 mod components;
@@ -39,7 +40,7 @@ pub(crate) enum Packages {
     None,
     /// A .deb and an .rpm.
     Made,
-    /// These, and the .deb is checked.
+    /// These, and the .deb is checked, and whether another folder gives the same executable.
     Checked,
 }
 
@@ -68,7 +69,10 @@ pub(crate) fn run(folder: Option<PathBuf>, wanted: Packages) -> Result<()> {
         .iter()
         .find(|file| file.extension() == Some("deb".as_ref()));
     match package {
-        Some(package) if wanted == Packages::Checked => checks::run(package),
+        Some(package) if wanted == Packages::Checked => {
+            checks::run(package)?;
+            again::check(&release, &executable)
+        }
         _ => Ok(()),
     }
 }

@@ -9,7 +9,10 @@ mod strip;
 #[path = "../../fdtrace/build/toolchain.rs"]
 pub(crate) mod toolchain;
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context as _, Result, anyhow};
 use object::{Object as _, ObjectSection as _, ObjectSymbol as _, SectionKind, SymbolKind};
@@ -31,6 +34,12 @@ pub(crate) fn report() -> Result<()> {
         weigh(whole, &path)?;
     }
     Ok(())
+}
+
+/// Where fdtrace's build script has left the objects.
+pub(crate) fn objects() -> PathBuf {
+    let folder = workspace::target().join("ebpf");
+    folder.join(toolchain::TARGET).join("release")
 }
 
 fn weigh(whole: &[u8], path: &Path) -> Result<()> {
