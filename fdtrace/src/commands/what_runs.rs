@@ -39,10 +39,12 @@ fn what_runs(
             [one] => format!("{one} does not work here; "),
             several => format!("{} do not work here; ", several.join(" and ")),
         };
-        let count = misses.iter().filter(is_usual).count();
-        lines.push(format!(
-            "{others}census does not see {count} kinds of events: see fdtrace doctor"
-        ));
+        let what = match misses.iter().filter(is_usual).count() {
+            0 => "census looks at the tables once a second".to_owned(),
+            1 => "census does not see one kind of events".to_owned(),
+            count => format!("census does not see {count} kinds of events"),
+        };
+        lines.push(format!("{others}{what}: see fdtrace doctor"));
     } else {
         let reasons = rejected.iter();
         lines.extend(reasons.map(|it| format!("not {}: {}", it.backend, it.reason)));
@@ -91,6 +93,11 @@ mod tests {
                 "not fentry: the kernel refuses it",
                 "not seen here: other users' processes"
             ]
+        );
+        // Commands that show no failures miss none.
+        assert_eq!(
+            what_runs(Backend::Census, &[], &[], false),
+            ["census looks at the tables once a second: see fdtrace doctor"]
         );
         assert_eq!(
             what_runs(Backend::Census, &[], &misses[..6], false),
