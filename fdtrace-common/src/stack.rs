@@ -31,6 +31,10 @@ pub const REGISTER_BP: usize = 2;
 /// The first of the others.
 pub const REGISTER_OTHERS: usize = 3;
 
+/// [`StackRecord::fd`] of a call that fails for want of an fd: this bit, and below it the number of the thread. No fd is
+/// so large. It comes before the alarm.
+pub const FAILING: u32 = 1 << 31;
+
 /// Tables that can be named at once.
 pub const STACK_TABLES_MAX: u32 = 4_096;
 /// Stacks of one named table that are told in a second at most.
@@ -72,11 +76,11 @@ pub const OPENS_SOCKETS: u32 = 6;
 pub struct StackRecord {
     /// [`crate::record::RECORD_STACK`].
     pub kind: u32,
-    /// The number that the file gets.
+    /// The number that the file gets, or [`FAILING`].
     pub fd: u32,
     /// The table.
     pub files: u64,
-    /// The file.
+    /// The file; 0 where the call fails.
     pub file: u64,
     /// Where the stack of the program began (`mm_struct.start_stack`): with address space randomisation, a
     /// number that no other program run has.

@@ -24,7 +24,7 @@ use crate::{
     call::{self, Call},
     control, held,
     kernel::{self, Address, member, offset},
-    paths, repeats, ring, scope, seccomp, self_test,
+    paths, repeats, ring, scope, seccomp, self_test, stacks,
 };
 
 /// Failures by kind and CPU. Entries leave when their process has ended: the user side removes them.
@@ -245,6 +245,7 @@ fn tell(record: *mut AlarmRecord, registers: Address, pause: u64) {
     };
     if pause >= quiet {
         held::tell(key.files, key.hook);
+        stacks::tell_failing(key.files);
     }
     let task = kernel::current_task();
     let signal: Address = member(task, &offset::TASK_SIGNAL);

@@ -16,7 +16,7 @@ use fdtrace_common::{
     control::COUNTER_STACKS,
     record::{RECORD_PROGRAM, RECORD_STACK},
     stack::{
-        ProgramRecord, REGISTERS, STACK_PAGE, STACK_PAGES, STACK_TABLES_MAX, STACKS_ALL,
+        FAILING, ProgramRecord, REGISTERS, STACK_PAGE, STACK_PAGES, STACK_TABLES_MAX, STACKS_ALL,
         STACKS_NEVER, STACKS_OF_CPU, STACKS_OF_TABLE, StackRecord, StackRoom,
     },
 };
@@ -120,11 +120,7 @@ fn copy(files: Address, fd: u32, file: Address) {
     {
         return control::count(COUNTER_STACKS);
     }
-    let is_affordable = match STACK_BUDGET.get_ptr_mut(0) {
-        Some(spent) => is_within(spent, STACKS_OF_CPU),
-        None => false,
-    };
-    if !is_affordable || ring::is_half_full() {
+    if !is_affordable() {
         return control::count(COUNTER_STACKS);
     }
     if let Some(room) = STACK_ROOM.get_ptr_mut(0) {
@@ -137,6 +133,38 @@ fn copy(files: Address, fd: u32, file: Address) {
         }
         stack_write();
     }
+}
+
+/// Tells the stack of the current thread, whose call finds this table full. Comes before the alarm.
+#[inline(always)]
+pub(crate) fn tell_failing(files: Address) {
+    if STACKS.load() == STACKS_NEVER || is_kernels(kernel::current_task()) {
+        return;
+    }
+    if !is_affordable() {
+        return control::count(COUNTER_STACKS);
+    }
+    if let Some(room) = STACK_ROOM.get_ptr_mut(0) {
+        let thread = bpf_get_current_pid_tgid() as u32;
+        // SAFETY: `room` is this CPU's own, whole.
+        unsafe {
+            let head = &raw mut (*room).head;
+            (&raw mut (*head).fd).write(FAILING | thread);
+            (&raw mut (*head).files).write(files);
+            (&raw mut (*head).file).write(0);
+        }
+        stack_write();
+    }
+}
+
+/// Is there room for a stack more, of those that a CPU may take in a second, and in the ring?
+#[inline(always)]
+fn is_affordable() -> bool {
+    let is_within = match STACK_BUDGET.get_ptr_mut(0) {
+        Some(spent) => is_within(spent, STACKS_OF_CPU),
+        None => false,
+    };
+    is_within && !ring::is_half_full()
 }
 
 /// Has this second's number not been reached? If so, this is one more. CPUs that count the same table at

@@ -107,6 +107,8 @@ pub struct Known<'a> {
     pub engine: &'a dyn Engine,
     /// The stacks of those who have opened something.
     pub stacks: &'a mut Stacks,
+    /// With an alarm: the stack of the call that has failed, where one was taken.
+    pub failing: Option<Sequence>,
 }
 
 /// What becomes of records.
@@ -195,6 +197,7 @@ impl Tracker {
         Known {
             engine: &self.model,
             stacks: &mut self.stacks,
+            failing: None,
         }
     }
 
@@ -253,8 +256,7 @@ impl Tracker {
             Ok(Record::Change(_)) => {}
             Ok(Record::Alarm(bytes)) => {
                 self.records += 1;
-                handler.alarm(bytes, &mut self.known());
-                self.model.release_held(bytes);
+                self.take_alarm(bytes, handler);
             }
             Ok(Record::Held(held)) => self.model.hold(held),
             Ok(Record::Mark) => self.marks += 1,
@@ -262,6 +264,21 @@ impl Tracker {
             Ok(Record::Python(head, frames)) => self.frames.push((*head, frames.into())),
             Ok(Record::Program(program)) => self.stacks.executed(program.tgid, program.into()),
             Err(error) => log::warn!("{error}"),
+        }
+    }
+
+    fn take_alarm(&mut self, bytes: &[u8], handler: &mut impl Handler) {
+        let failing = self.model.take_failing(bytes);
+        let mut known = Known {
+            failing,
+            ..self.known()
+        };
+        handler.alarm(bytes, &mut known);
+        self.model.release_held(bytes);
+        // Facts of a recording ask for it later, when answers have come.
+        match failing {
+            Some(sequence) if self.stacks.is_elsewhere() => self.gone[ANSWERS - 1].push(sequence),
+            _ => self.stacks.forget(failing.into_iter().collect()),
         }
     }
 
@@ -454,13 +471,17 @@ impl Tracker {
 
 #[cfg(test)]
 mod tests {
-    use fdtrace_common::record::RECORD_STACK;
-    use zerocopy::{FromZeros, IntoBytes};
+    use fdtrace_common::{
+        alarm::AlarmRecord,
+        record::{RECORD_ALARM, RECORD_STACK},
+        stack::FAILING,
+    };
+    use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
     use super::*;
     use crate::{
         engine::change::{Change, Sink},
-        enrich::stacks::Frame,
+        enrich::stacks::{AwaitedStack, Frame},
     };
 
     struct Nobody;
@@ -496,6 +517,45 @@ mod tests {
         let sequence = tracker.model.openers.get(1, 3, 7).unwrap();
         assert!(tracker.stacks.later(sequence).wait().flatten().is_some());
         assert_eq!(tracker.records, 0);
+    }
+
+    /// The stack of a call that fails comes before its alarm, goes with it, and belongs to no other thread's.
+    #[test]
+    fn a_failing_calls_stack_is_that_of_its_alarm() {
+        #[derive(Default)]
+        struct Alarms(Vec<Option<AwaitedStack>>);
+        impl Sink for Alarms {
+            const WANTS_ALL: bool = false;
+
+            fn change(&mut self, _: Change, _: &[u8]) {}
+        }
+        impl Handler for Alarms {
+            fn alarm(&mut self, _: &[u8], known: &mut Known<'_>) {
+                let failing = known.failing;
+                self.0
+                    .push(failing.map(|sequence| known.stacks.later(sequence)));
+            }
+        }
+        let alarm = |tid| {
+            let mut alarm = AlarmRecord::new_zeroed();
+            alarm.kind = RECORD_ALARM;
+            alarm.key.files = 1;
+            alarm.tid = tid;
+            alarm.as_bytes().to_vec()
+        };
+        let mut stack = StackRecord::read_from_bytes(stack_of_own().as_bytes()).unwrap();
+        (stack.fd, stack.file) = (FAILING | 8, 0);
+        let (mut tracker, mut alarms) = (Tracker::default(), Alarms::default());
+        tracker.take(stack.as_bytes(), &mut alarms);
+        for tid in [9, 8, 8] {
+            tracker.take(&alarm(tid), &mut alarms);
+        }
+        let [other, own, later] = &alarms.0[..] else {
+            panic!("{} alarms", alarms.0.len())
+        };
+        assert!(other.is_none() && later.is_none());
+        assert!(own.as_ref().unwrap().wait().flatten().is_some());
+        assert!(tracker.model.openers.is_empty());
     }
 
     #[test]

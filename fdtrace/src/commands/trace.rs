@@ -10,6 +10,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
+use fdtrace_common::stack::FAILING;
 use tokio::{runtime, sync::Notify};
 
 use self::held::Held;
@@ -272,6 +273,15 @@ impl Tracer {
         }
         self.openers.insert(slot, stack);
     }
+
+    /// The stack of what has come, or its number in a recording.
+    fn expected(&mut self, slot: Slot) -> (Option<AwaitedStack>, Option<Sequence>) {
+        match self.openers.remove(&slot) {
+            Some(Stacked::Awaited(awaited)) => (Some(awaited), None),
+            Some(Stacked::Numbered(number)) => (None, Some(number)),
+            None => (None, None),
+        }
+    }
 }
 
 impl Sink for Tracer {
@@ -289,11 +299,7 @@ impl Sink for Tracer {
                 || has_name(&change.comm, &self.comm)
                 || has_name(&change.process, &self.comm));
         let slot = (change.files, change.open.fd, change.open.file);
-        let (awaited, number) = match self.openers.remove(&slot) {
-            Some(Stacked::Awaited(awaited)) => (Some(awaited), None),
-            Some(Stacked::Numbered(number)) => (None, Some(number)),
-            None => (None, None),
-        };
+        let (awaited, number) = self.expected(slot);
         if is_wanted {
             let event = FdEvent::changed(&change, name, !self.is_census, self.clock);
             self.tell(FdEvent { awaited, ..event }, number);
@@ -309,7 +315,10 @@ impl Handler for Tracer {
         match Alarm::decode(record) {
             Ok(alarm) if is_wanted => {
                 self.failures += 1;
-                self.tell(FdEvent::failed(alarm, self.clock), None);
+                let slot = (alarm.key.files, FAILING | alarm.tid, 0);
+                let (awaited, number) = self.expected(slot);
+                let event = FdEvent::failed(alarm, self.clock);
+                self.tell(FdEvent { awaited, ..event }, number);
             }
             Ok(_) => {}
             Err(error) => log::warn!("{error}"),

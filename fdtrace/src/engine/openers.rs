@@ -67,6 +67,13 @@ impl Openers {
         (opener.file == file).then_some(opener.sequence)
     }
 
+    /// The stack of a call that has failed, by the number that stands for it
+    /// ([`FAILING`](fdtrace_common::stack::FAILING)), and no longer.
+    pub fn take(&mut self, files: u64, fd: u32) -> Option<Sequence> {
+        let opener = self.by_slot.remove(&(files, fd))?;
+        Some(opener.sequence)
+    }
+
     /// How many are known.
     #[must_use]
     pub fn len(&self) -> usize {

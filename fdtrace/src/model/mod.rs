@@ -8,7 +8,7 @@ pub mod names;
 mod seen;
 pub mod tables;
 
-use fdtrace_common::{alarm::AlarmRecord, change::OpenRecord, held::HeldRecord};
+use fdtrace_common::{alarm::AlarmRecord, change::OpenRecord, held::HeldRecord, stack::FAILING};
 use zerocopy::FromBytes;
 
 use self::{
@@ -59,6 +59,12 @@ impl Model {
             let names = self.tables.names_mut();
             self.held.release(alarm.key.files, alarm.tid, names);
         }
+    }
+
+    /// The stack of the call that an alarm is of. It belongs to nothing else.
+    pub fn take_failing(&mut self, alarm: &[u8]) -> Option<Sequence> {
+        let alarm = AlarmRecord::read_from_bytes(alarm).ok()?;
+        self.openers.take(alarm.key.files, FAILING | alarm.tid)
     }
 
     /// A second has gone by.

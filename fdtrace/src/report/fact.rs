@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{event::FdEvent, openers::Openers, outstanding::Outstanding};
+use super::{event::FdEvent, failing::FailedIn, openers::Openers, outstanding::Outstanding};
 use crate::{
     diagnose::{
         cause::{self, Cause, Silent},
@@ -120,6 +120,8 @@ pub struct Exhausted {
     pub diagnosis: Option<Diagnosis>,
     /// Which lines of code have opened them.
     pub openers: Openers,
+    /// The stack of the call that has failed.
+    pub failed_in: FailedIn,
     /// The diagnosis says something that the report before did not, or there was none before.
     pub is_news: bool,
     /// The host's limits, as they were recorded; live, [`Exhausted::complete`] looks them up.
@@ -169,6 +171,7 @@ impl Exhausted {
             open: alarm.open,
             diagnosis: None,
             openers: Openers::default(),
+            failed_in: FailedIn::default(),
             is_news: false,
             host: None,
             named: Named::default(),
@@ -200,6 +203,7 @@ impl Exhausted {
         self.has_ended |= lookup.has_ended(self.pid, self.started_ns, self.time_ns);
         self.select = self.asked_select.wait().or_else(|| lookup.select(self.pid));
         self.openers.resolve();
+        self.failed_in.resolve();
     }
 
     /// Fds open at the failure that none of the holders stands for; `None` where nobody has counted them, or

@@ -12,6 +12,7 @@ use super::{
     fact::{Exhausted, Fact, Loss, NearLimit, Place, Summary},
     outstanding,
     sanitize::is_hostile,
+    stack,
 };
 use crate::{
     diagnose::{
@@ -223,6 +224,8 @@ struct ExhaustedFields<'a> {
     used: Option<u32>,
     open: Option<u32>,
     ended: bool,
+    /// The stack of the call that has failed.
+    failed_in: Option<Vec<String>>,
     holders: Vec<HolderFields>,
     unlisted: Option<u32>,
     pipe_ends: Option<PipeEndsFields<'a>>,
@@ -273,6 +276,7 @@ impl<'a> ExhaustedFields<'a> {
             used: exhausted.used,
             open: exhausted.open,
             ended: exhausted.has_ended,
+            failed_in: exhausted.failed_in.stack().map(stack::lines),
             unlisted: exhausted.unlisted(),
             pipe_ends: exhausted.ends.pipes.as_ref().map(PipeEndsFields::from),
             unix_ends: exhausted.ends.unix.as_ref().map(UnixEndsFields::from),

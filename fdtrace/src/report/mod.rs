@@ -7,6 +7,7 @@ mod diagnosis;
 pub mod event;
 pub mod exec;
 pub mod fact;
+pub mod failing;
 mod folders;
 pub mod json;
 pub mod listing;

@@ -44,6 +44,7 @@ pub(crate) fn trials(setting: &Setting) -> Vec<Trial> {
         two_functions_are_two_rows,
     ));
     trials.push(test("of_forked_workers", of_forked_workers));
+    trials.push(test("of_call_that_fails", of_call_that_fails));
     trials
 }
 
@@ -243,4 +244,29 @@ fn of_forked_workers(setting: &Setting) -> Result<(), String> {
     }
     script.end()?;
     tracer.stop().map(drop)
+}
+
+/// One function has filled the table, and another one finds it full.
+fn of_call_that_fails(setting: &Setting) -> Result<(), String> {
+    let mut command = Command::new(PYTHON);
+    command.arg(scripts(setting).join("fails.py"));
+    let mut script = Script::start(command)?;
+    let pid = script.child.id();
+    let mut command = tracer::command();
+    command.args(["watch", "--json", "--stacks", "always", "--backend"]);
+    command.args([&setting.backend, "--pid", &pid.to_string()]);
+    let tracer = Tracer::start_command(command)?;
+    script.release()?;
+    // What opened is looked at by then: the interpreter is known.
+    tracer.wait_for(|object| object["type"] == "near_limit")?;
+    script.release()?;
+    let event = tracer.wait_for(|object| object["type"] == "exhausted")?;
+    script.end()?;
+    tracer.stop()?;
+    let mut frames = event["failed_in"].as_array().into_iter().flatten();
+    let is_there = frames.any(|frame| {
+        let frame = frame.as_str().unwrap_or_default();
+        frame.starts_with("runs_out (") && frame.ends_with("fails.py:12)")
+    });
+    ensure(is_there, || format!("{event:#}"))
 }

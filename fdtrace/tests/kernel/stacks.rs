@@ -88,9 +88,14 @@ type Function = (&'static str, String);
 
 /// Do the functions of an event contain these, in this order and without a gap?
 fn has(event: &Value, functions: &[Function]) -> Result<(), String> {
-    let stack = event["stack"]
+    has_in(event, "stack", functions)
+}
+
+/// The same of another member.
+fn has_in(event: &Value, member: &str, functions: &[Function]) -> Result<(), String> {
+    let stack = event[member]
         .as_array()
-        .ok_or(format!("no stack: {event}"))?;
+        .ok_or_else(|| format!("no {member}: {event}"))?;
     let stack: Vec<&str> = stack.iter().filter_map(Value::as_str).collect();
     let is_there = stack.windows(functions.len()).any(|frames| {
         let mut pairs = frames.iter().zip(functions);
@@ -330,8 +335,8 @@ fn replayed(file: &Path) -> Result<(), String> {
     ensure(without.len() == 5 && is_without, || format!("{without:#?}"))
 }
 
-/// At exhaustion the line of code stands with what fills the table, also of a process that is gone at
-/// once: it had been looked at when it was warned of.
+/// At exhaustion the line of code stands with what fills the table, and with the call that has failed, also of a process
+/// that is gone at once: it had been looked at when it was warned of.
 fn of_holders(setting: &Setting) -> Result<(), String> {
     let mut command = tracer::command();
     command
@@ -360,7 +365,8 @@ fn of_holders(setting: &Setting) -> Result<(), String> {
     ensure(holder["kind"] == "char" && holder["count"] == 61, || {
         format!("{}", event["holders"])
     })?;
-    has(holder, &in_c())
+    has(holder, &in_c())?;
+    has_in(&event, "failed_in", &in_c())
 }
 
 /// Starts a command below `leaks`.

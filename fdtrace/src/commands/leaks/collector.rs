@@ -359,7 +359,7 @@ impl Handler for Collector {
         if let Some(left) = self
             .left
             .as_mut()
-            .filter(|left| left.opened.len() < LEFT_MAX)
+            .filter(|left| left.opened.len() < LEFT_MAX && opener.file != 0)
         {
             let place = (opener.files, opener.fd, opener.file);
             left.opened.insert(place, opener.sequence);

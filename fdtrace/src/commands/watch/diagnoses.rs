@@ -14,7 +14,7 @@ use crate::{
     engine::{Engine, storms::Report},
     enrich::select::AskedSelect,
     ground::host::Host,
-    report::openers::Openers,
+    report::{failing::FailedIn, openers::Openers},
     stream::decode::Alarm,
     timers::Timer,
 };
@@ -30,6 +30,8 @@ pub(super) struct Finding {
     pub(super) diagnosis: Option<Diagnosis>,
     /// Who has opened what the diagnosis lists.
     pub(super) openers: Openers,
+    /// The stack of the call that has failed.
+    pub(super) failed_in: FailedIn,
     /// Who has the other ends of what fills the table.
     pub(super) ends: Ends,
     /// Whether the process uses select(2).
@@ -45,6 +47,7 @@ impl Finding {
             cause,
             diagnosis: Diagnosis::of(patient, engine, alarm.time_ns),
             openers: Openers::default(),
+            failed_in: FailedIn::default(),
             ends: Ends::default(),
             select: AskedSelect::default(),
         }
@@ -57,11 +60,18 @@ impl Finding {
             (None, Some(_)) => {
                 return Self {
                     cause: self.cause,
+                    failed_in: self.failed_in.or(&before.failed_in),
                     select: self.select,
                     ..before.clone()
                 };
             }
-            (diagnosis, None) => return Self { diagnosis, ..self },
+            (diagnosis, None) => {
+                return Self {
+                    diagnosis,
+                    failed_in: self.failed_in.or(&before.failed_in),
+                    ..self
+                };
+            }
         };
         let diagnosis = later.after(earlier);
         let openers = if diagnosis.holders == earlier.holders {
@@ -73,6 +83,7 @@ impl Finding {
             cause: self.cause,
             diagnosis: Some(diagnosis),
             openers,
+            failed_in: self.failed_in.or(&before.failed_in),
             ends: self.ends.or(&before.ends),
             select: self.select,
         }

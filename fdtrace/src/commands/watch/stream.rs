@@ -30,6 +30,7 @@ use crate::{
     probe::host,
     report::{
         fact::{self, Exhausted, Fact, Loss, Place, Summary},
+        failing::FailedIn,
         writer::Writer,
     },
     stream::{clock::Clock, decode::Alarm, timeline::Timeline},
@@ -135,6 +136,7 @@ impl Stream {
         let report = self.storms.apply(alarm, |alarm| {
             let host = || host.unwrap_or_else(host::files);
             let mut finding = Finding::of(alarm, known.engine, host);
+            finding.failed_in = FailedIn::new(known.failing);
             let seen = Patient::of(alarm, None).seen;
             let diagnosis = finding.diagnosis.as_ref();
             let receives_by = cause::receives_by(alarm);
@@ -142,6 +144,9 @@ impl Stream {
                 other_ends.of(diagnosis, &seen, receives_by, known.engine, alarm.time_ns);
             let key = &alarm.key;
             finding.select = called.ask(key.tgid, key.started_ns, finding.cause, known.stacks);
+            if !is_late {
+                finding.failed_in.ask(known.stacks);
+            }
             if let Some(diagnosis) = finding.diagnosis.as_ref().filter(|_| !is_late) {
                 let holders = diagnosis.holders.iter();
                 finding.openers.ask(holders, known.stacks);
@@ -173,6 +178,7 @@ impl Stream {
             }),
             diagnosis: finding.diagnosis,
             openers: finding.openers,
+            failed_in: finding.failed_in,
             asked_select: finding.select,
             is_news,
             host: self.host,
@@ -290,7 +296,10 @@ impl Stream {
 
 fn ask_openers(fact: &Fact, stacks: &mut Stacks) {
     let (diagnosis, openers) = match fact {
-        Fact::Exhausted(exhausted) => (&exhausted.diagnosis, &exhausted.openers),
+        Fact::Exhausted(exhausted) => {
+            exhausted.failed_in.ask(stacks);
+            (&exhausted.diagnosis, &exhausted.openers)
+        }
         Fact::NearLimit(near) => (&near.diagnosis, &near.openers),
         _ => return,
     };

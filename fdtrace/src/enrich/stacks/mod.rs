@@ -201,6 +201,12 @@ impl Stacks {
         }
     }
 
+    /// Do they come from a recording?
+    #[must_use]
+    pub fn is_elsewhere(&self) -> bool {
+        self.is_elsewhere
+    }
+
     /// Who tells kernel programs of interpreters that are found.
     pub fn tell_by(&mut self, teller: Teller) {
         self.teller = Some(teller);

@@ -40,6 +40,7 @@ pub(crate) fn exhausted() -> Exhausted {
         open: Some(1024),
         diagnosis: None,
         openers: Openers::default(),
+        failed_in: FailedIn::default(),
         is_news: true,
         host: Some(Host {
             files: Some(9_000),

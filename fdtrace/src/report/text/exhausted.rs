@@ -62,6 +62,11 @@ fn block(exhausted: &Exhausted) -> Block {
     block.say("who", who(exhausted));
     if let Some(diagnosis) = diagnosis {
         holders::opened(&mut block, diagnosis, &exhausted.openers);
+    }
+    if let Some(failed) = failed_in(exhausted) {
+        block.say("failed", failed);
+    }
+    if let Some(diagnosis) = diagnosis {
         let unlisted = exhausted.unlisted().unwrap_or_default();
         holders::holds(&mut block, diagnosis, unlisted, &exhausted.openers);
     }
@@ -78,6 +83,15 @@ fn block(exhausted: &Exhausted) -> Block {
     let verdict = judged.map(|verdict| verdict.kind);
     remedy::write(&mut block, &exhausted.remedies(), verdict);
     block
+}
+
+/// The code that could not open anything more, unless it is the code that has opened most.
+fn failed_in(exhausted: &Exhausted) -> Option<String> {
+    let failed = holders::functions(exhausted.failed_in.stack()?);
+    let opened = exhausted.openers.of(0);
+    let opened = opened.and_then(|openers| openers.most.first());
+    let is_same = opened.is_some_and(|(_, opened)| holders::functions(opened) == failed);
+    (!is_same).then(|| format!("in {failed}"))
 }
 
 /// The program, where it belongs, and who runs it.

@@ -19,6 +19,7 @@ use crate::{
     ground::{kind::Kind, task::Task, tcp_state::TcpState},
     report::{
         fact::{Exhausted, NearLimit, Shared, samples},
+        failing::FailedIn,
         openers::Openers,
     },
 };
@@ -226,6 +227,33 @@ fn a_whole_report() {
         all += &without_time(&text, &exhausted).replace('\x1b', "ESC");
     }
     assert_snapshot!(all);
+}
+
+/// The code that could not open anything more is told, unless it is the code that has opened most.
+#[test]
+fn the_code_that_has_failed() {
+    let with = |functions: &[&str]| {
+        shown(|exhausted| {
+            leak(exhausted);
+            exhausted.failed_in = FailedIn::resolved(stack(functions));
+        })
+    };
+    let other = with(&["accept", "serve (pool\n.py:41)"]);
+    let expected = "\n  failed   in serve (pool\\x0a.py:41)\n  holds ";
+    assert!(other.contains(expected), "{other}");
+    let same = with(&[
+        "connect",
+        "_connect (psycopg2/__init__.py:122)",
+        "query (pool.py:41)",
+    ]);
+    assert!(!same.contains("failed"), "{same}");
+    let nothing_known = shown(|exhausted| {
+        exhausted.failed_in = FailedIn::resolved(stack(&["serve"]));
+    });
+    assert!(
+        nothing_known.contains("\n  failed   in serve\n"),
+        "{nothing_known}"
+    );
 }
 
 /// Every verdict begins with its own word.

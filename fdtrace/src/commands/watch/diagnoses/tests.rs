@@ -19,6 +19,7 @@ fn finding(second: u64, kind: verdict::Kind) -> Finding {
             ..Diagnosis::default()
         }),
         openers: Openers::default(),
+        failed_in: FailedIn::default(),
         ends: Ends::default(),
         select: AskedSelect::default(),
     }
@@ -76,6 +77,7 @@ fn where_nothing_is_known_what_was_known_is_told() {
         cause: Cause::NrOpen,
         diagnosis: None,
         openers: Openers::default(),
+        failed_in: FailedIn::default(),
         ends: Ends::default(),
         select: AskedSelect::default(),
     };
