@@ -20,7 +20,7 @@ const SCRIPTS: &str = "/interpreters";
 
 /// Imports what the scripts import and does what they do, and tells which files that took.
 const MODULES: &str = r#"
-import asyncio, errno, json, os, socket, sys, time, urllib.error, urllib.request
+import asyncio, errno, json, os, resource, socket, sys, time, urllib.error, urllib.request
 try:
     urllib.request.build_opener(urllib.request.ProxyHandler({})).open("http://127.0.0.1:1/")
 except urllib.error.URLError:
