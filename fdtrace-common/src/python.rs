@@ -26,8 +26,8 @@ pub const CODE_SPAN: u32 = 11;
 pub struct PythonLayout {
     /// From the thread pointer: what is followed first to the place of the state, or [`NO_HOP`].
     pub keys: u32,
-    /// From there: the thread's state (`PyThreadState *`).
-    pub state: u32,
+    /// From there: the thread's state (`PyThreadState *`). Variables of a thread lie before its pointer.
+    pub state: i32,
     /// In the state: the thread pointer of its thread.
     pub thread_id: u32,
     /// In the state: its innermost frame, or, where there is a [`PythonLayout::hop`], what leads to it.

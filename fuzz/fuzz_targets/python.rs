@@ -29,7 +29,7 @@ fuzz_target!(|input: &[u8]| {
         let bytes = head[index * 8..].first_chunk();
         bytes.map_or(0, |bytes| u64::from_le_bytes(*bytes))
     };
-    let minor = 7 + u32::from(head[24]) % 8;
+    let minor = 7 + u32::from(head[24]) % 10;
     let memory = Input(rest);
     if let Some(interpreter) = Interpreter::of_version(minor, word(0), Some(word(1) % 256)) {
         // Of its own check, so that it is read to its end.

@@ -9,6 +9,7 @@ mod dist;
 mod ebpf;
 mod emulator;
 mod kernel;
+mod pythons;
 mod run;
 mod setup;
 mod test;

@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result, bail};
 
 pub(crate) use self::archive::{KEYRING, mirror};
 use self::thing::{Plan, Thing};
-use crate::{dist, ebpf::toolchain, emulator, kernel::Kernel};
+use crate::{dist, ebpf::toolchain, emulator, kernel::Kernel, pythons::Python};
 
 /// How much of it a task needs.
 #[derive(Clone, Copy, Debug)]
@@ -142,6 +142,10 @@ fn missing(scope: Scope<'_>) -> Result<Vec<Thing>> {
     }
     if !kernels.is_empty() && emulator::is_wanted() {
         missing.push(Thing::Emulator);
+    }
+    if tests {
+        let pythons = Python::ALL.into_iter().filter(|python| !python.is_there());
+        missing.extend(pythons.map(Thing::Python));
     }
     Ok(missing)
 }

@@ -61,7 +61,7 @@ fn walk(room: *mut PythonRoom, pointer: Address) {
         if (*layout).keys != NO_HOP {
             keys = user(pointer + u64::from((*layout).keys));
         }
-        let state = user(keys + u64::from((*layout).state));
+        let state = user(keys.wrapping_add_signed(i64::from((*layout).state)));
         let owner = user(state + u64::from((*layout).thread_id));
         if state == 0 || pointer == 0 || owner != pointer {
             return;

@@ -46,7 +46,9 @@ use crate::{
     probe::{
         attach::{self, Session},
         backend::Backend,
-        census, maps,
+        census,
+        load::Stacks,
+        maps,
         runs::{ProgramRuns, Runs},
         scope,
         shared::Changes,
@@ -273,7 +275,22 @@ impl Follow {
             self.next_pass = Some(Instant::now() + CONFIRM);
         }
         self.count_losses(handler);
+        self.seek_interpreters();
         Ok(())
+    }
+
+    /// Where the stacks of everybody are taken, the lines of who runs already are to be known from the first one on.
+    fn seek_interpreters(&mut self) {
+        if self.session.stacks != Stacks::Always {
+            return;
+        }
+        let named: BTreeSet<u32> = self.session.named.iter().map(|named| named.pid).collect();
+        let tables = self.tracker.engine().tables();
+        let all: BTreeSet<u32> = tables.iter().map(|table| table.tgid).collect();
+        for pid in if named.is_empty() { all } else { named } {
+            self.tracker.stacks.seek(pid);
+        }
+        self.tracker.stacks.wait_for_sought();
     }
 
     /// The same, and makes the further passes.

@@ -138,6 +138,7 @@ async fn leaks(args: &Leaks, mut follow: Follow) -> Result<Ended> {
     let start = Instant::now();
     let command = Started::start(&args.command)?;
     if let Some(command) = &command {
+        follow.tracker.stacks.seek(command.pid());
         collector.looked(command.looked());
         collector.judge_at_end_of(command.pid(), command.name(), follow.engine());
     }

@@ -8,7 +8,7 @@ use super::{
     folders::{self, FolderFields},
     json,
     openers::Openers,
-    stack::lines as stack_lines,
+    stack,
     words::seconds_between,
 };
 use crate::{
@@ -51,11 +51,20 @@ pub(super) struct HolderFields {
     #[serde(skip_serializing_if = "Option::is_none")]
     script: Option<String>,
     stack: Option<Vec<String>>,
+    /// What would give names to functions that have none in it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    names: Option<String>,
 }
 
 impl HolderFields {
-    /// A holder now, of a table that has been followed since a moment.
-    pub(super) fn new(holder: &Holder, stack: Option<&Stack>, since_ns: u64, now_ns: u64) -> Self {
+    /// A holder now, of a process's table that has been followed since a moment.
+    pub(super) fn new(
+        holder: &Holder,
+        stack: Option<&Stack>,
+        pid: u32,
+        since_ns: u64,
+        now_ns: u64,
+    ) -> Self {
         let age = |moment_ns| rounded(seconds_between(moment_ns, now_ns));
         Self {
             kind: holder.kind,
@@ -72,7 +81,8 @@ impl HolderFields {
             oldest_at_least: Some(holder.oldest_ns.is_none()),
             newest_s: holder.newest_ns.map(age),
             script: stack.and_then(|stack| stack.script.clone()),
-            stack: stack.map(stack_lines),
+            stack: stack.map(stack::lines),
+            names: stack.and_then(|stack| stack::names(stack, pid)),
         }
     }
 
@@ -94,6 +104,7 @@ impl HolderFields {
             newest_s: None,
             script: None,
             stack: None,
+            names: None,
         }
     }
 }
@@ -107,14 +118,14 @@ fn states(holder: &Holder) -> Option<BTreeMap<&'static str, u32>> {
 }
 
 /// All holders of a diagnosis.
-pub(super) fn holders(diagnosis: &Diagnosis, openers: &Openers) -> Vec<HolderFields> {
+pub(super) fn holders(diagnosis: &Diagnosis, openers: &Openers, pid: u32) -> Vec<HolderFields> {
     let holders = diagnosis.holders.iter().enumerate();
     let (since_ns, now_ns) = (diagnosis.since_ns, diagnosis.now_ns);
     holders
         .map(|(index, holder)| {
             let most_frequent = openers.of(index).and_then(|openers| openers.most.first());
             let stack = most_frequent.map(|(_, stack)| &**stack);
-            HolderFields::new(holder, stack, since_ns, now_ns)
+            HolderFields::new(holder, stack, pid, since_ns, now_ns)
         })
         .collect()
 }

@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use super::{
     json::{self, text},
+    page::Page,
     sanitize::printable,
     stack,
     zone::local,
@@ -161,7 +162,7 @@ pub fn write_header(output: &mut impl Write) -> io::Result<()> {
 }
 
 /// One line for people.
-pub fn write_text(output: &mut impl Write, event: &FdEvent) -> io::Result<()> {
+pub fn write_text(output: &mut impl Write, event: &FdEvent, page: Page) -> io::Result<()> {
     let time = local(event.time);
     let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
     let mut target = printable(&event.target);
@@ -179,7 +180,7 @@ pub fn write_text(output: &mut impl Write, event: &FdEvent) -> io::Result<()> {
         or_dash(event.kind.map(|kind| kind.to_string())),
     )?;
     match &event.stack {
-        Some(stack) => stack::write_text(output, stack),
+        Some(stack) => stack::write_text(output, stack, event.pid, page),
         None => Ok(()),
     }
 }
@@ -203,6 +204,9 @@ struct EventFields<'a> {
     script: Option<&'a str>,
     stack: Option<Vec<String>>,
     stack_is_cut: Option<bool>,
+    /// What would give names to functions that have none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    names: Option<String>,
 }
 
 /// One object for scripts.
@@ -226,6 +230,10 @@ pub fn write_json(output: &mut impl Write, event: &FdEvent) -> io::Result<()> {
             .and_then(|stack| stack.script.as_deref()),
         stack: event.stack.as_deref().map(stack::lines),
         stack_is_cut: event.stack.as_deref().map(|stack| stack.is_cut),
+        names: event
+            .stack
+            .as_deref()
+            .and_then(|stack| stack::names(stack, event.pid)),
     };
     json::line(output, "fd_event", event.time, &fields)
 }
@@ -237,7 +245,7 @@ mod tests {
 
     fn written(event: &FdEvent) -> (String, String) {
         let (mut text, mut json) = (Vec::new(), Vec::new());
-        write_text(&mut text, event).unwrap();
+        write_text(&mut text, event, Page::PLAIN).unwrap();
         write_json(&mut json, event).unwrap();
         (
             String::from_utf8(text).unwrap(),

@@ -284,7 +284,7 @@ impl<'a> ExhaustedFields<'a> {
             shared_holders: exhausted.shared.as_ref().map(|shared| &*shared.holders),
             shared_holders_partial: exhausted.shared.as_ref().map(|shared| shared.is_partial),
             holders: diagnosis
-                .map(|diagnosis| diagnosis::holders(diagnosis, &exhausted.openers))
+                .map(|diagnosis| diagnosis::holders(diagnosis, &exhausted.openers, exhausted.pid))
                 .unwrap_or_default(),
             verdict: verdict.map(VerdictFields::from),
             select: SelectFields::new(exhausted.select.as_ref()),
@@ -351,7 +351,7 @@ impl<'a> NearLimitFields<'a> {
             limit_origin: near.whose.as_ref().into(),
             seconds_left: near.seconds_left().map(f64::round),
             holders: diagnosis
-                .map(|diagnosis| diagnosis::holders(diagnosis, &near.openers))
+                .map(|diagnosis| diagnosis::holders(diagnosis, &near.openers, near.pid))
                 .unwrap_or_default(),
             pipe_ends: near.ends.pipes.as_ref().map(PipeEndsFields::from),
             unix_ends: near.ends.unix.as_ref().map(UnixEndsFields::from),

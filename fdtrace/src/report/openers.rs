@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, OnceLock};
 
+use super::stack;
 use crate::{
     diagnose::holders::Holder,
     enrich::stacks::{AwaitedStacks, Frequent, Stack, Stacks},
@@ -64,7 +65,14 @@ impl Openers {
         let (_, stack) = self.of(0)?.most.first()?;
         let caller = stack.caller()?;
         let is_named = caller.function.is_some() || stack.script.is_some();
-        is_named.then(|| with_script(stack, caller.to_string()))
+        is_named.then(|| stack::with_script(stack, caller.to_string()))
+    }
+
+    /// A stack of the first group whose functions have no names, though their runtime could tell them.
+    #[must_use]
+    pub fn nameless(&self) -> Option<&Stack> {
+        let (_, stack) = self.of(0)?.most.first()?;
+        Some(&**stack).filter(|stack| stack.nameless.is_some())
     }
 
     /// Is it a program in Go, by the names of the functions that have opened most?
@@ -75,30 +83,10 @@ impl Openers {
     }
 }
 
-/// Functions in a line, the innermost first.
-#[must_use]
-pub(super) fn line(stack: &Stack) -> String {
-    let shown = stack.shown();
-    let mut words: Vec<_> = shown.iter().map(ToString::to_string).collect();
-    if stack.from_caller().len() > shown.len() || stack.is_cut {
-        words.push("...".to_owned());
-    }
-    with_script(stack, words.join(" < "))
-}
-
-/// What an interpreter runs stands before the functions that it runs it with.
-fn with_script(stack: &Stack, functions: String) -> String {
-    match &stack.script {
-        // The functions of its language name their files themselves.
-        Some(script) if !stack.is_interpreted() => format!("{script}: {functions}"),
-        _ => functions,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::enrich::stacks::Frame;
+    use crate::{enrich::stacks::Frame, report::page::Page};
 
     #[test]
     fn the_script_goes_before_the_functions_of_its_interpreter() {
@@ -110,9 +98,12 @@ mod tests {
             frames: ["a", "b", "c", "d", "e"].map(frame).to_vec(),
             ..Stack::default()
         };
-        assert_eq!(line(&stack), "a < b < c < d < ...");
+        assert_eq!(stack::line(&stack, Page::PLAIN), "a < b < c < d < ...");
         stack.script = Some("/srv/app.py".to_owned());
-        assert_eq!(line(&stack), "/srv/app.py: a < b < c < d < ...");
+        assert_eq!(
+            stack::line(&stack, Page::PLAIN),
+            "/srv/app.py: a < b < c < d < ..."
+        );
         let openers = Openers::resolved(vec![Frequent {
             most: vec![(1, stack.into())],
             others: 0,

@@ -3,6 +3,7 @@
 mod before;
 
 use std::{
+    collections::BTreeSet,
     io::{self, Write},
     sync::Arc,
 };
@@ -13,8 +14,9 @@ use serde::Serialize;
 use super::{
     diagnosis::{HolderFields, VerdictFields},
     folders, json,
+    page::Page,
     sanitize::printable,
-    text,
+    stack,
     words::{self, age, counted, seconds_between, sentence},
     zone::local,
 };
@@ -74,7 +76,11 @@ impl Outstanding {
 }
 
 /// A block for people.
-pub fn write_text(output: &mut impl Write, outstanding: &Outstanding) -> io::Result<()> {
+pub fn write_text(
+    output: &mut impl Write,
+    outstanding: &Outstanding,
+    page: Page,
+) -> io::Result<()> {
     if outstanding.is_folded {
         return write_folded(output, outstanding);
     }
@@ -99,6 +105,8 @@ pub fn write_text(output: &mut impl Write, outstanding: &Outstanding) -> io::Res
         "{:>8} {:>7} {:>9} {:>9} {:>7} {:<15} {:<8} TARGET",
         "COUNT", "GROWN", "OLDEST", "NEWEST", "PID", "COMM", "KIND"
     )?;
+    // What would give names is told once of each process.
+    let mut told = BTreeSet::new();
     for row in &block.rows {
         let age_of = |moment_ns: Option<u64>| {
             let seconds = moment_ns.map(|moment_ns| seconds_between(moment_ns, block.now_ns));
@@ -118,7 +126,11 @@ pub fn write_text(output: &mut impl Write, outstanding: &Outstanding) -> io::Res
             described(row),
         )?;
         if let Some(stack) = &row.stack {
-            writeln!(output, "                 by {}", text::functions(stack))?;
+            writeln!(output, "                 by {}", stack::line(stack, page))?;
+            let how = stack::names(stack, row.pid);
+            if let Some(how) = how.filter(|_| told.insert(row.pid)) {
+                writeln!(output, "                 ({how})")?;
+            }
         }
     }
     for (pid, comm, verdict) in &block.verdicts {
@@ -215,6 +227,7 @@ pub fn write_json(output: &mut impl Write, outstanding: &Outstanding) -> io::Res
             holder: HolderFields::new(
                 &row.holder,
                 row.stack.as_deref(),
+                row.pid,
                 block.now_ns,
                 block.now_ns,
             ),

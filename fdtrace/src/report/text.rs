@@ -16,7 +16,7 @@ use anstyle::Style;
 use jiff::{Timestamp, civil::Date};
 
 use self::fold::Fold;
-pub(super) use self::holders::{functions, write_snapshot};
+pub(super) use self::holders::write_snapshot;
 pub use self::printer::Printer;
 use super::{
     event,
@@ -33,9 +33,9 @@ fn write(output: &mut impl Write, fact: &Fact, page: Page) -> io::Result<()> {
     match fact {
         Fact::Start => write_header(output),
         Fact::StartTrace => event::write_header(output),
-        Fact::Event(event) => event::write_text(output, event),
+        Fact::Event(event) => event::write_text(output, event, page),
         Fact::Exhausted(exhausted) => exhausted::write(output, exhausted, page),
-        Fact::Outstanding(block) => outstanding::write_text(output, block),
+        Fact::Outstanding(block) => outstanding::write_text(output, block, page),
         Fact::NearLimit(near) => near_limit::write(output, near, page),
         Fact::Loss(_) | Fact::Notice(_) | Fact::Looked(_) | Fact::Summary(_) => Ok(()),
     }

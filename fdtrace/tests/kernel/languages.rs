@@ -166,7 +166,7 @@ fn names_the_source(
 }
 
 /// Answers whoever asks, and keeps the connections of those that do not; it ends with the test's process.
-fn server() -> Result<SocketAddr, String> {
+pub(crate) fn server() -> Result<SocketAddr, String> {
     let listener = TcpListener::bind("127.0.0.1:0").map_err(|error| error.to_string())?;
     let address = listener.local_addr().map_err(|error| error.to_string())?;
     thread::spawn(move || {

@@ -1,10 +1,12 @@
 //! Which line of Python has opened an fd: each `CPython` that is installed here, without any option of its own.
 
+mod real;
+
 use std::{
     collections::BTreeMap,
-    io::{BufRead, BufReader, Write},
-    path::PathBuf,
-    process::{Child, ChildStdout, Command, Stdio},
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
 };
 
 use libtest_mimic::Trial;
@@ -13,6 +15,7 @@ use serde_json::Value;
 use super::{
     Setting, ensure,
     languages::scripts,
+    script::{Script, is_new, stack, trace},
     tracer::{self, Tracer},
     trial,
 };
@@ -22,7 +25,7 @@ const PYTHON: &str = "/usr/bin/python3";
 /// What the fifty functions are said to be in.
 const FILE: &str = "/made/fifty.py";
 /// Versions whose interpreters are read.
-const VERSIONS: std::ops::RangeInclusive<u32> = 8..=13;
+const VERSIONS: std::ops::RangeInclusive<u32> = 8..=15;
 
 pub(crate) fn trials(setting: &Setting) -> Vec<Trial> {
     let found = interpreters();
@@ -30,9 +33,11 @@ pub(crate) fn trials(setting: &Setting) -> Vec<Trial> {
         println!("skipped: lines: there is no Python here");
         return Vec::new();
     }
-    let of_each = |(name, path): (String, PathBuf)| {
+    let of_each = |(name, python): (String, Python)| {
         let setting = setting.clone();
-        trial(format!("lines::of_{name}"), move || right(&setting, &path))
+        trial(format!("lines::of_{name}"), move || {
+            right(&setting, &python)
+        })
     };
     let mut trials: Vec<_> = found.into_iter().map(of_each).collect();
     let test = |name: &str, test: fn(&Setting) -> Result<(), String>| {
@@ -45,106 +50,86 @@ pub(crate) fn trials(setting: &Setting) -> Vec<Trial> {
     ));
     trials.push(test("of_forked_workers", of_forked_workers));
     trials.push(test("of_call_that_fails", of_call_that_fails));
+    trials.push(test("of_one_gone_at_once", of_one_gone_at_once));
+    trials.push(test("of_real_leaks", real::leaks));
     trials
 }
 
-/// The distribution's, and those of pyenv.
-fn interpreters() -> Vec<(String, PathBuf)> {
+/// An interpreter.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Python {
+    /// In the files that everybody sees.
+    Here(PathBuf),
+    /// In a root folder of its own, as in a container, by its name there.
+    Rooted(PathBuf, String),
+}
+
+impl Python {
+    /// Runs a script of the tests: what is elsewhere has no files but its own.
+    fn command(&self, script: &Path) -> Result<Command, String> {
+        match self {
+            Self::Here(path) => {
+                let mut command = Command::new(path);
+                command.arg(script);
+                Ok(command)
+            }
+            Self::Rooted(root, name) => {
+                let text = fs::read_to_string(script).map_err(|error| error.to_string())?;
+                let mut command = Command::new("chroot");
+                command.arg(root).args([name, "-c", &text]);
+                Ok(command)
+            }
+        }
+    }
+}
+
+/// The distribution's, those of pyenv, and those that setup has unpacked.
+fn interpreters() -> Vec<(String, Python)> {
     let mut found = Vec::new();
     if PathBuf::from(PYTHON).exists() {
-        found.push(("python3".to_owned(), PYTHON.into()));
+        found.push(("python3".to_owned(), Python::Here(PYTHON.into())));
     }
-    let home = std::env::var_os("PYENV_ROOT").map(PathBuf::from);
-    let home = home.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".pyenv")));
-    let versions = home.and_then(|home| std::fs::read_dir(home.join("versions")).ok());
-    for folder in versions.into_iter().flatten().flatten() {
-        let name = folder.file_name().to_string_lossy().into_owned();
-        let minor = name
-            .strip_prefix("3.")
-            .and_then(|rest| rest.split('.').next());
-        let minor = minor.and_then(|minor| minor.parse().ok());
-        let path = folder.path().join("bin/python3");
-        if minor.is_some_and(|minor| VERSIONS.contains(&minor)) && path.exists() {
-            found.push((format!("cpython_{}", name.replace('.', "_")), path));
+    let home = std::env::var_os("HOME").map(PathBuf::from);
+    let home = home.unwrap_or_default();
+    let pyenv = std::env::var_os("PYENV_ROOT").map(PathBuf::from);
+    let pyenv = pyenv.unwrap_or_else(|| home.join(".pyenv"));
+    for (name, folder) in versions(&pyenv.join("versions")) {
+        let path = folder.join("bin/python3");
+        if path.exists() {
+            found.push((name, Python::Here(path)));
         }
+    }
+    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+    let cache = cache.unwrap_or_else(|| home.join(".cache"));
+    for (name, root) in versions(&cache.join("fdtrace/pythons")) {
+        let version = root.file_name().unwrap_or_default().to_string_lossy();
+        let path = format!("/usr/bin/python{version}");
+        found.push((name, Python::Rooted(root.clone(), path)));
     }
     found.sort();
     found
 }
 
-/// A script that has said that it is ready, and ends with its standard input.
-struct Script {
-    child: Child,
-    output: BufReader<ChildStdout>,
-}
-
-impl Script {
-    fn start(mut command: Command) -> Result<Self, String> {
-        let command = command.stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut child = command.spawn().map_err(|error| error.to_string())?;
-        let output = BufReader::new(child.stdout.take().ok_or("no stdout")?);
-        let mut script = Self { child, output };
-        let line = script.line()?;
-        ensure(line.starts_with("ready"), || line.clone())?;
-        Ok(script)
-    }
-
-    fn line(&mut self) -> Result<String, String> {
-        let mut line = String::new();
-        let read = self.output.read_line(&mut line);
-        read.map_err(|error| error.to_string())?;
-        Ok(line)
-    }
-
-    fn release(&mut self) -> Result<(), String> {
-        let stdin = self.child.stdin.as_mut().ok_or("no stdin")?;
-        stdin.write_all(b"\n").map_err(|error| error.to_string())
-    }
-
-    fn end(mut self) -> Result<(), String> {
-        drop(self.child.stdin.take());
-        self.child
-            .wait()
-            .map(drop)
-            .map_err(|error| error.to_string())
-    }
-}
-
-impl Drop for Script {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn trace(setting: &Setting, pid: u32) -> Result<Tracer, String> {
-    let mut command = tracer::command();
-    // What census sees is never a dup.
-    command.args(["trace", "--json", "--op", "open,dup", "--stacks", "always"]);
-    command.args(["--backend", &setting.backend, "--pid", &pid.to_string()]);
-    Tracer::start_command(command)
-}
-
-/// The frames of an event, as text.
-fn stack(event: &Value) -> Vec<&str> {
-    let stack = event["stack"].as_array().map_or(&[][..], Vec::as_slice);
-    stack.iter().filter_map(Value::as_str).collect()
-}
-
-/// Is it an event of an fd that has come?
-fn is_new(object: &Value) -> bool {
-    matches!(object["op"].as_str(), Some("open" | "dup"))
+/// The folders of versions that are read, and names for them.
+fn versions(folder: &Path) -> Vec<(String, PathBuf)> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let version = |folder: fs::DirEntry| {
+        let name = folder.file_name().to_string_lossy().into_owned();
+        let minor = name.strip_prefix("3.")?.split('.').next()?.parse().ok()?;
+        let name = format!("cpython_{}", name.replace('.', "_"));
+        VERSIONS.contains(&minor).then(|| (name, folder.path()))
+    };
+    entries.filter_map(version).collect()
 }
 
 /// A thousand opens from fifty lines in eight threads: each is told with its line.
-fn right(setting: &Setting, python: &PathBuf) -> Result<(), String> {
+fn right(setting: &Setting, python: &Python) -> Result<(), String> {
     // Emulated guests take their time.
     let count = if setting.is_guest { 200 } else { 1_000 };
-    let mut command = Command::new(python);
-    let script = scripts(setting).join("fifty.py");
-    command.arg(script).arg(count.to_string());
+    let mut command = python.command(&scripts(setting).join("fifty.py"))?;
+    command.arg(count.to_string());
     let mut script = Script::start(command)?;
-    let tracer = trace(setting, script.child.id())?;
+    let tracer = trace(setting, script.id())?;
     script.release()?;
     let told: Value = serde_json::from_str(&script.line()?).map_err(|error| error.to_string())?;
     let opened = told["opened"].as_array().ok_or("nothing opened")?;
@@ -251,7 +236,7 @@ fn of_call_that_fails(setting: &Setting) -> Result<(), String> {
     let mut command = Command::new(PYTHON);
     command.arg(scripts(setting).join("fails.py"));
     let mut script = Script::start(command)?;
-    let pid = script.child.id();
+    let pid = script.id();
     let mut command = tracer::command();
     command.args(["watch", "--json", "--stacks", "always", "--backend"]);
     command.args([&setting.backend, "--pid", &pid.to_string()]);
@@ -269,4 +254,31 @@ fn of_call_that_fails(setting: &Setting) -> Result<(), String> {
         frame.starts_with("runs_out (") && frame.ends_with("fails.py:12)")
     });
     ensure(is_there, || format!("{event:#}"))
+}
+
+/// It ends in the moment in which it finds its table full: nothing can be read of it when its report is made.
+fn of_one_gone_at_once(setting: &Setting) -> Result<(), String> {
+    let mut command = Command::new(PYTHON);
+    command.arg(scripts(setting).join("dies.py"));
+    let mut script = Script::start(command)?;
+    let pid = script.id();
+    let mut command = tracer::command();
+    command.args(["watch", "--json", "--stacks", "always", "--backend"]);
+    command.args([&setting.backend, "--pid", &pid.to_string()]);
+    let tracer = Tracer::start_command(command)?;
+    script.release()?;
+    let event = tracer.wait_for(|object| object["type"] == "exhausted")?;
+    script.end()?;
+    tracer.stop()?;
+    let is_named = |stack: &Value| {
+        let mut frames = stack.as_array().into_iter().flatten();
+        frames.any(|frame| {
+            let frame = frame.as_str().unwrap_or_default();
+            frame.starts_with("fills (") && frame.ends_with("dies.py:7)")
+        })
+    };
+    ensure(
+        is_named(&event["holders"][0]["stack"]) && is_named(&event["failed_in"]),
+        || format!("{event:#}"),
+    )
 }

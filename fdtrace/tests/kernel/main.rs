@@ -31,7 +31,9 @@ mod reach;
 mod record;
 mod relieve;
 mod remedy;
+mod runtimes;
 mod scope;
+mod script;
 mod select;
 mod services;
 mod shapes;
@@ -107,6 +109,7 @@ fn main() -> ExitCode {
     trials.extend(shapes::trials(&setting));
     trials.extend(languages::trials(&setting));
     trials.extend(lines::trials(&setting));
+    trials.extend(runtimes::trials(&setting));
     trials.extend(programs::trials(&setting));
     trials.extend(services::trials(&setting));
     trials.extend(privilege::trials(&setting));

@@ -54,6 +54,8 @@ const REACH: &[(&str, &[Pair])] = &[
     ("record::replayed", &[V6_1_FENTRY, V5_10_KPROBE]),
     ("relieve::", &[V6_12_KPROBE]),
     ("remedy::", &[V6_12_KPROBE]),
+    // Of Node, as above.
+    ("runtimes::", &[V6_1_FENTRY]),
     // Filters that are applied in the kernel.
     ("scope::cgroup_with_descendants", OUTER),
     ("scope::children_", OUTER),

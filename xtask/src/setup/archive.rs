@@ -1,9 +1,10 @@
-//! Kernels and an emulator from Debian's archive, by apt in a state of its own: the signatures are checked, and the
+//! Kernels, an emulator and Pythons from Debian's archive, by apt in a state of its own: the signatures are checked, and the
 //! machine's own lists and packages stay as they are.
 
 use std::{
     fmt::Write as _,
     fs,
+    os::unix::fs::symlink,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -11,7 +12,12 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 
 use super::apt;
-use crate::{command, emulator, kernel::Kernel, workspace};
+use crate::{
+    command, emulator,
+    kernel::Kernel,
+    pythons::{self, Python},
+    workspace,
+};
 
 /// Holds the keys of all releases, the development one included.
 pub(crate) const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
@@ -51,23 +57,54 @@ pub(super) fn fetch(kernel: Kernel) -> Result<()> {
 /// Puts the backported emulator where [`emulator::folder`] says, whole or not at all.
 pub(super) fn fetch_emulator() -> Result<()> {
     let (_, suite) = emulator::BACKPORTS;
-    let work = Folder::create("emulator")?;
+    let packages = emulator::PACKAGES.map(str::to_owned);
+    let folder = emulator::folder()?;
+    unpack("emulator", suite, &packages, &folder, |_| Ok(()))
+}
+
+/// Puts a Python where [`Python::root`] says, whole or not at all.
+pub(super) fn fetch_python(python: Python) -> Result<()> {
+    let name = python.to_string().replace(' ', "-");
+    let folder = python.root()?;
+    let lay = |tree: &Path| {
+        // Whose programs are in /usr alone lead there by links (base-files).
+        for name in ["bin", "lib", "lib64"] {
+            symlink(format!("usr/{name}"), tree.join(name))
+                .with_context(|| format!("cannot lay {} out", tree.display()))?;
+        }
+        Ok(())
+    };
+    unpack(&name, pythons::SUITE, &python.packages(), &folder, lay)
+}
+
+/// Unpacks packages of a release into a folder, which is there when they are whole and laid out.
+fn unpack(
+    what: &str,
+    suite: &str,
+    packages: &[String],
+    folder: &Path,
+    lay: impl FnOnce(&Path) -> Result<()>,
+) -> Result<()> {
+    let work = Folder::create(what)?;
     let state = State::create(&work.0, suite)?;
     command::output(state.apt("apt-get").args(["-qq", "update"]))?;
     let (archives, tree) = (work.0.join("archives"), work.0.join("tree"));
     fs::create_dir_all(&archives)
         .with_context(|| format!("cannot create {}", archives.display()))?;
-    state.download(&emulator::PACKAGES, &archives)?;
+    let names: Vec<&str> = packages.iter().map(String::as_str).collect();
+    state.download(&names, &archives)?;
     let entries = fs::read_dir(&archives);
     for entry in entries.with_context(|| format!("cannot list {}", archives.display()))? {
         let archive = entry.context("cannot list what apt has brought")?.path();
         command::run(Command::new("dpkg").arg("-x").arg(archive).arg(&tree))?;
     }
-    let folder = emulator::folder()?;
+    lay(&tree)?;
     // One that does not run is in the way of this one.
-    let _ = fs::remove_dir_all(&folder);
-    fs::rename(&tree, &folder)
-        .with_context(|| format!("cannot keep the emulator in {}", folder.display()))
+    let _ = fs::remove_dir_all(folder);
+    let parent = folder.parent().unwrap_or(folder);
+    fs::create_dir_all(parent)
+        .and_then(|()| fs::rename(&tree, folder))
+        .with_context(|| format!("cannot keep {what} in {}", folder.display()))
 }
 
 /// The image last, by renaming: what is there is whole.

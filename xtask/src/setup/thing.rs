@@ -9,7 +9,11 @@ use std::{
 use anyhow::Result;
 
 use super::{apt, archive, bpf_linker, compiler};
-use crate::{command, emulator, kernel::Kernel};
+use crate::{
+    command, emulator,
+    kernel::Kernel,
+    pythons::{self, Python},
+};
 
 /// An emulator, the guest's shell, and the keys that Debian's kernels are checked with.
 pub(super) const MACHINE_PACKAGES: [&str; 3] = [
@@ -20,7 +24,7 @@ pub(super) const MACHINE_PACKAGES: [&str; 3] = [
 
 /// Programs that are brought to their limit, the load that brings them there, what `fdtrace ls` is compared with,
 /// what the fuzzer is compiled by, and the shells that have completions.
-pub(super) const TEST_PACKAGES: [&str; 13] = [
+pub(super) const TEST_PACKAGES: [&str; 14] = [
     "default-jdk-headless",
     "fish",
     "g++",
@@ -29,6 +33,7 @@ pub(super) const TEST_PACKAGES: [&str; 13] = [
     "mariadb-server",
     "nginx",
     "python3",
+    "python3-requests",
     "redis-server",
     "rsyslog",
     "supervisor",
@@ -73,12 +78,14 @@ pub(super) enum Thing {
     Kernel(Kernel),
     /// A newer emulator than the release has by itself.
     Emulator,
+    /// A newer Python than the release has.
+    Python(Python),
 }
 
 impl Thing {
     /// Is it an error if it cannot be had?
     pub(super) const fn is_needed(&self) -> bool {
-        !matches!(self, Self::Emulator)
+        !matches!(self, Self::Emulator | Self::Python(_))
     }
 }
 
@@ -109,6 +116,12 @@ impl fmt::Display for Thing {
                 "a QEMU whose threads a changing kernel can bear ({}'s, unpacked into {})",
                 emulator::BACKPORTS.1,
                 emulator::folder().unwrap_or_default().display()
+            ),
+            Self::Python(python) => write!(
+                formatter,
+                "{python} (Debian {}'s, unpacked into {})",
+                pythons::SUITE,
+                python.root().unwrap_or_default().display()
             ),
         }
     }
@@ -181,6 +194,7 @@ impl<'a> Plan<'a> {
                 Thing::BpfLinker => bpf_linker::install()?,
                 Thing::Kernel(kernel) => archive::fetch(*kernel)?,
                 Thing::Emulator => fetch_emulator(),
+                Thing::Python(python) => fetch_python(*python),
                 _ => {}
             }
         }
@@ -213,6 +227,7 @@ impl fmt::Display for Plan<'_> {
                 Thing::BpfLinker => writeln!(formatter, "  {thing}: compiled for some minutes"),
                 Thing::Kernel(_) => writeln!(formatter, "  {thing}: some 15 MB"),
                 Thing::Emulator => writeln!(formatter, "  {thing}: some 80 MB"),
+                Thing::Python(_) => writeln!(formatter, "  {thing}: some 60 MB"),
                 Thing::Compiler | Thing::Package(_) => Ok(()),
             }?;
         }
@@ -231,6 +246,13 @@ fn fetch_emulator() {
             "xtask: no newer QEMU from {}: {error:#}",
             emulator::BACKPORTS.1
         );
+    }
+}
+
+/// The tests of those that are there run; what is missing is said.
+fn fetch_python(python: Python) {
+    if let Err(error) = archive::fetch_python(python) {
+        eprintln!("xtask: no {python} from {}: {error:#}", pythons::SUITE);
     }
 }
 

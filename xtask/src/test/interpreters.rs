@@ -20,7 +20,14 @@ const SCRIPTS: &str = "/interpreters";
 
 /// Imports what the scripts import and does what they do, and tells which files that took.
 const MODULES: &str = r#"
-import asyncio, errno, json, os, resource, socket, sys, time, urllib.error, urllib.request
+import asyncio, contextlib, errno, json, multiprocessing, os, resource, socket, sqlite3, subprocess, sys, tempfile
+import threading, time, urllib.error, urllib.request
+multiprocessing.Pipe()
+subprocess.run(["true"], stdout=subprocess.PIPE)
+tempfile.TemporaryFile()
+tempfile.TemporaryDirectory().cleanup()
+asyncio.new_event_loop().run_until_complete(asyncio.sleep(0))
+sqlite3.connect(":memory:")
 try:
     urllib.request.build_opener(urllib.request.ProxyHandler({})).open("http://127.0.0.1:1/")
 except urllib.error.URLError:

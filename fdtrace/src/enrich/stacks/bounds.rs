@@ -20,6 +20,7 @@
 //! | | time for one answer, of the processor and of the clock | [`PATIENCE`], [`PATIENCE_WALL`] |
 //! | | answers that it may owe before it rests for a while | [`STRIKES`], [`REST`] |
 //! | a question about stacks | time after which frames go without names | [`NAMING`], [`NAMING_ALL`] |
+//! | the start | time that it waits for interpreters to be found | [`SEEKING`] |
 //! | a report, a block of `leaks` | time that it waits for stacks | [`WAIT`], [`WAIT_ALL`] |
 //!
 //! Sizes are compared before anything is read. What exceeds a bound costs names of functions or a part of a
@@ -85,6 +86,8 @@ pub(super) const REST: Duration = Duration::from_mins(1);
 
 /// What somebody asks of stacks is answered without names that have not been read by then.
 pub(super) const NAMING: Duration = Duration::from_secs(5);
+/// The start waits so long until each interpreter that runs has been looked for.
+pub(super) const SEEKING: Duration = Duration::from_secs(1);
 /// So long after it has been asked for, nobody waits for an answer any more. Longer than [`NAMING`] and
 /// [`PATIENCE`] together: where a file takes too long, an answer without names comes before that.
 pub(super) const WAIT: Duration = Duration::from_secs(15);

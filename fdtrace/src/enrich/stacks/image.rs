@@ -14,6 +14,7 @@ use super::{
     interpreted::Interpreter,
     module::{Module, Modules},
     perf_map, script,
+    stack::Runtime,
 };
 use crate::enrich::process;
 
@@ -48,8 +49,10 @@ pub(super) struct Image {
     pub(super) mappings: Vec<Mapping>,
     /// What an interpreter runs.
     pub(super) script: Option<Rc<str>>,
-    /// What runs it, where that can be looked into.
+    /// What runs it, where that can be looked into,
     pub(super) interpreter: Option<Interpreter>,
+    /// and where that tells its functions if somebody asks it to.
+    pub(super) runtime: Option<Runtime>,
     /// Names of code that it has made.
     pub(super) made: perf_map::Names,
     read_at: Instant,
@@ -74,6 +77,7 @@ impl Image {
             tgid,
             id,
             interpreter: Interpreter::open(&folder, &mappings),
+            runtime: Runtime::of(paths(&mappings)),
             mappings,
             script: script::of_process(&folder),
             made: perf_map::Names::default(),
@@ -107,6 +111,7 @@ impl Image {
             mappings,
             script: None,
             interpreter: None,
+            runtime: None,
             made: perf_map::Names::default(),
             read_at: Instant::now(),
             looks: AT_ONCE,
@@ -123,6 +128,7 @@ impl Image {
             mappings,
             script: None,
             interpreter: None,
+            runtime: None,
             made: perf_map::Names::default(),
             read_at: Instant::now(),
             looks: 0,
@@ -141,6 +147,12 @@ impl Image {
     /// What the process calls code that it has made, at an address.
     pub(super) fn made_name(&mut self, address: u64) -> Option<Rc<str>> {
         self.made.of(self.tgid, self.id, address)
+    }
+
+    /// Is it run by a Python whose functions are not read?
+    pub(super) fn is_unread_python(&self) -> bool {
+        let interpreter = self.interpreter.as_ref();
+        interpreter.is_some_and(Interpreter::is_never_read)
     }
 
     /// May it have mapped more since it was looked at?
@@ -173,6 +185,14 @@ impl Image {
     pub(super) fn replaces(&mut self, before: &Self) {
         self.looks = before.looks.saturating_add(1);
     }
+}
+
+/// The files that mappings are of.
+fn paths(mappings: &[Mapping]) -> impl Iterator<Item = &str> {
+    let modules = mappings
+        .iter()
+        .filter_map(|mapping| mapping.module.as_ref());
+    modules.map(|module| &*module.path)
 }
 
 /// What is read of a process while it executes one program, with that one's id; `None`: it is not the one that is

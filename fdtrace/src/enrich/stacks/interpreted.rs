@@ -16,6 +16,7 @@ use super::{
     Raw,
     image::{Image, Mapping},
     module::Module,
+    python::NotRead,
     reader::Reader,
     stack::Frame,
 };
@@ -24,6 +25,8 @@ use super::{
 const PAUSE: Duration = Duration::from_millis(20);
 /// And so often.
 const TRIES: u32 = 100;
+/// What has looked like no known interpreter so often is none.
+const SURE: u32 = 3;
 /// Frames that are held once for all stacks; beyond that, stacks that come have their own.
 const HELD: usize = 16_384;
 
@@ -36,7 +39,8 @@ pub(super) struct Interpreter {
     memory: File,
     /// The files that it can be in.
     modules: Vec<Rc<Module>>,
-    is_found: bool,
+    /// `None`: it is known.
+    not_read: Option<NotRead>,
     tries: u32,
     last: Option<Instant>,
 }
@@ -62,7 +66,7 @@ impl Interpreter {
         Some(Self {
             memory: memory.ok()?,
             modules,
-            is_found: false,
+            not_read: Some(NotRead::NotYet),
             tries: 0,
             last: None,
         })
@@ -79,7 +83,22 @@ impl Interpreter {
 
     fn is_due(&self) -> bool {
         let has_rested = self.last.is_none_or(|last| last.elapsed() >= PAUSE);
-        !self.is_found && self.tries < TRIES && has_rested
+        let may_come = matches!(self.not_read, Some(NotRead::NotYet | NotRead::Unknown));
+        may_come && self.tries < TRIES && has_rested
+    }
+
+    /// Is it like none that is known, as far as it has been mapped?
+    pub(super) fn is_unlike_any(&self) -> bool {
+        self.not_read == Some(NotRead::Unknown)
+    }
+
+    /// Will its functions never be known? Before a program has been linked, nothing in it is what it looks like.
+    pub(super) fn is_never_read(&self) -> bool {
+        match self.not_read {
+            Some(NotRead::FreeThreaded) => true,
+            Some(NotRead::Unknown) => self.tries >= SURE,
+            Some(NotRead::NotYet) | None => false,
+        }
     }
 }
 
@@ -113,7 +132,10 @@ impl Interpreters {
         raw: &Raw,
     ) -> Rc<[Rc<Frame>]> {
         self.look(reader, image, raw.head.thread_pointer);
-        let is_found = image.interpreter.as_ref().is_some_and(|it| it.is_found);
+        let is_found = image
+            .interpreter
+            .as_ref()
+            .is_some_and(|it| it.not_read.is_none());
         if !is_found || raw.python.is_empty() {
             return Rc::default();
         }
@@ -121,7 +143,9 @@ impl Interpreters {
         if frames.is_none() {
             // A reader that was started anew knows nothing.
             let found = reader.interpreter(image, raw.head.thread_pointer);
-            frames = found.and_then(|_| reader.functions(image, &raw.python));
+            frames = found
+                .ok()
+                .and_then(|_| reader.functions(image, &raw.python));
         }
         let frames = frames.unwrap_or_default().into_iter();
         frames.map(|frame| self.hold(frame)).collect()
@@ -129,18 +153,30 @@ impl Interpreters {
 
     /// Looks for the interpreter of a process, where it is not known, by a thread of it where one is.
     pub(super) fn look(&mut self, reader: &mut Reader, image: &mut Image, pointer: u64) {
-        let is_due = image.interpreter.as_ref().is_some_and(Interpreter::is_due);
-        if !is_due {
-            return;
+        if image.interpreter.as_ref().is_some_and(Interpreter::is_due) {
+            self.look_now(reader, image, pointer);
         }
+    }
+
+    /// Looks for it by any of its threads, without a pause since the look before; `true`: it is known.
+    pub(super) fn seek(&mut self, reader: &mut Reader, image: &mut Image) -> bool {
+        let is_wanted = |it: &Interpreter| it.not_read.is_some() && it.tries < TRIES;
+        if image.interpreter.as_ref().is_some_and(is_wanted) {
+            self.look_now(reader, image, 0);
+        }
+        let interpreter = image.interpreter.as_ref();
+        interpreter.is_some_and(|it| it.not_read.is_none())
+    }
+
+    fn look_now(&mut self, reader: &mut Reader, image: &mut Image, pointer: u64) {
         let found = reader.interpreter(image, pointer);
         if let Some(interpreter) = &mut image.interpreter {
             interpreter.last = Some(Instant::now());
             interpreter.tries += 1;
-            interpreter.is_found = found.is_some();
+            interpreter.not_read = found.err();
         }
-        if let (Some(layout), Some(teller)) = (found, &self.teller) {
-            debug!("interpreter of process {}: {layout:?}", image.tgid);
+        debug!("interpreter of process {}: {found:?}", image.tgid);
+        if let (Ok(layout), Some(teller)) = (found, &self.teller) {
             teller(image.id, layout);
         }
     }

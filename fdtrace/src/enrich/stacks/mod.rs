@@ -15,6 +15,7 @@
 //! * `script`: what an interpreter runs.
 //! * [`perf_map`]: names of code that a process has made while it ran.
 //! * `interpreted`: the frames of interpreters, beside the stack.
+//! * `seeking`: whose interpreter is looked for before its first stack comes.
 //! * `program`: what a process executes, as the kernel has told it: enough for one that was gone at once.
 //! * [`reader`]: the process that reads those files. In it:
 //! * `elf`: sections and segments.
@@ -40,6 +41,7 @@ pub mod python;
 pub mod reader;
 pub mod resolver;
 pub(in crate::enrich) mod script;
+mod seeking;
 mod sigbus;
 pub mod stack;
 #[cfg_attr(not(feature = "symbols"), path = "no_symbols.rs")]
@@ -64,7 +66,7 @@ pub use self::{
     interpreted::Teller,
     path::{CodePath, Detail},
     program::Program,
-    stack::{Frame, Stack},
+    stack::{Frame, Runtime, Stack},
 };
 use crate::{engine::opener::Sequence, timers::Timer};
 
@@ -101,6 +103,7 @@ enum Request {
     Stack(Box<Raw>),
     Program(u32, Program),
     Known(u32),
+    Seek(u32),
     Gone(Vec<Sequence>),
     /// A question, and how long names are read for it.
     Ask(Question, Duration),
@@ -249,6 +252,22 @@ impl Stacks {
         }
     }
 
+    /// Has the interpreter of a process looked for, if it runs one: it may be about to begin.
+    pub fn seek(&mut self, tgid: u32) {
+        if !self.is_elsewhere {
+            self.send(Request::Seek(tgid));
+        }
+    }
+
+    /// Waits until those have been looked at once, for a bounded time.
+    pub fn wait_for_sought(&mut self) {
+        if self.is_running() {
+            let looked = self.answer_within(|_| (), bounds::NAMING, bounds::SEEKING);
+            // Who is not known by then is known a moment later.
+            let _ = looked.wait();
+        }
+    }
+
     /// These stacks belong to nothing any more.
     pub fn forget(&mut self, gone: Vec<Sequence>) {
         if !gone.is_empty() && self.thread.is_some() {
@@ -372,8 +391,11 @@ impl Running {
 fn work(queue: &Receiver<Request>, waiting: &AtomicUsize, teller: Option<Teller>) {
     let mut resolver = Resolver::telling(teller);
     loop {
-        let request = match queue.recv_timeout(IDLE.duration()) {
+        let seeking = resolver.look_around();
+        let wait = seeking.unwrap_or(IDLE.duration());
+        let request = match queue.recv_timeout(wait) {
             Ok(request) => request,
+            Err(RecvTimeoutError::Timeout) if seeking.is_some() => continue,
             Err(RecvTimeoutError::Timeout) => {
                 resolver.rest();
                 continue;
@@ -391,6 +413,7 @@ fn work(queue: &Receiver<Request>, waiting: &AtomicUsize, teller: Option<Teller>
                 resolver.executed(tgid, program);
             }
             Request::Known(tgid) => resolver.know(tgid),
+            Request::Seek(tgid) => resolver.seek(tgid),
             Request::Gone(gone) => resolver.forget(&gone),
             Request::Ask(question, naming) => {
                 resolver.begin_question(naming);

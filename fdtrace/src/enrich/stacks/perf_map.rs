@@ -14,7 +14,7 @@ use std::{
 
 use log::debug;
 
-use super::{bounds, image};
+use super::{bounds, image, stack::Frame};
 use crate::enrich::{
     process,
     regular::{Key, Regular},
@@ -22,8 +22,10 @@ use crate::enrich::{
 
 /// Bytes of a name that are kept.
 const NAME_MAX: usize = 512;
-/// The file is looked at again after so long.
-const PAUSE: Duration = Duration::from_secs(1);
+/// The file is looked at again after so long: what was compiled lately is called now.
+const PAUSE: Duration = Duration::from_millis(20);
+/// Looking takes at most this part of the time.
+const PART: u32 = 20;
 
 /// Where functions are, and what they are called.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -74,12 +76,53 @@ fn line(line: &[u8]) -> Option<(u64, u64, Rc<str>)> {
     (size > 0 && !name.is_empty()).then(|| (start, end, name.into()))
 }
 
+/// A function by its name in a map. V8's have their file, and the line where the function begins:
+/// `JS:~open /srv/app.js:3:17`, where the sign says how it was compiled (`CodeKindToMarker` in V8's `src/objects/code-kind.cc`);
+/// `LazyCompile:` and others before Node 18.
+#[must_use]
+pub fn function(name: &str) -> Frame {
+    of_v8(name).unwrap_or_else(|| Frame {
+        function: Some(name.to_owned()),
+        ..Frame::default()
+    })
+}
+
+fn of_v8(name: &str) -> Option<Frame> {
+    const KINDS: [&str; 5] = ["JS", "LazyCompile", "Function", "Script", "Eval"];
+    let (kind, rest) = name.split_once(':')?;
+    if !KINDS.contains(&kind) {
+        return None;
+    }
+    let rest = rest.trim_start_matches(['~', '^', '+', '*', '\'']);
+    // A getter's name has a space in it, and so may a path.
+    let mut places = [" /", " node:", " file:///"].into_iter();
+    let place = places.find_map(|begin| rest.find(begin));
+    let (function, place) = rest.split_at(place.or_else(|| rest.find(' '))?);
+    let mut parts = place.get(1..)?.rsplitn(3, ':');
+    let (column, line, file) = (parts.next()?, parts.next()?, parts.next()?);
+    column.parse::<u32>().ok()?;
+    let function = if function.is_empty() {
+        "<anonymous>"
+    } else {
+        function
+    };
+    Some(Frame {
+        function: Some(function.to_owned()),
+        file: Some(file.strip_prefix("file://").unwrap_or(file).to_owned()),
+        line: Some(line.parse().ok()?),
+        is_interpreted: true,
+        ..Frame::default()
+    })
+}
+
 /// The map of one process, read when it is needed and again when it has changed.
 #[derive(Debug, Default)]
 pub(super) struct Names {
     map: PerfMap,
     read: Option<Key>,
     looked: Option<Instant>,
+    /// How long the last look took.
+    took: Duration,
 }
 
 impl Names {
@@ -88,13 +131,16 @@ impl Names {
         if let Some(name) = self.map.name(address) {
             return Some(Rc::clone(name));
         }
-        if self.looked.is_none_or(|looked| looked.elapsed() >= PAUSE) {
-            self.looked = Some(Instant::now());
+        let pause = PAUSE.max(self.took * PART);
+        if self.looked.is_none_or(|looked| looked.elapsed() >= pause) {
+            let start = Instant::now();
             let folder = process::folder(tgid);
             // Another program may have its number by now.
             if image::start_stack(&folder) == Some(id) {
                 self.look(&folder);
             }
+            self.took = start.elapsed();
+            self.looked = Some(Instant::now());
         }
         self.map.name(address).map(Rc::clone)
     }
@@ -172,11 +218,41 @@ mod tests {
         assert_eq!(identity("Name:\tjava\n"), None);
     }
 
+    #[test]
+    fn functions_of_v8_have_their_files() {
+        let shown = |name| function(name).to_string();
+        assert_eq!(shown("JS:^peek /srv/app.js:6:14"), "peek (/srv/app.js:6)");
+        assert_eq!(
+            shown("JS:*openSync node:fs:570:18"),
+            "openSync (node:fs:570)"
+        );
+        assert_eq!(
+            shown("JS:~ /srv/a b.js:13:29"),
+            "<anonymous> (/srv/a b.js:13)"
+        );
+        assert_eq!(
+            shown("LazyCompile:*get size file:///srv/m.mjs:2:1"),
+            "get size (/srv/m.mjs:2)"
+        );
+        for other in [
+            "JS:~peek",
+            "JS:~peek /srv/app.js",
+            "JS:~peek /srv/app.js:x:1",
+            "RegExp:a:1:2",
+            "void Leak.load(java.lang.String)",
+            "JS:",
+        ] {
+            assert_eq!(shown(other), other);
+            assert!(!function(other).is_interpreted);
+        }
+    }
+
     proptest! {
         #[test]
         fn any_bytes_are_a_map(bytes: Vec<u8>, text in "([0-9a-fx]{1,17} [0-9a-f]{1,3} .{0,9}\n){0,20}", at: u64) {
             let _ = PerfMap::parse(&bytes).name(at);
             let _ = PerfMap::parse(text.as_bytes()).name(at);
+            let _ = function(&format!("JS:{}", String::from_utf8_lossy(&bytes)));
         }
     }
 }

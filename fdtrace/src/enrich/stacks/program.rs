@@ -34,6 +34,11 @@ impl From<&ProgramRecord> for Program {
 }
 
 impl Program {
+    /// As the process's mount namespace sees it; untrusted.
+    pub(super) fn path(&self) -> &str {
+        &self.path
+    }
+
     /// Bytes in memory.
     pub(super) fn size(&self) -> usize {
         size_of::<Self>() + self.path.len()

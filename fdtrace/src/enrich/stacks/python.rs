@@ -19,7 +19,10 @@ mod symbols;
 pub use fdtrace_common::python::PythonFrame;
 
 pub(super) use self::symbols::Symbols;
-pub use self::{code::Functions, interpreter::Interpreter};
+pub use self::{
+    code::Functions,
+    interpreter::{Interpreter, NotRead},
+};
 
 #[cfg(test)]
 mod tests;

@@ -18,9 +18,11 @@ use super::{
     imports,
     interpreted::{Interpreters, Teller, is_python},
     module::{Module, Modules},
+    perf_map,
     program::{Program, Programs},
     reader::Reader,
-    stack::Frame,
+    seeking::Seeking,
+    stack::{Frame, Runtime},
     unwind::Unwound,
 };
 use crate::{diagnose::select::Select, engine::opener::Sequence, enrich::process};
@@ -54,6 +56,8 @@ struct Trace {
     script: Option<Rc<str>>,
     /// Functions of an interpreter, in place of what it is itself made of: further out than the places.
     interpreted: Rc<[Rc<Frame>]>,
+    /// What runs the program and does not tell its functions by itself.
+    runtime: Option<Runtime>,
     read: OnceCell<Arc<Stack>>,
 }
 
@@ -62,6 +66,7 @@ impl PartialEq for Trace {
         self.is_cut == other.is_cut
             && self.script == other.script
             && self.interpreted == other.interpreted
+            && self.runtime == other.runtime
             && self
                 .places
                 .iter()
@@ -94,6 +99,7 @@ pub struct Resolver {
     traces: FxHashSet<Rc<Trace>>,
     reader: Reader,
     interpreters: Interpreters,
+    seeking: Seeking,
     /// What was found of processes, by number and where the stack begins.
     selects: FxHashMap<(u32, u64), Option<Select>>,
     is_full_at: usize,
@@ -220,6 +226,11 @@ impl Resolver {
 
     /// A process executes another program.
     pub(super) fn executed(&mut self, tgid: u32, program: Program) {
+        if is_python(program.path()) {
+            self.seeking.add(tgid, Instant::now());
+        } else {
+            self.seeking.remove(tgid);
+        }
         self.programs.put(tgid, program);
     }
 
@@ -229,6 +240,41 @@ impl Resolver {
             self.interpreters.look(&mut self.reader, &mut image, 0);
             self.keep(image);
         }
+    }
+
+    /// Looks for the interpreter of a process from now on, if it runs one.
+    pub(super) fn seek(&mut self, tgid: u32) {
+        if runs_python(tgid) {
+            self.seeking.add(tgid, Instant::now());
+        }
+    }
+
+    /// Looks at those whose interpreter is sought and that are due; how long until the next one is.
+    pub(super) fn look_around(&mut self) -> Option<Duration> {
+        for tgid in self.seeking.due(Instant::now()) {
+            if !runs_python(tgid) || self.has_interpreter(tgid) {
+                self.seeking.remove(tgid);
+            }
+        }
+        self.seeking.wait(Instant::now())
+    }
+
+    /// Looks at a process that is sought. It is looked at anew for as long as its interpreter may not have been mapped.
+    fn has_interpreter(&mut self, tgid: u32) -> bool {
+        let id = image::start_stack(&process::folder(tgid));
+        let mut images = self.images.iter();
+        let known = images.position(|image| image.tgid == tgid && Some(image.id) == id);
+        let known = known.filter(|index| {
+            let interpreter = self.images[*index].interpreter.as_ref();
+            interpreter.is_some_and(|it| !it.is_unlike_any())
+        });
+        let known = known.map(|index| self.images.remove(index));
+        let Some(mut image) = known.or_else(|| self.image(tgid, id)) else {
+            return false;
+        };
+        let is_known = self.interpreters.seek(&mut self.reader, &mut image);
+        self.keep(image);
+        is_known
     }
 
     fn image(&mut self, tgid: u32, id: Option<u64>) -> Option<Image> {
@@ -309,15 +355,18 @@ impl Resolver {
         let mut trace = self.places(index, unwound);
         let image = &mut self.images[index];
         let interpreted = self.interpreters.frames(&mut self.reader, image, raw);
+        let is_its_own = |place: &Place| {
+            let module = place.module.as_ref();
+            module.is_some_and(|module| is_python(&module.path))
+        };
         if !interpreted.is_empty() {
-            let is_its_own = |place: &Place| {
-                let module = place.module.as_ref();
-                module.is_some_and(|module| is_python(&module.path))
-            };
             let inner = trace.places.iter().position(is_its_own);
             trace.places.truncate(inner.unwrap_or(usize::MAX));
             trace.is_cut = raw.python.len() == PYTHON_FRAMES;
             trace.interpreted = interpreted;
+        } else if image.is_unread_python() {
+            let has_its_own = trace.places.iter().any(is_its_own);
+            trace.runtime = has_its_own.then_some(Runtime::Python);
         }
         trace
     }
@@ -341,6 +390,7 @@ impl Resolver {
             is_cut: unwound.is_cut,
             script: image.script.clone(),
             interpreted: Rc::default(),
+            runtime: image.runtime,
             read: OnceCell::new(),
         }
     }
@@ -384,11 +434,11 @@ impl Resolver {
     fn read(&mut self, trace: &Trace) -> (Stack, bool) {
         let (mut frames, mut is_complete) = (Vec::new(), true);
         for place in &trace.places {
+            let told = place.name.as_deref().map(perf_map::function);
             let bare = Frame {
                 module: place.module.as_ref().map(|module| module.path.to_string()),
                 address: place.address,
-                function: place.name.as_deref().map(str::to_owned),
-                ..Frame::default()
+                ..told.unwrap_or_default()
             };
             let Some(module) = &place.module else {
                 frames.push(bare);
@@ -415,8 +465,10 @@ impl Resolver {
             frames,
             is_cut: trace.is_cut,
             script: trace.script.as_deref().map(str::to_owned),
+            nameless: None,
         };
         stack.mark_wrappers();
+        stack.mark_nameless(trace.runtime);
         (stack, is_complete)
     }
 }
@@ -434,6 +486,12 @@ fn count(stacks: impl Iterator<Item = Counted>, detail: Detail) -> Vec<Counted> 
     counted.sort_by(|(one, _), (other, _)| other.cmp(one));
     let counted = counted.into_iter();
     counted.map(|(count, path)| (count, path.stack)).collect()
+}
+
+/// Does a process execute a Python?
+fn runs_python(tgid: u32) -> bool {
+    let program = fs::read_link(process::folder(tgid).join("exe"));
+    program.is_ok_and(|path| is_python(&path.to_string_lossy()))
 }
 
 /// An address within the instruction that entered the kernel.

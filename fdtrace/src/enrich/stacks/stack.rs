@@ -1,13 +1,15 @@
 //! A stack as people read it.
 
 mod libraries;
-mod python;
+mod nameless;
+mod origin;
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
 use self::libraries::{BEGINNINGS, GO_PACKAGES, LIBRARIES, RUNTIME_MODULES, RUNTIMES, WRAPPERS};
+pub use self::nameless::Runtime;
 
 /// Functions that called each other, the innermost first.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -19,6 +21,9 @@ pub struct Stack {
     pub is_cut: bool,
     /// What an interpreter runs: its first argument that is no option. Hostile.
     pub script: Option<String>,
+    /// Of whose functions the names are missing, where that runtime could tell them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nameless: Option<Runtime>,
 }
 
 /// One function.
@@ -56,7 +61,7 @@ impl Stack {
     /// The functions that say something: from the [`Stack::caller`] on, or all where there is none.
     #[must_use]
     pub fn from_caller(&self) -> &[Frame] {
-        if let Some(caller) = python::caller(&self.frames) {
+        if let Some(caller) = origin::caller(&self.frames) {
             return self.frames.get(caller..).unwrap_or_default();
         }
         let wrappers = self.frames.iter().take_while(|frame| frame.is_wrapper);
@@ -73,6 +78,16 @@ impl Stack {
             Some([]) | None => outside,
             Some(frames) => frames,
         }
+    }
+
+    /// Has nobody written this function for this program? It belongs to a library, the language's own or a package that was
+    /// installed.
+    #[must_use]
+    pub fn is_of_library(&self, frame: &Frame) -> bool {
+        if frame.is_interpreted {
+            return origin::is_of_library(frame);
+        }
+        frame.is_wrapper || frame.is_of_runtime(self.is_go())
     }
 
     /// Has it functions of the language that an interpreter runs?
@@ -97,6 +112,11 @@ impl Stack {
         const SHOWN: usize = 4;
         let frames = self.from_caller();
         &frames[..frames.len().min(SHOWN)]
+    }
+
+    /// Says whether functions are missing that the runtime of its process could name.
+    pub(super) fn mark_nameless(&mut self, runtime: Option<Runtime>) {
+        self.nameless = runtime.filter(|runtime| runtime.has_nameless(&self.frames));
     }
 
     /// Says which of the innermost frames are wrappers.

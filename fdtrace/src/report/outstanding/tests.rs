@@ -94,7 +94,7 @@ fn sample(target: &[u8], is_folded: bool) -> Outstanding {
 
 fn text(outstanding: &Outstanding) -> String {
     let mut output = Vec::new();
-    write_text(&mut output, outstanding).unwrap();
+    write_text(&mut output, outstanding, Page::PLAIN).unwrap();
     String::from_utf8(output).unwrap()
 }
 

@@ -15,6 +15,7 @@ use crate::{
         page::{Page, STRONG},
         place,
         sanitize::printable,
+        stack,
         words::{count, evidence, given, limit},
     },
 };
@@ -35,12 +36,12 @@ pub(super) fn write(output: &mut impl Write, exhausted: &Exhausted, page: Page) 
     columns.write(output, page)?;
     // What was said of it before is so still.
     if exhausted.is_news {
-        block(exhausted).write(output, page)?;
+        block(exhausted, page).write(output, page)?;
     }
     Ok(())
 }
 
-fn block(exhausted: &Exhausted) -> Block {
+fn block(exhausted: &Exhausted, page: Page) -> Block {
     let mut block = Block::default();
     let diagnosis = exhausted.diagnosis.as_ref();
     let judged = diagnosis.and_then(|diagnosis| diagnosis.verdict.as_ref());
@@ -61,14 +62,19 @@ fn block(exhausted: &Exhausted) -> Block {
     }
     block.say("who", who(exhausted));
     if let Some(diagnosis) = diagnosis {
-        holders::opened(&mut block, diagnosis, &exhausted.openers);
+        holders::opened(&mut block, diagnosis, &exhausted.openers, page);
     }
-    if let Some(failed) = failed_in(exhausted) {
+    if let Some(failed) = failed_in(exhausted, page) {
         block.say("failed", failed);
+    }
+    let nameless = exhausted.openers.nameless();
+    let nameless = nameless.or_else(|| exhausted.failed_in.stack());
+    if let Some(how) = nameless.and_then(|stack| stack::names(stack, exhausted.pid)) {
+        block.say("names", how);
     }
     if let Some(diagnosis) = diagnosis {
         let unlisted = exhausted.unlisted().unwrap_or_default();
-        holders::holds(&mut block, diagnosis, unlisted, &exhausted.openers);
+        holders::holds(&mut block, diagnosis, unlisted, &exhausted.openers, page);
     }
     ends::ends(&mut block, &exhausted.ends);
     if let Some(shared) = &exhausted.shared {
@@ -86,12 +92,13 @@ fn block(exhausted: &Exhausted) -> Block {
 }
 
 /// The code that could not open anything more, unless it is the code that has opened most.
-fn failed_in(exhausted: &Exhausted) -> Option<String> {
-    let failed = holders::functions(exhausted.failed_in.stack()?);
+fn failed_in(exhausted: &Exhausted, page: Page) -> Option<String> {
+    let failed = exhausted.failed_in.stack()?;
     let opened = exhausted.openers.of(0);
     let opened = opened.and_then(|openers| openers.most.first());
-    let is_same = opened.is_some_and(|(_, opened)| holders::functions(opened) == failed);
-    (!is_same).then(|| format!("in {failed}"))
+    let line = |stack| stack::line(stack, Page::PLAIN);
+    let is_same = opened.is_some_and(|(_, opened)| line(opened) == line(failed));
+    (!is_same).then(|| format!("in {}", stack::line(failed, page)))
 }
 
 /// The program, where it belongs, and who runs it.

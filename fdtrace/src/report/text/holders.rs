@@ -4,13 +4,13 @@ use std::io::{self, Write};
 
 use crate::{
     diagnose::{diagnosis::Diagnosis, holders::Holder},
-    enrich::stacks::{Frequent, Stack},
+    enrich::stacks::Frequent,
     report::{
         block::Block,
         folders,
-        openers::{self, Openers},
+        openers::Openers,
         page::Page,
-        sanitize::printable,
+        stack,
         words::{age, seconds_between, target},
     },
 };
@@ -22,21 +22,27 @@ const HOLDS: &str = "holds";
 pub(super) const KIND_AT: usize = 8;
 
 /// The code that has opened the largest group.
-pub(super) fn opened(block: &mut Block, diagnosis: &Diagnosis, openers: &Openers) {
+pub(super) fn opened(block: &mut Block, diagnosis: &Diagnosis, openers: &Openers, page: Page) {
     let Some(largest) = diagnosis.holders.first() else {
         return;
     };
-    for line in opener_lines(largest.count, openers.of(0)) {
+    for line in opener_lines(largest.count, openers.of(0), page) {
         block.say("opened", line);
     }
 }
 
 /// All groups; `unlisted`: fds that no holder stands for.
-pub(super) fn holds(block: &mut Block, diagnosis: &Diagnosis, unlisted: u32, openers: &Openers) {
+pub(super) fn holds(
+    block: &mut Block,
+    diagnosis: &Diagnosis,
+    unlisted: u32,
+    openers: &Openers,
+    page: Page,
+) {
     for (index, holder) in diagnosis.holders.iter().enumerate().take(SHOWN) {
         row(block, HOLDS, holder, described(holder, diagnosis));
         if index > 0 {
-            let lines = opener_lines(holder.count, openers.of(index));
+            let lines = opener_lines(holder.count, openers.of(index), page);
             for line in lines {
                 block.row(HOLDS, " ".repeat(KIND_AT), format!("by {line}"));
             }
@@ -86,17 +92,17 @@ fn others(block: &mut Block, label: &'static str, holders: &[Holder]) {
 
 /// The stacks of a group of so many fds, a line each. Where there are several, their counts and those of the last
 /// lines add up to it.
-fn opener_lines(fds: u32, openers: Option<&Frequent>) -> Vec<String> {
+fn opener_lines(fds: u32, openers: Option<&Frequent>, page: Page) -> Vec<String> {
     let Some(Frequent { most, others }) = openers else {
         return Vec::new();
     };
     if let [(_, only)] = &most[..] {
-        return vec![functions(only)];
+        return vec![stack::line(only, page)];
     }
     let mut left = usize::try_from(fds).unwrap_or(usize::MAX);
     let mut lines = Vec::new();
     for (count, stack) in most {
-        lines.push(format!("{count} by {}", functions(stack)));
+        lines.push(format!("{count} by {}", stack::line(stack, page)));
         left = left.saturating_sub(*count);
     }
     if *others > 0 {
@@ -107,11 +113,6 @@ fn opener_lines(fds: u32, openers: Option<&Frequent>) -> Vec<String> {
         lines.push(format!("{left} more, whose stacks were not looked at"));
     }
     lines
-}
-
-/// Functions of a stack, the innermost first.
-pub(in crate::report) fn functions(stack: &Stack) -> String {
-    printable(openers::line(stack).as_bytes())
 }
 
 fn described(holder: &Holder, diagnosis: &Diagnosis) -> String {
@@ -149,7 +150,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::enrich::stacks::Frame;
+    use crate::enrich::stacks::{Frame, Stack};
 
     fn opened_by(function: &str) -> Arc<Stack> {
         let frame = Frame {
@@ -174,13 +175,13 @@ mod tests {
             "6 by others",
             "744 more, whose stacks were not looked at",
         ];
-        assert_eq!(opener_lines(1_000, Some(&two)), lines);
-        assert_eq!(opener_lines(256, Some(&two)), lines[..3]);
+        assert_eq!(opener_lines(1_000, Some(&two), Page::PLAIN), lines);
+        assert_eq!(opener_lines(256, Some(&two), Page::PLAIN), lines[..3]);
         let one = Frequent {
             most: vec![(256, opened_by("leak"))],
             others: 0,
         };
-        assert_eq!(opener_lines(1_000, Some(&one)), ["leak"]);
-        assert!(opener_lines(3, Some(&Frequent::default())).is_empty());
+        assert_eq!(opener_lines(1_000, Some(&one), Page::PLAIN), ["leak"]);
+        assert!(opener_lines(3, Some(&Frequent::default()), Page::PLAIN).is_empty());
     }
 }

@@ -9,6 +9,7 @@ use crate::report::{
     page::Page,
     place,
     sanitize::printable,
+    stack,
     words::{age, count, evidence, given, limit},
 };
 
@@ -28,10 +29,10 @@ pub(super) fn write(output: &mut impl Write, near: &NearLimit, page: Page) -> io
         is_full: false,
     };
     columns.write(output, page)?;
-    block(near).write(output, page)
+    block(near, page).write(output, page)
 }
 
-fn block(near: &NearLimit) -> Block {
+fn block(near: &NearLimit, page: Page) -> Block {
     let mut block = Block::default();
     let diagnosis = near.diagnosis.as_ref();
     if let Some((style, clause)) = verdict::clause(diagnosis) {
@@ -42,8 +43,12 @@ fn block(near: &NearLimit) -> Block {
         block.say("who", who);
     }
     if let Some(diagnosis) = diagnosis {
-        holders::opened(&mut block, diagnosis, &near.openers);
-        holders::holds(&mut block, diagnosis, 0, &near.openers);
+        holders::opened(&mut block, diagnosis, &near.openers, page);
+        let nameless = near.openers.nameless();
+        if let Some(how) = nameless.and_then(|stack| stack::names(stack, near.pid)) {
+            block.say("names", how);
+        }
+        holders::holds(&mut block, diagnosis, 0, &near.openers, page);
     }
     ends::ends(&mut block, &near.ends);
     block.say("limit", limits(near));

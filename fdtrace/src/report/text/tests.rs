@@ -14,7 +14,7 @@ use crate::{
     },
     enrich::{
         names::Named,
-        stacks::{Frame, Frequent, Stack},
+        stacks::{Frame, Frequent, Runtime, Stack},
     },
     ground::{kind::Kind, task::Task, tcp_state::TcpState},
     report::{
@@ -254,6 +254,26 @@ fn the_code_that_has_failed() {
         nothing_known.contains("\n  failed   in serve\n"),
         "{nothing_known}"
     );
+}
+
+/// What would give names to the functions of a report is said once, below them.
+#[test]
+fn what_would_give_names() {
+    let text = shown(|exhausted| {
+        leak(exhausted);
+        let stack = Stack {
+            nameless: Some(Runtime::Java),
+            ..Stack::clone(&stack(&["open64"]))
+        };
+        exhausted.openers = Openers::resolved(vec![Frequent {
+            most: vec![(1, stack.into())],
+            others: 0,
+        }]);
+    });
+    let line =
+        "\n  names    run jcmd 2231 Compiler.perfmap (JDK 17 and newer) to see functions of Java";
+    assert!(text.contains(line), "{text}");
+    assert_eq!(text.matches("jcmd").count(), 1);
 }
 
 /// Every verdict begins with its own word.

@@ -82,7 +82,7 @@ def main():
     def open_some(thread, count, pause):
         for turn in range(count):
             number = (thread * 13 + turn * 7) % 50
-            fd = names["open_%d" % number]("/etc/passwd")
+            fd = names["open_%d" % number](sys.executable)
             with lock:
                 opened.append((fd, "open_%d" % number, lines[number]))
             time.sleep(pause)

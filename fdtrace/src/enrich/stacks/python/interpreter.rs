@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 use fdtrace_common::python::{FRAME_WORDS, NO_HOP, PythonLayout, SHORT_FRAME_WORDS};
+use serde::{Deserialize, Serialize};
 
 use super::{lines::Format, memory::Memory, symbols::Symbols};
 
-/// In a type object, the same from 3.8 to 3.14 (`PyTypeObject` in Include/cpython/object.h): its name, the size of its
+/// In a type object, the same from 3.8 to 3.15 (`PyTypeObject` in Include/cpython/object.h): its name, the size of its
 /// instances, what it says of their members.
 const TYPE_NAME: u64 = 24;
 const TYPE_SIZE: u64 = 32;
@@ -18,18 +19,34 @@ const MEMBER_OFFSET: u64 = 16;
 const MEMBERS: u64 = 64;
 /// In each object: its type.
 pub(super) const OBJECT_TYPE: u64 = 8;
-/// In a thread's state, 3.8 to 3.13: the interpreter that it belongs to.
+/// In a thread's state, 3.8 to 3.15: the interpreter that it belongs to.
 const STATE_INTERPRETER: u64 = 16;
 
-/// What kept libraries of C keep of a thread is within so many bytes of its pointer.
+/// What libraries of C keep of a thread is within so many bytes behind its pointer.
 const THREAD: usize = 0x900;
+/// From this one on the state is a variable of the thread's (`_Py_tss_gilstate` in Python/pystate.c), and no value by key.
+const STATE_IS_VARIABLE: u32 = 15;
+/// Such variables of programs, and of libraries that were linked at the start, are so near before the thread's pointer.
+const VARIABLES: usize = 0x1000;
 /// Where in that they may have a pointer to values by key: musl's `tsd`; glibc's `specific`, whose first block is in
 /// the structure itself.
 const KEYS: [std::ops::Range<u64>; 2] = [0x8..0x100, 0x510..0x610];
 /// Values by key that are looked at behind such a pointer.
 const VALUES: usize = 128;
 
-/// Where versions differ. Offsets of the interpreters' own headers; 3.13's are what its `_Py_DebugOffsets` says.
+/// Why the functions of an interpreter are not known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum NotRead {
+    /// It has not begun, or is in none of its functions: another look may find it.
+    NotYet,
+    /// It is free-threaded: it keeps objects in another way, and each thread has instructions of its own.
+    FreeThreaded,
+    /// It keeps things where no version does that is known.
+    Unknown,
+}
+
+/// Where versions differ. Offsets of the interpreters' own headers; from 3.13 on they are compared with what
+/// `_Py_DebugOffsets` says.
 struct Version {
     thread_id: u32,
     first: u32,
@@ -93,14 +110,84 @@ fn version(minor: u32) -> Option<Version> {
             ..new
         },
         12 => new,
-        13 => Version {
+        13 | 14 => Version {
             thread_id: 152,
+            first: 72,
+            hop: NO_HOP,
+            ..new
+        },
+        15 => Version {
+            thread_id: 176,
             first: 72,
             hop: NO_HOP,
             ..new
         },
         _ => return None,
     })
+}
+
+/// What interpreters say of themselves from 3.13 on: `_Py_DebugOffsets`, with which `_PyRuntime` begins.
+///
+/// Sources: `Include/internal/pycore_runtime.h` of 3.13, `Include/internal/pycore_debug_offsets.h` since; what 3.14.10 and
+/// 3.15.2 hold was looked at in Debian's files.
+mod told {
+    use super::{super::memory::Memory, Version};
+
+    const COOKIE: u64 = u64::from_le_bytes(*b"xdebugpy");
+    /// 1 in a free-threaded build.
+    pub(super) const FREE_THREADED: u64 = 16;
+    /// Where in the runtime its interpreters begin, and in an interpreter its threads.
+    pub(super) const INTERPRETERS: u64 = 40;
+    /// See [`INTERPRETERS`].
+    pub(super) const THREADS: u64 = 72;
+
+    /// Where it has what it says of a thread's state and of a frame.
+    struct Places {
+        current_frame: u64,
+        thread_id: u64,
+        previous: u64,
+        executable: u64,
+        instruction: u64,
+    }
+
+    fn places(minor: u32) -> Option<Places> {
+        let of = |current_frame, thread_id, previous| Places {
+            current_frame,
+            thread_id,
+            previous,
+            executable: previous + 8,
+            instruction: previous + 16,
+        };
+        Some(match minor {
+            13 => of(184, 192, 232),
+            14 => of(208, 216, 256),
+            15 => of(208, 240, 320),
+            _ => return None,
+        })
+    }
+
+    /// Is it where we take it to be?
+    pub(super) fn agrees(
+        memory: &impl Memory,
+        runtime: u64,
+        minor: u32,
+        version: &Version,
+    ) -> bool {
+        let Some(places) = places(minor) else {
+            return false;
+        };
+        let expected = [
+            (0, COOKIE),
+            (places.current_frame, u64::from(version.first)),
+            (places.thread_id, u64::from(version.thread_id)),
+            (places.previous, u64::from(version.back)),
+            (places.executable, u64::from(version.code)),
+            (places.instruction, u64::from(version.instruction)),
+        ];
+        let is_so =
+            |(at, value): &(u64, u64)| memory.word(runtime.wrapping_add(*at)) == Some(*value);
+        expected.iter().all(is_so)
+    }
 }
 
 /// An interpreter in a process.
@@ -125,50 +212,72 @@ impl Interpreter {
         memory: &impl Memory,
         symbols: &Symbols,
         thread_pointer: u64,
-    ) -> Option<Self> {
-        let members = members(memory, symbols.code_type)?;
-        let is_named =
-            memory.text(memory.word(symbols.code_type.wrapping_add(TYPE_NAME))?)? == b"code";
-        if !is_named {
-            return None;
+    ) -> Result<Self, NotRead> {
+        let mut interpreter = Self::identify(memory, symbols)?;
+        let mut has_state = |pointer: u64| interpreter.find_state(memory, pointer).is_some();
+        let mut is_found = thread_pointer != 0 && has_state(thread_pointer);
+        if let Some(runtime) = symbols.runtime.filter(|_| !is_found) {
+            let (minor, thread_id) = (interpreter.minor, interpreter.layout.thread_id);
+            let mut threads = threads(memory, runtime, minor, thread_id).into_iter();
+            is_found = threads.any(|pointer| interpreter.find_state(memory, pointer).is_some());
         }
-        let minor = match symbols.version {
-            Some(at) => {
-                let hex = u32::from_le_bytes(memory.array(at)?);
-                (hex >> 24 == 3).then_some((hex >> 16) & 0xff)?
+        if is_found {
+            Ok(interpreter)
+        } else {
+            Err(NotRead::NotYet)
+        }
+    }
+
+    /// Which version it is, if it keeps everything where that version does. Its types are there before it begins.
+    fn identify(memory: &impl Memory, symbols: &Symbols) -> Result<Self, NotRead> {
+        let word = |at: u64| memory.word(at).ok_or(NotRead::NotYet);
+        let hex = symbols.version.map(|at| memory.array(at));
+        let hex = hex.map(|hex| hex.map(u32::from_le_bytes).ok_or(NotRead::NotYet));
+        let hex = hex.transpose()?;
+        let told = hex.and_then(|hex| (hex >> 24 == 3).then_some((hex >> 16) & 0xff));
+        if told.is_some_and(|minor| minor >= 13) {
+            let runtime = symbols.runtime.ok_or(NotRead::Unknown)?;
+            if word(runtime.wrapping_add(told::FREE_THREADED))? == 1 {
+                return Err(NotRead::FreeThreaded);
             }
+        }
+        let name = word(symbols.code_type.wrapping_add(TYPE_NAME))?;
+        if memory.text(name).ok_or(NotRead::NotYet)? != b"code" {
+            return Err(NotRead::Unknown);
+        }
+        let members = members(memory, symbols.code_type).ok_or(NotRead::NotYet)?;
+        let has = |name: &[u8]| members.contains_key(name);
+        let minor = match (hex, told) {
+            (Some(_), told) => told,
             // What came to be a member with 3.10 and with 3.8.
-            None if members.contains_key(&b"co_linetable"[..]) => 10,
-            None if members.contains_key(&b"co_posonlyargcount"[..]) => 9,
-            None => return None,
+            (None, _) if has(b"co_linetable") => Some(10),
+            (None, _) if has(b"co_posonlyargcount") => Some(9),
+            (None, _) => None,
         };
-        let version = version(minor)?;
+        let minor = minor.ok_or(NotRead::Unknown)?;
+        let version = version(minor).ok_or(NotRead::Unknown)?;
         let names: u32 = if minor < 11 { 104 } else { 112 };
         let (table, at) = version.table;
-        let told = [
+        let expected = [
             (&b"co_filename"[..], names),
             (b"co_name", names + 8),
             (b"co_firstlineno", version.first_line),
             (table, at),
         ];
         let is_so = |(name, offset): &(&[u8], u32)| members.get(*name) == Some(&u64::from(*offset));
-        if !told.iter().all(is_so) {
-            return None;
-        }
-        if minor >= 13 && !is_as_told(memory, symbols.runtime?, &version) {
-            return None;
+        let is_known = expected.iter().all(is_so)
+            && (minor < 13
+                || symbols
+                    .runtime
+                    .is_some_and(|runtime| told::agrees(memory, runtime, minor, &version)));
+        if !is_known {
+            return Err(NotRead::Unknown);
         }
         let instructions = match minor {
             ..11 => None,
-            _ => Some(memory.word(symbols.code_type.wrapping_add(TYPE_SIZE))?),
+            _ => Some(word(symbols.code_type.wrapping_add(TYPE_SIZE))?),
         };
-        let mut interpreter = Self::of(&version, minor, symbols, instructions);
-        let mut has_state = |pointer: u64| interpreter.find_state(memory, pointer).is_some();
-        let is_found = thread_pointer != 0 && has_state(thread_pointer)
-            || threads(memory, symbols.runtime?, minor, version.thread_id)
-                .into_iter()
-                .any(has_state);
-        is_found.then_some(interpreter)
+        Ok(Self::of(&version, minor, symbols, instructions))
     }
 
     /// One of a version whose type of code objects lies there, for whoever knows that already: where its threads have
@@ -213,6 +322,18 @@ impl Interpreter {
     /// Where the thread's own memory leads to its state. No library is asked: it is the word that leads to a state of
     /// this very thread, in a function of this interpreter.
     fn find_state(&mut self, memory: &impl Memory, thread_pointer: u64) -> Option<()> {
+        let is_state = |(_, word): &(u64, u64)| self.is_state(memory, *word, thread_pointer);
+        if self.minor >= STATE_IS_VARIABLE {
+            let before = variables(memory, thread_pointer);
+            let mut states = before.iter().filter(|word| is_state(word));
+            let (at, _) = states.next()?;
+            // Of two, one is gone whenever the thread lets go of the interpreter, as it does to open something.
+            if states.next().is_some() {
+                return None;
+            }
+            self.layout.state = -i32::try_from(VARIABLES as u64 - at).ok()?;
+            return Some(());
+        }
         let mut thread = [0; THREAD];
         let mut length = THREAD;
         while memory.read(thread_pointer, &mut thread[..length]).is_none() {
@@ -222,11 +343,9 @@ impl Interpreter {
             }
         }
         let own = pointers(&thread[..length]);
-        for (at, word) in &own {
-            if self.is_state(memory, *word, thread_pointer) {
-                self.layout.state = u32::try_from(*at).ok()?;
-                return Some(());
-            }
+        if let Some((at, _)) = own.iter().find(|word| is_state(word)) {
+            self.layout.state = i32::try_from(*at).ok()?;
+            return Some(());
         }
         let may_lead = |at: &u64| KEYS.iter().any(|range| range.contains(at));
         for (keys, pointer) in own.iter().filter(|(at, _)| may_lead(at)) {
@@ -234,12 +353,11 @@ impl Interpreter {
             if memory.read(*pointer, &mut values).is_none() {
                 continue;
             }
-            for (at, word) in pointers(&values) {
-                if self.is_state(memory, word, thread_pointer) {
-                    self.layout.keys = u32::try_from(*keys).ok()?;
-                    self.layout.state = u32::try_from(at).ok()?;
-                    return Some(());
-                }
+            let values = pointers(&values);
+            if let Some((at, _)) = values.iter().find(|word| is_state(word)) {
+                self.layout.keys = u32::try_from(*keys).ok()?;
+                self.layout.state = i32::try_from(*at).ok()?;
+                return Some(());
             }
         }
         None
@@ -279,8 +397,6 @@ fn threads(memory: &impl Memory, runtime: u64, minor: u32, thread_id: u32) -> Ve
     const THREADS: usize = 64;
     /// The next one in the list (`PyThreadState.next`).
     const NEXT: u64 = 8;
-    /// In `_Py_DebugOffsets`: where the runtime's interpreters begin, and an interpreter's threads.
-    const TOLD: (u64, u64) = (40, 72);
     let pointer_of = |state: u64, interpreter: u64| {
         let is_its = memory.word(state.checked_add(STATE_INTERPRETER)?)? == interpreter;
         let pointer = memory.word(state.checked_add(thread_id.into())?)?;
@@ -288,9 +404,9 @@ fn threads(memory: &impl Memory, runtime: u64, minor: u32, thread_id: u32) -> Ve
         (is_its && is_thread).then_some(pointer)
     };
     let told = || {
-        let at = memory.word(runtime.wrapping_add(TOLD.0))?;
+        let at = memory.word(runtime.wrapping_add(told::INTERPRETERS))?;
         let interpreter = memory.word(runtime.wrapping_add(at))?;
-        let at = memory.word(runtime.wrapping_add(TOLD.1))?;
+        let at = memory.word(runtime.wrapping_add(told::THREADS))?;
         let state = memory.word(interpreter.wrapping_add(at))?;
         Some((interpreter, state))
     };
@@ -320,6 +436,23 @@ fn threads(memory: &impl Memory, runtime: u64, minor: u32, thread_id: u32) -> Ve
     threads
 }
 
+/// What may be addresses among a thread's own variables, and where they are behind the first of [`VARIABLES`] bytes.
+fn variables(memory: &impl Memory, thread_pointer: u64) -> Vec<(u64, u64)> {
+    let mut bytes = [0; VARIABLES];
+    let mut length = VARIABLES;
+    loop {
+        let from = thread_pointer.saturating_sub(length as u64);
+        let part = &mut bytes[VARIABLES - length..];
+        if memory.read(from, part).is_some() {
+            return pointers(&bytes);
+        }
+        length /= 2;
+        if length < 0x40 {
+            return Vec::new();
+        }
+    }
+}
+
 /// The words among some bytes that can be addresses, and where they are.
 fn pointers(bytes: &[u8]) -> Vec<(u64, u64)> {
     let words = bytes.as_chunks().0.iter().zip(0_u64..);
@@ -345,24 +478,4 @@ fn members(memory: &impl Memory, of: u64) -> Option<BTreeMap<Vec<u8>, u64>> {
         members.insert(memory.text(name)?, offset);
     }
     Some(members)
-}
-
-/// Does 3.13 say the same of itself (`_Py_DebugOffsets`, `Include/internal/pycore_runtime.h`)? Its free-threaded build
-/// keeps objects in another way, and is none of those that are read.
-fn is_as_told(memory: &impl Memory, runtime: u64, version: &Version) -> bool {
-    const COOKIE: u64 = u64::from_le_bytes(*b"xdebugpy");
-    let told = [
-        (0, COOKIE),
-        // free_threaded
-        (16, 0),
-        // thread_state: current_frame, thread_id
-        (184, u64::from(version.first)),
-        (192, u64::from(version.thread_id)),
-        // interpreter_frame: previous, executable, instr_ptr
-        (232, u64::from(version.back)),
-        (240, u64::from(version.code)),
-        (248, u64::from(version.instruction)),
-    ];
-    let is_so = |(at, wanted): &(u64, u64)| memory.word(runtime.wrapping_add(*at)) == Some(*wanted);
-    told.iter().all(is_so)
 }

@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use fdtrace_common::python::{CODE_SPAN, CODE_WORDS, NO_HOP, PythonFrame, PythonLayout, mix};
 use proptest::prelude::*;
 
-use super::{Functions, Interpreter, Symbols, lines::Format, memory::Memory};
+use super::{Functions, Interpreter, NotRead, Symbols, lines::Format, memory::Memory};
 
 /// Bytes by address.
 #[derive(Default)]
@@ -143,7 +143,7 @@ fn an_interpreter_is_found_by_a_thread_of_its_own() {
     // The interpreter leads to its threads, where none is known, or one that is none of its own.
     for pointer in [0, 0x52_0000] {
         let by_list = Interpreter::find(&made(), &symbols(), pointer);
-        assert_eq!(by_list.as_ref(), Some(&found));
+        assert_eq!(by_list.as_ref(), Ok(&found));
     }
     // musl leads there by a pointer.
     let mut musl = made();
@@ -158,7 +158,7 @@ fn an_interpreter_is_found_by_a_thread_of_its_own() {
 /// Kernel programs read so many words of a code object, whose first line they take from among them.
 #[test]
 fn a_first_line_is_among_the_words_that_are_read() {
-    for minor in 8..14 {
+    for minor in 8..16 {
         let layout = Interpreter::of_version(minor, CODE_TYPE, None)
             .unwrap()
             .layout;
@@ -171,12 +171,91 @@ fn a_first_line_is_among_the_words_that_are_read() {
     }
 }
 
+/// The same process with a version that tells where it keeps what.
+fn made_of(minor: u32) -> Made {
+    // Where it tells of a thread's state, and of a frame, and where a state has its thread.
+    let (first, thread, previous, id) = match minor {
+        13 => (184, 192, 232, 152),
+        14 => (208, 216, 256, 152),
+        _ => (208, 240, 320, 176),
+    };
+    let mut made = made();
+    made.words(0x63_0000, &[0x0300_0000 + (u64::from(minor) << 16)]);
+    // co_firstlineno
+    made.words(0x61_0000 + 16, &[68]);
+    made.put(RUNTIME, b"xdebugpy");
+    made.words(RUNTIME + 40, &[0x300, 0, 0, 0, 0x38]);
+    made.words(RUNTIME + 0x300, &[INTERPRETER]);
+    made.words(RUNTIME + first, &[72]);
+    made.words(RUNTIME + thread, &[id]);
+    made.words(RUNTIME + previous, &[8, 0, 56]);
+    made.words(STATE + 152, &[0; 4]);
+    made.words(STATE + id, &[THREAD]);
+    made.words(FRAME, &[CODE | 1]);
+    if minor >= 15 {
+        made.words(THREAD + 0x318, &[0]);
+        made.put(THREAD - 0x400, &[0; 0x400]);
+        made.words(THREAD - 0x20, &[STATE]);
+    }
+    made
+}
+
+/// A thread lets go of the interpreter before it opens something, and one of its two ways to the state is gone then.
+#[test]
+fn a_state_is_where_it_stays_during_a_call() {
+    let (mut held, mut other) = (made_of(15), made_of(14));
+    held.words(THREAD - 0x80, &[STATE]);
+    let found = Interpreter::find(&held, &symbols(), THREAD);
+    assert_eq!(found, Err(NotRead::NotYet));
+    let found = Interpreter::find(&made_of(15), &symbols(), THREAD).unwrap();
+    assert_eq!((found.layout.keys, found.layout.state), (NO_HOP, -0x20));
+    // Before that it is a value by key, whatever variables lead there.
+    other.put(THREAD - 0x400, &[0; 0x400]);
+    other.words(THREAD - 0x20, &[STATE]);
+    let found = Interpreter::find(&other, &symbols(), THREAD).unwrap();
+    assert_eq!(found.layout.state, 0x318);
+}
+
+#[test]
+fn what_an_interpreter_says_of_itself_is_compared() {
+    for minor in [13, 14, 15] {
+        for pointer in [THREAD, 0] {
+            let found = Interpreter::find(&made_of(minor), &symbols(), pointer).unwrap();
+            assert_eq!((found.minor, found.layout.first), (minor, 72));
+        }
+        let fault = |change: &dyn Fn(&mut Made)| {
+            let mut made = made_of(minor);
+            change(&mut made);
+            Interpreter::find(&made, &symbols(), THREAD).unwrap_err()
+        };
+        assert_eq!(
+            fault(&|made| made.words(RUNTIME + 16, &[1])),
+            NotRead::FreeThreaded
+        );
+        for at in [
+            0, 184, 192, 208, 216, 232, 240, 256, 264, 272, 320, 328, 336,
+        ] {
+            let is_told = made_of(minor).word(RUNTIME + at) != Some(0);
+            let changed = |made: &mut Made| made.words(RUNTIME + at, &[48]);
+            let mut other = made_of(minor);
+            changed(&mut other);
+            let found = Interpreter::find(&other, &symbols(), THREAD);
+            assert!(!is_told || found == Err(NotRead::Unknown), "{minor} {at}");
+        }
+        assert_eq!(
+            fault(&|made| made.words(FRAME, &[FILE])),
+            NotRead::NotYet,
+            "in no function"
+        );
+    }
+}
+
 #[test]
 fn what_contradicts_the_table_is_no_interpreter() {
     let is_found = |change: &dyn Fn(&mut Made)| {
         let mut made = made();
         change(&mut made);
-        Interpreter::find(&made, &symbols(), THREAD).is_some()
+        Interpreter::find(&made, &symbols(), THREAD).is_ok()
     };
     assert!(is_found(&|_| {}));
     assert!(!is_found(&|made| made.put(0x60_0000, b"cell\0")));
@@ -185,8 +264,8 @@ fn what_contradicts_the_table_is_no_interpreter() {
         "another offset"
     );
     assert!(
-        !is_found(&|made| made.words(0x63_0000, &[0x030f_0000])),
-        "3.15"
+        !is_found(&|made| made.words(0x63_0000, &[0x0310_0000])),
+        "3.16"
     );
     assert!(
         !is_found(&|made| made.words(STATE + 152, &[THREAD + 8])),

@@ -6,21 +6,20 @@ use fdtrace_common::python::{PYTHON_FRAMES, PythonFrame, PythonLayout};
 use log::warn;
 
 use super::{
-    super::{image::Image, stack::Frame},
+    super::{image::Image, python::NotRead, stack::Frame},
     Failure, Reader,
     wire::{Answer, Request},
 };
 
 impl Reader {
-    /// Where the interpreter of a process keeps its frames, by a thread that is in one of its functions; `None` where
-    /// it is none that is known, or has not begun.
+    /// Where the interpreter of a process keeps its frames, by a thread that is in one of its functions.
     pub(in super::super) fn interpreter(
         &mut self,
         image: &mut Image,
         thread_pointer: u64,
-    ) -> Option<PythonLayout> {
+    ) -> Result<PythonLayout, NotRead> {
         if self.refused_images.contains(&image.key) {
-            return None;
+            return Err(NotRead::NotYet);
         }
         let outcome = self.twice(|reader| {
             reader.tell_image(image)?;
@@ -32,11 +31,12 @@ impl Reader {
             };
             reader.send(&request, &[], Some(interpreter.memory().as_fd()))?;
             match reader.receive()? {
-                Answer::Interpreter(layout) => Ok(layout),
+                Answer::Interpreter(found) => Ok(found),
                 _ => Err(Failure::Died),
             }
         });
-        self.judge_python(outcome, image).flatten()
+        let found = self.judge_python(outcome, image);
+        found.unwrap_or(Err(NotRead::NotYet))
     }
 
     /// The functions of these frames; `None` where the process does not know the interpreter.

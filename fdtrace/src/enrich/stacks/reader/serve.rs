@@ -19,7 +19,9 @@ use super::{
         bounds,
         elf::{Elf, Room},
         go::GoPrograms,
-        imports, python, sigbus,
+        imports,
+        python::{self, NotRead},
+        sigbus,
         stack::Frame,
         symbols::Symbols,
         unwind::{Code, Unwinder},
@@ -158,8 +160,8 @@ impl State {
                 thread_pointer,
             } => {
                 let memory = fd.map(File::from);
-                let found =
-                    memory.and_then(|it| self.find_python(key, &modules, thread_pointer, it));
+                let found = memory.map(|it| self.find_python(key, &modules, thread_pointer, it));
+                let found = found.unwrap_or(Err(NotRead::NotYet));
                 Some(Answer::Interpreter(found))
             }
             Request::Functions { key, frames } => {
@@ -201,25 +203,29 @@ impl State {
         modules: &[u32],
         thread_pointer: u64,
         memory: File,
-    ) -> Option<PythonLayout> {
-        let image = self.images.get_mut(&key)?;
-        let find = |id: &u32| {
+    ) -> Result<PythonLayout, NotRead> {
+        let image = self.images.get_mut(&key).ok_or(NotRead::NotYet)?;
+        let mut find = |id: &u32| {
             let elf = self.elfs.get(id)?.as_ref()?;
             let symbols = self.interpreters.entry(*id);
             let symbols = (*symbols.or_insert_with(|| python::Symbols::read(&elf.file)))?;
             let mut mapped = image.mappings.iter();
             let mapped = mapped.find(|mapped| mapped.module == Some(*id))?;
             let symbols = symbols.moved(elf.bias(mapped.start, mapped.offset)?);
-            python::Interpreter::find(&memory, &symbols, thread_pointer)
+            Some(python::Interpreter::find(&memory, &symbols, thread_pointer))
         };
-        let interpreter = modules.iter().find_map(find)?;
+        // A program that only starts the library that the interpreter is in has no symbols of it.
+        let all: Vec<_> = modules.iter().filter_map(&mut find).collect();
+        let found = all.iter().position(Result::is_ok).unwrap_or(0);
+        let found = all.into_iter().nth(found);
+        let interpreter = found.unwrap_or(Err(NotRead::Unknown))?;
         let layout = interpreter.layout;
         image.python = Some(Python {
             memory,
             interpreter,
             functions: python::Functions::default(),
         });
-        Some(layout)
+        Ok(layout)
     }
 
     fn names(&mut self, module: u32, address: u64) -> Vec<Frame> {

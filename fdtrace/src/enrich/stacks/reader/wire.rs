@@ -16,7 +16,7 @@ use rustix::net::{
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use super::super::{imports::Found, stack::Frame, unwind::Unwound};
+use super::super::{imports::Found, python::NotRead, stack::Frame, unwind::Unwound};
 
 /// Bytes of a message: below what a socket's buffer takes by default (`net.core.wmem_default`).
 const MESSAGE_MAX: usize = 192 << 10;
@@ -75,8 +75,7 @@ pub(super) enum Answer {
     Code(Vec<(u64, u64, u64)>),
     /// The innermost first, without the file.
     Names(Vec<Frame>),
-    /// `None`: it has none that is known, or it has not begun.
-    Interpreter(Option<PythonLayout>),
+    Interpreter(Result<PythonLayout, NotRead>),
     /// The innermost first; `None`: no interpreter of that process is known.
     Functions(Option<Vec<Frame>>),
     /// `None`: it is no ELF file whose tables are within bounds.

@@ -89,6 +89,7 @@ pub(super) const LIBRARIES: &[&str] = &[
 /// methods spell it; Rust's asynchronous ones.
 pub(super) const RUNTIMES: &[&str] = &[
     "uv_",
+    "Builtins_",
     "node::",
     "v8::",
     "v8impl::",

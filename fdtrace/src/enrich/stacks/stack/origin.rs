@@ -1,4 +1,4 @@
-//! Whose a function of Python is, by the file that it comes from.
+//! Whose a function of Python or JavaScript is, by the file that it comes from.
 
 use super::Frame;
 
@@ -14,7 +14,7 @@ enum Origin {
 }
 
 /// Which of these frames is the innermost that somebody has written for this program: one outside the standard library
-/// and installed packages, else one outside the standard library, else one of Python's at all. `None` where no frame
+/// and installed packages, else one outside the standard library, else one of the language at all. `None` where no frame
 /// is.
 pub(super) fn caller(frames: &[Frame]) -> Option<usize> {
     let find = |is_wanted: fn(Origin) -> bool| {
@@ -26,12 +26,20 @@ pub(super) fn caller(frames: &[Frame]) -> Option<usize> {
     own.or_else(outside).or_else(|| find(|_| true))
 }
 
+/// Is it of the standard library, or of a package that was installed?
+pub(super) fn is_of_library(frame: &Frame) -> bool {
+    origin(frame) != Origin::Own
+}
+
+/// Folders of packages that were installed.
+const PACKAGES: [&str; 3] = ["site-packages", "dist-packages", "node_modules"];
+
 fn origin(frame: &Frame) -> Origin {
     let Some(file) = frame.file.as_deref() else {
         return Origin::Own;
     };
     let mut folders = file.split('/');
-    if folders.any(|folder| matches!(folder, "site-packages" | "dist-packages")) {
+    if folders.any(|folder| PACKAGES.contains(&folder)) {
         return Origin::Package;
     }
     // `<frozen importlib._bootstrap>`; `/usr/lib/python3.11/socket.py`.
@@ -44,7 +52,10 @@ fn origin(frame: &Frame) -> Origin {
             && !version.is_empty()
             && version.bytes().all(|it| it.is_ascii_digit())
     };
-    if file.starts_with("<frozen ") || folders.windows(2).any(is_library) {
+    if file.starts_with("<frozen ")
+        || file.starts_with("node:")
+        || folders.windows(2).any(is_library)
+    {
         return Origin::Library;
     }
     Origin::Own
@@ -80,6 +91,10 @@ mod tests {
         assert_eq!(caller_of(&[frozen, "<string>"]), Some(1));
         // A function that nobody knows may be the program's own.
         assert_eq!(caller_of(&["libc.so", "gone", "app.py"]), Some(1));
+        assert_eq!(
+            caller_of(&["node:fs.py", "/a/node_modules/x/y.py", "/srv/app.py"]),
+            Some(2)
+        );
         assert_eq!(caller_of(&["libc.so"]), None);
         assert_eq!(caller_of(&["/srv/python3.d/app.py", "/a.py"]), Some(0));
     }
