@@ -7,6 +7,7 @@ mod apply;
 mod cost;
 mod goals;
 mod guest;
+mod lines;
 mod listing;
 mod load;
 pub(crate) mod peers;
@@ -60,10 +61,14 @@ struct Section {
     measure: fn(&Options) -> Result<Vec<Row>>,
 }
 
-const SECTIONS: [Section; 4] = [
+const SECTIONS: [Section; 5] = [
     Section {
         names: cost::NAMES,
         measure: cost::rows,
+    },
+    Section {
+        names: lines::NAMES,
+        measure: lines::rows,
     },
     Section {
         names: &["accept"],

@@ -1,7 +1,7 @@
 //! Every test there is, one stage after the other, whatever the stages before found.
 
 mod guests;
-mod interpreters;
+pub(crate) mod interpreters;
 mod matrix;
 mod recorder;
 mod tally;

@@ -1,7 +1,7 @@
 //! A guest in which the meter carries out a plan, and the figures it tells.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     io::{self, Write},
     path::PathBuf,
     time::Duration,
@@ -41,6 +41,7 @@ pub(crate) struct Session<'a> {
     options: &'a Options,
     plan: Plan,
     files: BTreeSet<PathBuf>,
+    placed: BTreeMap<PathBuf, PathBuf>,
     /// What there is in place of a peer's figures.
     absent: Vec<(&'static str, Measure)>,
 }
@@ -67,6 +68,7 @@ impl<'a> Session<'a> {
                 rounds,
             },
             files: BTreeSet::new(),
+            placed: BTreeMap::new(),
             absent: Vec::new(),
         }
     }
@@ -75,6 +77,33 @@ impl<'a> Session<'a> {
     pub(crate) fn add_untraced(&mut self) {
         let untraced = untraced(&self.plan.loads);
         self.plan.tracers.push(untraced);
+    }
+
+    /// More options of a tracer that is there.
+    pub(crate) fn add_options(&mut self, name: &str, options: &[&str]) {
+        for tracer in &mut self.plan.tracers {
+            if tracer.name == name {
+                let options = options.iter().map(|option| (*option).to_owned());
+                tracer.command.extend(options);
+            }
+        }
+    }
+
+    /// fdtrace once more, with other options.
+    pub(crate) fn add_fdtrace(&mut self, name: &str, options: &[&str]) {
+        let command = ["/bin/fdtrace", "watch"].iter().chain(options);
+        let tracer = Tracer {
+            name: name.to_owned(),
+            command: command.map(|word| (*word).to_owned()).collect(),
+            ready: Ready::Said(ARMED.to_owned()),
+            loads: untraced(&self.plan.loads).loads,
+        };
+        self.plan.tracers.push(tracer);
+    }
+
+    /// Files for the guest, by their places in it.
+    pub(crate) fn add_files(&mut self, files: BTreeMap<PathBuf, PathBuf>) {
+        self.placed.extend(files);
     }
 
     /// A peer beside some of the loads, or around them.
@@ -113,6 +142,8 @@ impl<'a> Session<'a> {
         request.files.push((build::meter()?, "/bin/meter".into()));
         let shared = self.files.into_iter().map(|path| (path.clone(), path));
         request.files.extend(shared);
+        let placed = self.placed.into_iter().map(|(place, path)| (path, place));
+        request.files.extend(placed);
         request.memory = MEMORY.into();
         request.accelerator = accelerator;
         request.kernel_arguments = KERNEL_ARGUMENTS;

@@ -39,7 +39,7 @@ for module in list(sys.modules.values()):
 "#;
 
 /// Files for a guest, by their place in it: what is not here is not there.
-pub(super) fn files() -> Result<BTreeMap<PathBuf, PathBuf>> {
+pub(crate) fn files() -> Result<BTreeMap<PathBuf, PathBuf>> {
     let mut files = BTreeMap::new();
     if Path::new(PYTHON).exists() {
         add(&mut files, PYTHON)?;
