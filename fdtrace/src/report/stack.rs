@@ -61,8 +61,11 @@ pub(super) fn names(stack: &Stack, pid: u32) -> Option<String> {
                 .to_owned()
         }
         Runtime::Java => format!(
-            "run jcmd {pid} Compiler.perfmap (JDK 17 and newer) to see functions of Java here from then on; started with \
-             -XX:+PreserveFramePointer, it shows all of them"
+            "run jcmd {pid} Compiler.perfmap (JDK 17 and newer) to see functions of Java here from then on"
+        ),
+        Runtime::JavaWithoutFrames => format!(
+            "start the JVM with -XX:+PreserveFramePointer, then run jcmd PID Compiler.perfmap (JDK 17 and newer) to see \
+             functions of Java here; without the option, jcmd {pid} Compiler.perfmap names only the innermost ones"
         ),
         Runtime::DotNet => {
             "start it with DOTNET_PerfMapEnabled=1 to see functions of .NET here".to_owned()
@@ -168,6 +171,8 @@ mod tests {
         assert_eq!(names(&stack(None), 7), None);
         let java = names(&stack(Some(Runtime::Java)), 7).unwrap();
         assert!(java.starts_with("run jcmd 7 Compiler.perfmap "), "{java}");
+        let java = names(&stack(Some(Runtime::JavaWithoutFrames)), 7).unwrap();
+        assert!(java.contains(" jcmd 7 Compiler.perfmap names "), "{java}");
         let mut text = Vec::new();
         write_text(&mut text, &stack(Some(Runtime::Node)), 7, Page::PLAIN).unwrap();
         let text = String::from_utf8(text).unwrap();

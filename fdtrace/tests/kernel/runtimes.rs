@@ -23,6 +23,9 @@ const TELLS: [&str; 2] = [
     "--interpreted-frames-native-stack",
 ];
 
+/// What makes a JVM keep frame pointers.
+const KEEPS_FRAMES: &str = "-XX:+PreserveFramePointer";
+
 pub(crate) fn trials(setting: &Setting) -> Vec<Trial> {
     let test = |name: &str, test: fn(&Setting) -> Result<(), String>| {
         let setting = setting.clone();
@@ -128,15 +131,16 @@ fn of_java(setting: &Setting) -> Result<(), String> {
     let source = languages::scripts(setting).join("Leak.java");
     let mut compiler = Command::new("javac");
     run(compiler.arg("-d").arg(&folder).arg(source))?;
-    let start = || {
+    let start = |options: &[&str]| {
         let mut command = Command::new(JAVA);
-        command.args(["-Xmx64m", "-XX:+PreserveFramePointer", "-cp"]);
+        command.args(["-Xmx64m", "-cp"]);
         let address = languages::server()?.to_string();
-        command.arg(&folder).args(["Leak", &address]);
+        command.arg(&folder).args(options).args(["Leak", &address]);
         Script::start(command)
     };
-    let silent = java(setting, start()?, false)?;
-    let asked = java(setting, start()?, true);
+    let silent = java(setting, start(&[KEEPS_FRAMES])?, false)?;
+    let lost = java(setting, start(&[])?, true)?;
+    let asked = java(setting, start(&[KEEPS_FRAMES])?, true);
     // Nobody wants the classes any more, whatever became of it.
     let _ = std::fs::remove_dir_all(&folder);
     let says_how = |event: &&Value| {
@@ -145,6 +149,15 @@ fn of_java(setting: &Setting) -> Result<(), String> {
     };
     let told = opens(&silent, "filesystems");
     ensure(told.len() >= 20 && told.iter().all(says_how), || {
+        format!("{told:#?}")
+    })?;
+    // Who calls what it has compiled cannot be found there, and it is said why.
+    let says_why = |event: &&Value| {
+        let names = event["names"].as_str().unwrap_or_default();
+        names.contains(KEEPS_FRAMES)
+    };
+    let told = opens(&lost, "filesystems");
+    ensure(told.len() >= 20 && told.iter().all(says_why), || {
         format!("{told:#?}")
     })?;
     let asked = asked?;

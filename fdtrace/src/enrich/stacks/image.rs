@@ -77,7 +77,7 @@ impl Image {
             tgid,
             id,
             interpreter: Interpreter::open(&folder, &mappings),
-            runtime: Runtime::of(paths(&mappings)),
+            runtime: Runtime::of(paths(&mappings)).map(|runtime| started(runtime, &folder)),
             mappings,
             script: script::of_process(&folder),
             made: perf_map::Names::default(),
@@ -185,6 +185,14 @@ impl Image {
     pub(super) fn replaces(&mut self, before: &Self) {
         self.looks = before.looks.saturating_add(1);
     }
+}
+
+/// A runtime as a process was told to run it.
+fn started(runtime: Runtime, folder: &Path) -> Runtime {
+    // Both may be out of reach for whoever has few rights: then nobody has told it anything.
+    let mut words = read_some(&folder.join("cmdline"), bounds::ARGUMENTS).unwrap_or_default();
+    words.extend(read_some(&folder.join("environ"), bounds::ARGUMENTS).unwrap_or_default());
+    runtime.started_with(&words)
 }
 
 /// The files that mappings are of.

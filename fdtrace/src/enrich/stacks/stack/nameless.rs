@@ -10,8 +10,10 @@ use super::Frame;
 pub enum Runtime {
     /// Node, or another program with V8 in `libnode`.
     Node,
-    /// A JVM.
+    /// A JVM that keeps frame pointers.
     Java,
+    /// A JVM that keeps none: who has called a function that it has compiled cannot be found.
+    JavaWithoutFrames,
     /// .NET.
     DotNet,
     /// A `CPython` whose functions are not read: it is free-threaded, or of a version that is not known.
@@ -23,12 +25,23 @@ impl Runtime {
     pub(in crate::enrich::stacks) fn of<'a>(paths: impl Iterator<Item = &'a str>) -> Option<Self> {
         let names = paths.map(|path| path.rsplit('/').next().unwrap_or(path));
         let mut found = names.filter_map(|name| match name {
-            "libjvm.so" => Some(Self::Java),
+            "libjvm.so" => Some(Self::JavaWithoutFrames),
             "node" | "nodejs" => Some(Self::Node),
             "libcoreclr.so" => Some(Self::DotNet),
             _ => name.starts_with("libnode.so").then_some(Self::Node),
         });
         found.next()
+    }
+
+    /// The same, of a process that was started with these arguments and this environment.
+    pub(in crate::enrich::stacks) fn started_with(self, words: &[u8]) -> Self {
+        const KEEPS: &[u8] = b"-XX:+PreserveFramePointer";
+        let keeps = || words.windows(KEEPS.len()).any(|part| part == KEEPS);
+        if self == Self::JavaWithoutFrames && keeps() {
+            Self::Java
+        } else {
+            self
+        }
     }
 
     /// Has a stack of its functions that it alone could name? A function that was made at run time is in no file; V8 also has
@@ -38,6 +51,7 @@ impl Runtime {
         let is_named = |frame: &Frame| is_made(frame) && frame.function.is_some();
         match self {
             Self::Python => true,
+            Self::JavaWithoutFrames => frames.iter().any(is_made),
             Self::Java | Self::DotNet => {
                 let mut made = frames.iter().filter(|frame| is_made(frame));
                 made.any(|frame| frame.function.is_none())
@@ -75,7 +89,13 @@ mod tests {
         );
         assert_eq!(of(&["/lib/libnode.so.108"]), Some(Runtime::Node));
         let java = ["/jvm/bin/java", "/jvm/lib/server/libjvm.so"];
-        assert_eq!(of(&java), Some(Runtime::Java));
+        assert_eq!(of(&java), Some(Runtime::JavaWithoutFrames));
+        let with = |words: &[u8]| of(&java).unwrap().started_with(words);
+        assert_eq!(
+            with(b"java\0-XX:+PreserveFramePointer\0Leak\0"),
+            Runtime::Java
+        );
+        assert_eq!(with(b"java\0-Xmx64m\0Leak\0"), Runtime::JavaWithoutFrames);
         assert_eq!(of(&["/dotnet/libcoreclr.so"]), Some(Runtime::DotNet));
         assert_eq!(of(&["/usr/bin/nodes", "/usr/bin/python3.11"]), None);
     }
@@ -95,6 +115,10 @@ mod tests {
         assert!(!node.has_nameless(&[libc.clone(), worker]));
         let java = Runtime::Java;
         assert!(java.has_nameless(&[libc.clone(), made.clone()]));
-        assert!(!java.has_nameless(&[libc, frame("Interpreter", "")]));
+        let interpreted = frame("Interpreter", "");
+        assert!(!java.has_nameless(&[libc.clone(), interpreted.clone()]));
+        let java = Runtime::JavaWithoutFrames;
+        assert!(java.has_nameless(&[libc.clone(), interpreted]));
+        assert!(!java.has_nameless(&[libc]), "a thread of the JVM's own");
     }
 }
