@@ -7,6 +7,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::{Command, Stdio},
+    thread,
 };
 
 use libtest_mimic::Trial;
@@ -24,6 +25,8 @@ use super::{
 const PYTHON: &str = "/usr/bin/python3";
 /// What the fifty functions are said to be in.
 const FILE: &str = "/made/fifty.py";
+/// Interpreters that are tested side by side: a CPU's stacks are 512 a second, and theirs 90 each.
+const AT_ONCE: usize = 4;
 /// Versions whose interpreters are read.
 const VERSIONS: std::ops::RangeInclusive<u32> = 8..=15;
 
@@ -33,13 +36,13 @@ pub(crate) fn trials(setting: &Setting) -> Vec<Trial> {
         println!("skipped: lines: there is no Python here");
         return Vec::new();
     }
-    let of_each = |(name, python): (String, Python)| {
-        let setting = setting.clone();
-        trial(format!("lines::of_{name}"), move || {
-            right(&setting, &python)
-        })
+    let of_some = |some: &[(String, Python)]| {
+        let (setting, some) = (setting.clone(), some.to_vec());
+        let names: Vec<_> = some.iter().map(|(name, _)| name.as_str()).collect();
+        let name = format!("lines::of_{}", names.join("_"));
+        trial(name, move || all_right(&setting, &some))
     };
-    let mut trials: Vec<_> = found.into_iter().map(of_each).collect();
+    let mut trials: Vec<_> = found.chunks(AT_ONCE).map(of_some).collect();
     let test = |name: &str, test: fn(&Setting) -> Result<(), String>| {
         let setting = setting.clone();
         trial(format!("lines::{name}"), move || test(&setting))
@@ -56,7 +59,7 @@ pub(crate) fn trials(setting: &Setting) -> Vec<Trial> {
 }
 
 /// An interpreter.
-#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Python {
     /// In the files that everybody sees.
     Here(PathBuf),
@@ -116,10 +119,28 @@ fn versions(folder: &Path) -> Vec<(String, PathBuf)> {
     let version = |folder: fs::DirEntry| {
         let name = folder.file_name().to_string_lossy().into_owned();
         let minor = name.strip_prefix("3.")?.split('.').next()?.parse().ok()?;
-        let name = format!("cpython_{}", name.replace('.', "_"));
+        let name = name.replace('.', "_");
         VERSIONS.contains(&minor).then(|| (name, folder.path()))
     };
     entries.filter_map(version).collect()
+}
+
+/// Several interpreters side by side, each with an fdtrace of its own.
+fn all_right(setting: &Setting, pythons: &[(String, Python)]) -> Result<(), String> {
+    let outcomes: Vec<Result<(), String>> = thread::scope(|scope| {
+        let of_one = |(name, python): &'_ (String, Python)| {
+            right(setting, python).map_err(|wrong| format!("{name}: {wrong}"))
+        };
+        let running = pythons
+            .iter()
+            .map(|python| scope.spawn(move || of_one(python)));
+        let running: Vec<_> = running.collect();
+        let ended = running.into_iter().map(thread::ScopedJoinHandle::join);
+        let panicked = |_| Err("a thread has panicked".to_owned());
+        ended.map(|ended| ended.unwrap_or_else(panicked)).collect()
+    });
+    let wrong: Vec<_> = outcomes.into_iter().filter_map(Result::err).collect();
+    ensure(wrong.is_empty(), || wrong.join("\n"))
 }
 
 /// A thousand opens from fifty lines in eight threads: each is told with its line.
