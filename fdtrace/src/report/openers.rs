@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, OnceLock};
 
-use super::stack;
+use super::{page::Page, stack};
 use crate::{
     diagnose::holders::Holder,
     enrich::stacks::{AwaitedStacks, Frequent, Stack, Stacks},
@@ -63,6 +63,9 @@ impl Openers {
     #[must_use]
     pub fn line(&self) -> Option<String> {
         let (_, stack) = self.of(0)?.most.first()?;
+        if stack.is_of_script_only() {
+            return Some(stack::line(stack, Page::PLAIN));
+        }
         let caller = stack.caller()?;
         let is_named = caller.function.is_some() || stack.script.is_some();
         is_named.then(|| stack::with_script(stack, caller.to_string()))

@@ -25,7 +25,8 @@ pub(super) fn line(stack: &Stack, page: Page) -> String {
         .iter()
         .map(|frame| painted(stack, frame, page))
         .collect();
-    if stack.from_caller().len() > shown.len() || stack.is_cut {
+    let is_longer = stack.from_caller().len() > shown.len() || stack.is_cut;
+    if is_longer && !stack.is_of_script_only() {
         words.push(CUT.to_owned());
     }
     with_script(stack, words.join(" < "))
@@ -36,7 +37,12 @@ pub(super) fn with_script(stack: &Stack, functions: String) -> String {
     match &stack.script {
         // The functions of its language name their files themselves.
         Some(script) if !stack.is_interpreted() => {
-            format!("{}: {functions}", printable(script.as_bytes()))
+            let script = printable(script.as_bytes());
+            if functions.is_empty() {
+                script
+            } else {
+                format!("{script}: {functions}")
+            }
         }
         _ => functions,
     }

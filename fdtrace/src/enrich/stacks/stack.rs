@@ -106,12 +106,26 @@ impl Stack {
         })
     }
 
-    /// The functions that a line of text has room for: the first four of [`Stack::from_caller`].
+    /// The functions that a line of text has room for: the first four of [`Stack::from_caller`]. None where only the
+    /// script says anything.
     #[must_use]
     pub fn shown(&self) -> &[Frame] {
         const SHOWN: usize = 4;
+        if self.is_of_script_only() {
+            return &[];
+        }
         let frames = self.from_caller();
         &frames[..frames.len().min(SHOWN)]
+    }
+
+    /// Has whoever runs the script left out what its functions are called, and nobody else had a hand in it?
+    #[must_use]
+    pub fn is_of_script_only(&self) -> bool {
+        let says_something =
+            |caller: &Frame| caller.function.is_some() && !self.is_of_library(caller);
+        self.nameless.is_some()
+            && self.script.is_some()
+            && !self.caller().is_some_and(says_something)
     }
 
     /// Says whether functions are missing that the runtime of its process could name.
@@ -216,6 +230,8 @@ impl fmt::Display for Frame {
 
 #[cfg(test)]
 mod tests {
+    use std::slice::from_ref;
+
     use super::*;
 
     fn frame(function: &str, module: &str) -> Frame {
@@ -357,6 +373,41 @@ mod tests {
             "web::fetch",
         ];
         assert_eq!(caller("/bin/web", &rust), ("web::fetch".to_owned(), 2));
+    }
+
+    /// An address in code that a runtime has made says nothing; what an add-on is called does.
+    #[test]
+    fn where_a_runtime_names_nothing_the_script_is_all() {
+        let libc = frame("open64", "/lib/libc.so.6");
+        let entry = frame("Builtins_InterpreterEntryTrampoline", "/usr/bin/node");
+        let stack = |frames: &[Frame], nameless| Stack {
+            frames: [from_ref(&libc), frames, from_ref(&entry)].concat(),
+            script: Some("app.js".to_owned()),
+            nameless,
+            ..Stack::default()
+        };
+        let node = Some(Runtime::Node);
+        let of_node = stack(&[frame("", ""), frame("", "")], node);
+        assert!(of_node.shown().is_empty());
+        let addon = frame("addon::Leak()", "/a/addon.node");
+        let with_addon = stack(&[addon, frame("", "")], node);
+        assert_eq!(
+            with_addon.shown()[0].to_string(),
+            "addon::Leak() (/a/addon.node)"
+        );
+        let named = stack(&[frame("", ""), frame("", "")], None);
+        assert_eq!(named.shown().len(), 3);
+        let java = stack(
+            &[
+                frame("int sun.nio.ch.Net.socket0", ""),
+                frame("Interpreter", ""),
+            ],
+            Some(Runtime::JavaWithoutFrames),
+        );
+        assert!(java.shown().is_empty());
+        let mut nobody = stack(&[frame("", "")], node);
+        nobody.script = None;
+        assert_eq!(nobody.shown().len(), 2);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-"""Two functions that lose the same file, one three times as often, from the first moment on; ends with all of them open."""
+"""Two functions that lose the same file, one three times as often, a second after it began; ends with all of them open."""
 import os, time
 
 kept = []
@@ -9,6 +9,8 @@ def reads_often():
 def reads_rarely():
     kept.append(open("/proc/filesystems"))
 
+# A program that begins beside others is known a moment later.
+time.sleep(1)
 for turn in range(30):
     reads_often()
     if turn % 3 == 0:

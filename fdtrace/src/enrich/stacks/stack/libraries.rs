@@ -116,6 +116,7 @@ pub(super) const RUNTIMES: &[&str] = &[
 /// Libraries that are runtimes.
 pub(super) const RUNTIME_MODULES: &[&str] = &[
     "libjava.so",
+    "libjli.so",
     "libjvm.so",
     "libnet.so",
     "libnio.so",
@@ -131,6 +132,15 @@ pub(super) const GO_PACKAGES: &[&str] = &[
     "time", "unicode", "unique", "vendor", "weak",
 ];
 
-/// Where threads and programs begin.
-pub(super) const BEGINNINGS: &[&str] =
-    &["_start", "clone", "clone3", "start_thread", "thread_start"];
+/// Where threads and programs begin; and what a JVM calls code of its own in its map.
+pub(super) const BEGINNINGS: &[&str] = &[
+    "_start",
+    "clone",
+    "clone3",
+    "start_thread",
+    "thread_start",
+    "Interpreter",
+    "StubRoutines (1)",
+    "StubRoutines (2)",
+    "StubRoutines (3)",
+];
