@@ -24,15 +24,15 @@ const STATE_INTERPRETER: u64 = 16;
 
 /// What libraries of C keep of a thread is within so many bytes behind its pointer.
 const THREAD: usize = 0x900;
-/// From this one on the state is a variable of the thread's (`_Py_tss_gilstate` in Python/pystate.c), and no value by key.
-const STATE_IS_VARIABLE: u32 = 15;
-/// Such variables of programs, and of libraries that were linked at the start, are so near before the thread's pointer.
-const VARIABLES: usize = 0x1000;
 /// Where in that they may have a pointer to values by key: musl's `tsd`; glibc's `specific`, whose first block is in
 /// the structure itself.
 const KEYS: [std::ops::Range<u64>; 2] = [0x8..0x100, 0x510..0x610];
 /// Values by key that are looked at behind such a pointer.
 const VALUES: usize = 128;
+/// From this version on the state is a variable of the thread (`_Py_tss_gilstate` in Python/pystate.c), and no value by key.
+const STATE_IS_VARIABLE: u32 = 15;
+/// Such variables of programs, and of libraries that were linked at the start, are so near before the thread's pointer.
+const VARIABLES: usize = 0x1000;
 
 /// Why the functions of an interpreter are not known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
